@@ -1,0 +1,240 @@
+"""mira.yaml: typed settings. Every field's description is what `mira init` writes beside it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mira.corpus.record import FamilyName
+
+__all__ = [
+    "Config",
+    "DiscoverSettings",
+    "DistillSettings",
+    "EndpointSettings",
+    "GroupSettings",
+    "LabelSettings",
+    "ReliabilitySettings",
+    "ScoreSettings",
+    "SelectSettings",
+    "SourceSettings",
+]
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SourceSettings(Settings):
+    """One source: where its records are and how to read them."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+    """Short name, used in folders."""
+    path: str | list[str]
+    """Files, globs or fsspec URLs: JSONL (plain, .gz, .zst), Parquet, or a Hugging Face dataset folder."""
+    family: FamilyName = FamilyName.TEXT
+    """text, qa, qa_with_think or agent."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """Field mapping, mira's name -> yours, e.g. {text: content, id: uid}. A dot goes into nested objects."""
+    language: str = ""
+    """For people; not used."""
+
+
+class EndpointSettings(Settings):
+    """An OpenAI-compatible chat endpoint."""
+
+    base_url: str | list[str]
+    """Base URL ending in /v1; several URLs are replicas of one model."""
+    model: str
+    """Model name as the endpoint knows it."""
+    api_key_env: str = ""
+    """Name of the environment variable that holds the key. The key itself never goes in this file."""
+    temperature: float = 0.7
+    """Sampling temperature (the model card's value; 0 is greedy)."""
+    top_p: float = 0.95
+    """Nucleus sampling."""
+    max_tokens: int = 2048
+    """Reply tokens at most."""
+    max_model_len: int = 65536
+    """The model's context; records are cut middle-out to fit it."""
+    tokenizer: str = "qwen3"
+    """Tokenizer for measuring prompts: qwen3, cl100k_base, o200k_base, llama3, or a path to tokenizer.json."""
+    extra_body: dict[str, object] = Field(default_factory=dict)
+    """Sent with every request, e.g. {chat_template_kwargs: {enable_thinking: false}}."""
+    logprobs: bool = False
+    """Ask for token log-probabilities and use expected scores."""
+    samples: int = Field(default=1, ge=1)
+    """Replies a record; scores are their mean."""
+    slot_order: Literal["fixed", "permuted"] = "fixed"
+    """Order of the slots in the prompt: fixed as in the card, or permuted by a hash of (record, replicate)."""
+    max_concurrency: int = Field(default=256, ge=1)
+    """Requests in flight at most; the limiter finds the right number below it."""
+    timeout_s: float = Field(default=600, gt=0)
+    """Seconds to wait for one reply."""
+    max_retries: int = Field(default=6, ge=0)
+    """Retries of one request before it counts as failed."""
+    price_in: float = Field(default=0, ge=0)
+    """Price of a million input tokens, in the currency of your choice."""
+    price_out: float = Field(default=0, ge=0)
+    """Price of a million output tokens."""
+
+
+class TeacherSettings(Settings):
+    """The frontier judge: an endpoint, or replies recorded earlier."""
+
+    endpoint: EndpointSettings | None = None
+    """A live teacher."""
+    free_judgments: str = ""
+    """Recorded free-form judgments (JSONL: id, source, points) instead of a live Phase 1."""
+    replies: str = ""
+    """Recorded replies instead of a live Phase 2: JSONL of id, source, replicate, reply; or OpenAI batch results."""
+    failure_budget: Fraction = 0.01
+    """Share of records that may stay unscored before the exit status is non-zero."""
+    max_cost: float | None = None
+    """Stop cleanly before spending more than this."""
+    max_requests: int | None = None
+    """Stop cleanly before sending more requests than this."""
+
+
+class EmbeddingSettings(Settings):
+    """Text -> unit vectors."""
+
+    model: str = "minilm"
+    """minilm (built in, offline), a sentence-transformers model, or the /v1 base URL of an embeddings endpoint."""
+    api_key_env: str = ""
+    """Name of the environment variable that holds the endpoint's key."""
+
+
+class GroupSettings(Settings):
+    """Clustering of sources into groups."""
+
+    k: int | dict[FamilyName, int] | Literal["auto"] = "auto"
+    """Groups a family: a number, one a family, or chosen by silhouette."""
+    sample: int = Field(default=200, ge=1)
+    """Records a source that its mean vector is taken over."""
+
+
+class DiscoverSettings(Settings):
+    """Free-form judging and clustering of judgment points into anchors."""
+
+    sample: int = Field(default=500, ge=1)
+    """Records a source that the teacher judges freely."""
+    slots: int = Field(default=15, ge=1, le=99)
+    """Anchors a group."""
+    references: int = Field(default=12, ge=0)
+    """How many of the largest slots get calibration references in the system prompt."""
+    name_weight: Fraction = 0.85
+    """Weight of the dimension's name against its reason in a point's embedding (ours)."""
+    rubrics: dict[str, str] = Field(default_factory=dict)
+    """Group -> rubric file to use as it is, e.g. a released one; the group is then not discovered."""
+    corpus: str = "training data for the mid-training of a code-oriented language model"
+    """What the records are judged as; part of the prompt."""
+
+
+class LabelSettings(Settings):
+    """Teacher judgements on the fixed anchors."""
+
+    sample: int = Field(default=2000, ge=1)
+    """Records a source that the teacher labels."""
+    replicates: Fraction = 0.1
+    """Share of them judged a second time, for the teacher's own test-retest."""
+    held_out: Fraction = 0.2
+    """Share of labelled records kept out of training (by hash of the id)."""
+
+
+class DistillSettings(Settings):
+    """The student of each group."""
+
+    student: Literal["encoder", "sft", "endpoint"] = "encoder"
+    """encoder: trained here in seconds; sft: a causal LM is tuned; endpoint: a released scorer that is served."""
+    endpoint: EndpointSettings | None = None
+    """Where an `endpoint` student is served."""
+    folds: int = Field(default=5, ge=2)
+    """Folds of cross-validation."""
+
+
+class ScoreSettings(Settings):
+    """Scoring of every record."""
+
+    workers: int = Field(default=0, ge=0)
+    """Processes; 0 is one a core."""
+
+
+class ReliabilitySettings(Settings):
+    """When a (source, slot) cell is trusted. The thresholds are ours; the paper's are unpublished."""
+
+    min_n: int = Field(default=30, ge=2)
+    """Cells with fewer labels are pooled up to their group."""
+    min_rho: float = Field(default=0.3, ge=-1, le=1)
+    """Lower bound of the Spearman interval that a cell must reach."""
+    min_skill: float = Field(default=0.0)
+    """Skill over the constant predictor (1 - MAE/MAE_constant) that a cell must exceed."""
+    interval: float = Field(default=0.90, gt=0, lt=1)
+    """Confidence of the bootstrap interval."""
+    bootstrap: int = Field(default=1000, ge=100)
+    """Bootstrap resamples."""
+
+
+class SelectSettings(Settings):
+    """Retention under a token budget."""
+
+    method: Literal["mira", "raw", "random", "ppl", "dsir", "dataman"] = "mira"
+    """How records are ranked."""
+    scope: Literal["global", "group", "source"] = "group"
+    """Where records compete: all together, within their group, or within their source."""
+    budget: str | int = "50%"
+    """Tokens to keep: a share ("50%") or a count ("25B", "300M", 1000000)."""
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """Share of a record's unmasked slots trimmed at each end before the mean (ours)."""
+    min_slots: int = Field(default=3, ge=1)
+    """Unmasked slots that must be scored for a record to have a quality (ours)."""
+    masked_source: Literal["random", "drop"] = "random"
+    """A source whose every slot is masked: keep its share of the budget at random, or nothing (ours)."""
+    source_min: dict[str, str] = Field(default_factory=dict)
+    """Source -> least tokens to keep, as a share of the source or a count."""
+    source_max: dict[str, str] = Field(default_factory=dict)
+    """Source -> most tokens to keep, as a share of the source or a count."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 keeps the top; above it, Gumbel noise of this size is added to z-scored quality (sampling, seeded)."""
+    provenance_field: str = "mira"
+    """Field added to every kept record."""
+    write_selected: bool = True
+    """Write kept records in the input's format."""
+
+
+class Config(Settings):
+    """All of mira.yaml."""
+
+    run: Path = Path("run")
+    """The run folder."""
+    seed: int = 0
+    """Seed of every sample, split and clustering."""
+    tokenizer: str = "qwen3"
+    """Tokenizer that budgets are counted with: qwen3, cl100k_base, o200k_base, llama3, or a path to tokenizer.json."""
+    shard_bytes: int = Field(default=256 * 2**20, ge=1024)
+    """Plain JSONL files are sliced into shards of this many bytes; compressed and Parquet files are one shard each."""
+    max_record_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """A longer line is rejected."""
+    sources: list[SourceSettings] = Field(min_length=1)
+    """The sources."""
+    teacher: TeacherSettings = TeacherSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    group: GroupSettings = GroupSettings()
+    discover: DiscoverSettings = DiscoverSettings()
+    label: LabelSettings = LabelSettings()
+    distill: DistillSettings = DistillSettings()
+    score: ScoreSettings = ScoreSettings()
+    reliability: ReliabilitySettings = ReliabilitySettings()
+    select: SelectSettings = SelectSettings()
+
+    def source(self, name: str) -> SourceSettings:
+        """Return the settings of source `name`.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        return next(s for s in self.sources if s.name == name)

@@ -1,0 +1,82 @@
+"""Atomic writes and content hashes: the only way mira puts a file in place."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["atomic", "hash_file", "hash_json", "read_json", "write_bytes", "write_json", "write_parquet"]
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success fsync it and rename it into place.
+
+    Args:
+        path: The final path. Its folder is created.
+
+    Yields:
+        A temporary path in the same folder. It is removed when the body raises.
+
+    Raises:
+        OSError: The file cannot be written; nothing is left at `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline, atomically."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    write_bytes(path, orjson.dumps(value, option=options))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return orjson.loads(path.read_bytes())
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write `table` as zstd Parquet, atomically. The bytes depend on the table alone."""
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def hash_json(value: Any) -> str:
+    """Return the hash of a JSON value, independent of key order: 16 hex digits."""
+    data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Return the hash of a file's content: 16 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()

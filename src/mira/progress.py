@@ -1,0 +1,113 @@
+"""How stages tell how far they are: a live bar on a terminal, plain lines elsewhere, nothing in a library call."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+__all__ = ["Log", "Quiet", "Task", "Terminal"]
+
+
+class Task(Protocol):
+    """A running piece of work."""
+
+    def advance(self, amount: int = 1) -> None:
+        """Tell that `amount` more units are done."""
+        ...
+
+    def detail(self, text: str) -> None:
+        """Show a short text beside the bar."""
+        ...
+
+
+class Log(Protocol):
+    """What stages report to."""
+
+    def note(self, text: str) -> None:
+        """Print one line that stays."""
+        ...
+
+    def task(self, description: str, total: int | None = None) -> "_TaskContext":
+        """Open a piece of work of `total` units."""
+        ...
+
+
+class _TaskContext(Protocol):
+    def __enter__(self) -> Task: ...
+
+    def __exit__(self, *error: object) -> bool | None: ...
+
+
+class Quiet:
+    """Reports nothing: for library calls and tests."""
+
+    def note(self, text: str) -> None:
+        """Ignore `text`."""
+
+    @contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+        """Open a piece of work that reports nothing."""
+        yield _QuietTask()
+
+
+class _QuietTask:
+    def advance(self, amount: int = 1) -> None: ...
+
+    def detail(self, text: str) -> None: ...
+
+
+class Terminal:
+    """A bar with ETA on a terminal; where there is none, a plain line at most every ten seconds."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+        """Open a piece of work and show its bar."""
+        if not self._console.is_terminal:
+            yield _LineTask(self, description, total)
+            return
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[detail]}"), console=self._console, transient=True) as bars:
+            yield _BarTask(bars, bars.add_task(description, total=total, detail=""))
+
+
+class _BarTask:
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def advance(self, amount: int = 1) -> None:
+        self._bars.advance(self._task, amount)
+
+    def detail(self, text: str) -> None:
+        self._bars.update(self._task, detail=text)
+
+
+class _LineTask:
+    def __init__(self, log: Terminal, description: str, total: int | None) -> None:
+        self._log, self._description, self._total = log, description, total
+        self._done, self._detail = 0, ""
+        self._started = self._said = time.monotonic()
+
+    def advance(self, amount: int = 1) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._said < 10:
+            return
+        self._said = now
+        rate = self._done / (now - self._started)
+        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
+        self._log.note(
+            f"  {self._description}: {self._done:,}/{self._total or '?'} ({rate:,.0f}/s{left}) {self._detail}"
+        )
+
+    def detail(self, text: str) -> None:
+        self._detail = text

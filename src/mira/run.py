@@ -1,0 +1,75 @@
+"""The run folder: where every stage finds its input and leaves its output."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["RunFolder"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of a run folder. Nothing else in mira spells them out."""
+
+    path: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What ran: version, config hash, fingerprints, counts."""
+        return self.path / "manifest.json"
+
+    @property
+    def groups(self) -> Path:
+        """Group -> sources, and pairwise cosines."""
+        return self.path / "groups.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.path / "report.html"
+
+    @property
+    def journal(self) -> Path:
+        """Folder of paid-for replies."""
+        return self.path / "journal"
+
+    @property
+    def reliability(self) -> Path:
+        """One row a (source, slot) cell."""
+        return self.path / "reliability.parquet"
+
+    @property
+    def thresholds(self) -> Path:
+        """Scope -> threshold, tokens in, tokens kept."""
+        return self.path / "thresholds.json"
+
+    def index(self, source: str) -> Path:
+        """Folder of a source's index shards: row, id, n_tokens, n_chars, reason_rejected, detail."""
+        return self.path / "index" / source
+
+    def points(self, group: str) -> Path:
+        """Judgment points of a group with their cluster, from free-form judging."""
+        return self.path / "discovery" / f"{group}_points.parquet"
+
+    def rubric(self, group: str) -> Path:
+        """The group's rubric file."""
+        return self.path / "rubrics" / f"{group}_dim_anchors.jsonl"
+
+    def labels(self, group: str) -> Path:
+        """Teacher judgements of a group."""
+        return self.path / "labels" / f"{group}.parquet"
+
+    def student(self, group: str) -> Path:
+        """The group's scorer bundle (a folder)."""
+        return self.path / "students" / group
+
+    def scores(self, source: str) -> Path:
+        """Folder of a source's score sidecars, one a shard."""
+        return self.path / "scores" / source
+
+    def selection(self, source: str) -> Path:
+        """Folder of a source's selection sidecars, one a shard."""
+        return self.path / "selection" / source
+
+    def selected(self, source: str) -> Path:
+        """Folder of a source's kept records, in the input's format."""
+        return self.path / "selected" / source
