@@ -105,8 +105,18 @@ class EmbeddingSettings(Settings):
 
     model: str = "minilm"
     """minilm (built in, offline), a sentence-transformers model, or the /v1 base URL of an embeddings endpoint."""
+    windows: int = Field(default=3, ge=1)
+    """Windows that are read of a long text, evenly spaced from head to tail; their vectors are averaged (ours)."""
+    window_tokens: int = Field(default=64, ge=8, le=256)
+    """Tokens a window at most (ours)."""
+    endpoint_model: str = ""
+    """Model name as the endpoint knows it; by default the only one that it lists."""
     api_key_env: str = ""
     """Name of the environment variable that holds the endpoint's key."""
+    timeout_s: float = Field(default=60, gt=0)
+    """Seconds to wait for one reply of the endpoint."""
+    max_retries: int = Field(default=5, ge=0)
+    """Retries of one request to the endpoint."""
 
 
 class GroupSettings(Settings):
@@ -116,6 +126,8 @@ class GroupSettings(Settings):
     """Groups a family: a number, one a family, or chosen by silhouette."""
     sample: int = Field(default=200, ge=1)
     """Records a source that its mean vector is taken over."""
+    given: dict[str, list[str]] = Field(default_factory=dict)
+    """Groups by hand, name -> sources, instead of clustering, e.g. {text_group_A: [pr_issue, deepwiki]}."""
 
 
 class DiscoverSettings(Settings):

@@ -1,0 +1,9 @@
+"""Embedders: texts in, unit vectors out."""
+
+from mira.embedding.embedder import Embedder
+from mira.embedding.endpoint import EndpointEmbedder
+from mira.embedding.load import load_embedder
+from mira.embedding.minilm import MiniLM
+from mira.embedding.sentence_transformer import SentenceTransformerEmbedder
+
+__all__ = ["Embedder", "EndpointEmbedder", "MiniLM", "SentenceTransformerEmbedder", "load_embedder"]

@@ -1,0 +1,29 @@
+"""From settings to an embedder."""
+
+from mira.config import EmbeddingSettings
+from mira.embedding.embedder import Embedder
+from mira.embedding.endpoint import EndpointEmbedder
+from mira.embedding.minilm import MiniLM
+from mira.embedding.sentence_transformer import SentenceTransformerEmbedder
+
+__all__ = ["load_embedder"]
+
+
+def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
+    """Return the embedder that `settings.model` names.
+
+    Args:
+        settings: "minilm" is the built-in model; an http(s) URL is an OpenAI-compatible endpoint; anything else is a
+            sentence-transformers model.
+        threads: Threads of the built-in model; 0 is one a core. Worker processes pass 1.
+
+    Raises:
+        ConfigError: The model needs a package or a key that is not there.
+        InputError: The built-in model's file is missing or changed.
+        JudgeError: The endpoint does not tell its model.
+    """
+    if settings.model == "minilm":
+        return MiniLM(settings.windows, settings.window_tokens, threads)
+    if settings.model.startswith(("http://", "https://")):
+        return EndpointEmbedder(settings)
+    return SentenceTransformerEmbedder(settings)
