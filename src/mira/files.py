@@ -11,7 +11,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["atomic", "hash_file", "hash_json", "read_json", "write_bytes", "write_json", "write_parquet"]
+__all__ = [
+    "atomic",
+    "hash_file",
+    "hash_json",
+    "read_json",
+    "sha256_file",
+    "write_bytes",
+    "write_json",
+    "write_parquet",
+]
 
 
 @contextmanager
@@ -80,3 +89,9 @@ def hash_file(path: Path) -> str:
     """Return the hash of a file's content: 16 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,196 @@
+"""Reading mira.yaml: errors with file and line, "did you mean", overrides, relative paths, the commented template."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mira.config import Config
+from mira.errors import ConfigError
+
+__all__ = ["load_config"]
+
+Location = tuple[str | int, ...]
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a mira.yaml.
+
+    Args:
+        path: The file. Relative paths in it are relative to its folder.
+        overrides: "select.budget=25%" and the like, applied on top of the file; values are YAML.
+
+    Returns:
+        The settings, with absolute local paths.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or a field is unknown or has a wrong value; every problem is
+            listed with its line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file", "Write one with: mira init") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConfigError(
+            f"{path}{line}: {problem}", "Check the indentation and the colons around that line."
+        ) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}:1: expected settings such as 'sources:'", "Write a template with: mira init")
+    doubled = next(_doubled_keys(root), None)
+    if doubled:
+        raise ConfigError(f"{path}:{doubled[1]}: '{doubled[0]}' is given twice", "Remove one of the two.")
+    for override in overrides:
+        _override(value, override)
+    try:
+        config = Config.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, root, path)), "Correct the lines above.") from None
+    _check(config, path)
+    return _resolve(config, path.parent.absolute())
+
+
+def _override(value: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected KEY=VALUE", "For example: --set select.budget=25%")
+    *parents, last = key.split(".")
+    for parent in parents:
+        value = value.setdefault(parent, {})
+        if not isinstance(value, dict):
+            raise ConfigError(f"--set {override}: '{parent}' holds no fields")
+    try:
+        value[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value[last] = text
+
+
+def _doubled_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, child in node.value:
+            if key.value in seen:
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            yield from _doubled_keys(child)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from _doubled_keys(child)
+
+
+def _explain(error: ValidationError, root: yaml.Node | None, path: Path) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False):
+        location = problem["loc"]
+        where = f"{path}:{_line(root, location)}"
+        name = ".".join(str(part) for part in location)
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(location[:-1])
+            close = difflib.get_close_matches(str(location[-1]), known, n=1)
+            if not close and str(location[-1]).lower().endswith("key"):
+                close = [k for k in known if k == "api_key_env"]
+            advice = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
+            if close == ["api_key_env"]:
+                advice += " Keys come from the environment, never from this file."
+            yield f"{where}: unknown field '{name}'; {advice}"
+        elif problem["type"] == "missing":
+            yield f"{where}: field '{name}' is missing"
+        else:
+            message = problem["msg"]
+            yield f"{where}: {name}: {message[0].lower()}{message[1:]}"
+
+
+def _line(node: yaml.Node | None, location: Location) -> int:
+    line = node.start_mark.line + 1 if node else 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            match = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if match is None:
+                break
+            line, node = match[0].start_mark.line + 1, match[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _fields_at(location: Location) -> list[str]:
+    """Return the field names of the settings model that `location` leads to."""
+    model: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = _model_in(field.annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (list, dict, Union, UnionType, Annotated):
+        found = (_model_in(a) for a in get_args(annotation) if a is not NoneType)
+        return next((m for m in found if m is not None), None)
+    return None
+
+
+def _check(config: Config, path: Path) -> None:
+    names = [s.name for s in config.sources]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise ConfigError(f"{path}: source '{doubled[0]}' is given twice", "Give each source a name of its own.")
+    mentions = [("group.given", s) for sources in config.group.given.values() for s in sources]
+    mentions += [("select.source_min", s) for s in config.select.source_min]
+    mentions += [("select.source_max", s) for s in config.select.source_max]
+    for field, source in mentions:
+        if source not in names:
+            close = difflib.get_close_matches(source, names, n=1)
+            advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
+            raise ConfigError(f"{path}: {field}: there is no source '{source}'", advice)
+    for endpoint in (config.teacher.endpoint, config.distill.endpoint):
+        urls = (
+            [] if endpoint is None else [endpoint.base_url] if isinstance(endpoint.base_url, str) else endpoint.base_url
+        )
+        if any(re.search(r"//[^/]*@", url) for url in urls):
+            raise ConfigError(
+                f"{path}: base_url holds a user name or password",
+                "Put the key in an environment variable and name it in api_key_env.",
+            )
+    if config.distill.student == "endpoint" and config.distill.endpoint is None:
+        raise ConfigError(
+            f"{path}: distill.student is 'endpoint', but distill.endpoint is missing", "Add base_url and model."
+        )
+
+
+def _resolve(config: Config, folder: Path) -> Config:
+    def local(path: str) -> str:
+        return path if not path or "://" in path else str(folder / Path(path).expanduser())
+
+    sources = [
+        s.model_copy(update={"path": local(s.path) if isinstance(s.path, str) else [local(p) for p in s.path]})
+        for s in config.sources
+    ]
+    teacher = config.teacher.model_copy(
+        update={"free_judgments": local(config.teacher.free_judgments), "replies": local(config.teacher.replies)}
+    )
+    discover = config.discover.model_copy(update={"rubrics": {g: local(p) for g, p in config.discover.rubrics.items()}})
+    return config.model_copy(
+        update={"run": folder / config.run.expanduser(), "sources": sources, "teacher": teacher, "discover": discover}
+    )

@@ -1,0 +1,168 @@
+"""Sources, not records, are clustered: one mean embedding a source, KMeans within each family."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+
+from mira import corpus
+from mira.config import Config
+from mira.corpus.record import FamilyName
+from mira.embedding import load_embedder
+from mira.errors import ConfigError, RunError
+from mira.files import read_json, write_json
+from mira.progress import Log
+from mira.run import RunFolder
+
+__all__ = ["Group", "cluster_sources", "group", "load_groups"]
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sources of one family that share a rubric.
+
+    Attributes:
+        name: "<family>_group_<X>".
+        family: Their family.
+        sources: Their names, in the order of the configuration.
+        cosines: (source, source, cosine of their mean embeddings), most similar first.
+    """
+
+    name: str
+    family: FamilyName
+    sources: tuple[str, ...]
+    cosines: tuple[tuple[str, str, float], ...] = ()
+
+
+def group(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Cluster the sources into groups and write groups.json.
+
+    Groups given in the configuration are taken as they are; the rest is clustered, each family for itself.
+
+    Returns:
+        The groups' names and sources.
+
+    Raises:
+        ConfigError: A given group mixes families, or k exceeds the number of a family's sources.
+    """
+    vectors = _source_vectors(config, run, log)
+    groups, choices = [], {}
+    for family in FamilyName:
+        sources = [s.name for s in config.sources if s.family == family]
+        given = {name: members for name, members in config.group.given.items() if set(members) & set(sources)}
+        for name, members in given.items():
+            _check_given(name, members, sources, given)
+            groups.append(_group(name, family, members, vectors))
+        rest = [s for s in sources if not any(s in members for members in given.values())]
+        if rest:
+            matrix = np.stack([vectors[s] for s in rest])
+            labels, choices[family.value] = cluster_sources(matrix, _wanted(config, family, len(rest)), config.seed)
+            taken = {g.name for g in groups}
+            letters = (x for x in ascii_uppercase if f"{family}_group_{x}" not in taken)
+            for label in dict.fromkeys(labels):
+                members = [s for s, found in zip(rest, labels, strict=True) if found == label]
+                groups.append(_group(f"{family}_group_{next(letters)}", family, members, vectors))
+    write_json(run.groups, {"groups": [_plain(g) for g in groups], "k": choices})
+    return {"groups": {g.name: list(g.sources) for g in groups}}
+
+
+def load_groups(run: RunFolder) -> list[Group]:
+    """Read groups.json.
+
+    Raises:
+        RunError: The stage has not run.
+    """
+    try:
+        found = read_json(run.groups)["groups"]
+    except FileNotFoundError:
+        raise RunError(f"{run.groups}: there are no groups yet", "Run: mira group CONFIG") from None
+    return [
+        Group(g["name"], FamilyName(g["family"]), tuple(g["sources"]), tuple((a, b, c) for a, b, c in g["cosines"]))
+        for g in found
+    ]
+
+
+def cluster_sources(matrix: Vectors, k: int | None, seed: int) -> tuple[list[int], dict[str, Any]]:
+    """Cluster sources by their mean vectors.
+
+    Args:
+        matrix: (sources, dimensions), one mean embedding a source.
+        k: Number of groups; None chooses the one with the best silhouette (cosine) among 2..sources-1. One or two
+            sources have no silhouette and make one group (ours).
+        seed: KMeans' seed.
+
+    Returns:
+        A label a source, and how k came about.
+    """
+    unit = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    n = len(unit)
+    if k is not None:
+        return _kmeans(unit, k, seed), {"k": k, "how": "given"}
+    if n <= 2:
+        return [0] * n, {"k": 1, "how": "too few sources to choose"}
+    tried = {}
+    for candidate in range(2, n):
+        labels = _kmeans(unit, candidate, seed)
+        tried[candidate] = float(silhouette_score(unit, labels, metric="cosine"))
+    best = max(tried, key=lambda c: (tried[c], -c))
+    scores = {str(c): round(s, 4) for c, s in tried.items()}
+    return _kmeans(unit, best, seed), {"k": best, "how": "silhouette", "silhouette": scores}
+
+
+def _kmeans(unit: Vectors, k: int, seed: int) -> list[int]:
+    labels: list[int] = KMeans(k, random_state=seed, n_init=10).fit_predict(unit).tolist()
+    return labels
+
+
+def _source_vectors(config: Config, run: RunFolder, log: Log) -> dict[str, Vectors]:
+    embedder = load_embedder(config.embedding)
+    vectors = {}
+    with log.task("embedding a sample of each source", len(config.sources)) as task:
+        for source in config.sources:
+            ids = corpus.sample_ids(config, run, source.name, config.group.sample, "group")
+            records = corpus.fetch(config, run, source.name, ids)
+            vectors[source.name] = embedder.embed([r.text for r in records]).mean(axis=0)
+            task.advance()
+    return vectors
+
+
+def _wanted(config: Config, family: FamilyName, n: int) -> int | None:
+    k = config.group.k
+    wanted = None if k == "auto" else k.get(family) if isinstance(k, dict) else k
+    if wanted is not None and not 1 <= wanted <= n:
+        raise ConfigError(
+            f"group.k: {wanted} groups of the {n} {family} sources", f"Choose 1 to {n}, or 'auto', or one k a family."
+        )
+    return wanted
+
+
+def _check_given(name: str, members: list[str], sources: list[str], given: dict[str, list[str]]) -> None:
+    strangers = [m for m in members if m not in sources]
+    if strangers:
+        raise ConfigError(f"group.given.{name}: '{strangers[0]}' is of another family", "A group has one family.")
+    twice = [m for m in members if sum(m in other for other in given.values()) > 1]
+    if twice:
+        raise ConfigError(f"group.given: source '{twice[0]}' is in two groups", "A source belongs to one group.")
+
+
+def _group(name: str, family: FamilyName, members: list[str], vectors: dict[str, Vectors]) -> Group:
+    unit = {m: vectors[m] / np.linalg.norm(vectors[m]) for m in members}
+    cosines = [(a, b, round(float(unit[a] @ unit[b]), 4)) for a, b in combinations(members, 2)]
+    return Group(name, family, tuple(members), tuple(sorted(cosines, key=lambda c: -c[2])))
+
+
+def _plain(g: Group) -> dict[str, Any]:
+    return {
+        "name": g.name,
+        "family": g.family.value,
+        "group": g.name.removeprefix(f"{g.family}_group_"),
+        "sources": list(g.sources),
+        "cosines": [list(c) for c in g.cosines],
+    }

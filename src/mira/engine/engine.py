@@ -1,0 +1,113 @@
+"""Engines: map a pure function over shards."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol, TypeVar
+
+from mira.errors import MiraError
+
+__all__ = ["Engine", "LocalEngine", "RayEngine", "load_engine"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """Runs one function over many items, in any order."""
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Yield `function(item)` of every item as it finishes.
+
+        `function` and the items must be picklable; what `function` writes must not depend on order or worker.
+        """
+        ...
+
+
+def load_engine(name: str, workers: int) -> Engine:
+    """Return the engine `name` ("local" or "ray") with `workers` processes (0: one a core)."""
+    return RayEngine(workers) if name == "ray" else LocalEngine(workers)
+
+
+class LocalEngine:
+    """Processes on this machine. One worker, or one item, runs in this process."""
+
+    def __init__(self, workers: int = 0) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.workers = workers or cores or 1
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Yield results as they finish.
+
+        Raises:
+            MiraError: A worker died (out of memory, killed).
+        """
+        workers = min(self.workers, len(items))
+        if workers <= 1:
+            yield from map(function, items)
+            return
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+        try:
+            yield from _results(pool, function, items, workers)
+        except BrokenProcessPool:
+            raise MiraError(
+                "a worker process died", "It may have run out of memory: try fewer workers. Finished shards are kept."
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _results(
+    pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    queue = iter(items)
+    running = {pool.submit(function, item) for _, item in zip(range(2 * workers), queue, strict=False)}
+    while running:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        running |= {pool.submit(function, item) for _, item in zip(done, queue, strict=False)}
+        for future in done:
+            yield future.result()
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class RayEngine:
+    """Ray tasks, on the cluster that RAY_ADDRESS names or on this machine. The run folder must be on shared storage."""
+
+    def __init__(self, workers: int = 0) -> None:
+        try:
+            import ray  # noqa: PLC0415
+        except ImportError:
+            raise MiraError("Ray is not installed", "Install it with: pip install 'mira-select[ray]'") from None
+        self._ray: Any = ray
+        self.workers = workers
+
+    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """Yield results as they finish."""
+        ray = self._ray
+        if not ray.is_initialized():
+            ray.init(num_cpus=self.workers or None, log_to_driver=False)
+        task = ray.remote(function)
+        limit = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        queue = iter(items)
+        running = [task.remote(item) for _, item in zip(range(limit), queue, strict=False)]
+        while running:
+            done, running = ray.wait(running)
+            running += [task.remote(item) for _, item in zip(done, queue, strict=False)]
+            for reference in done:
+                yield ray.get(reference)
