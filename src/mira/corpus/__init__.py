@@ -1,0 +1,24 @@
+"""Sources and families: find, read, render, count tokens, shard, sample, write."""
+
+from mira.corpus.index import build_index, totals
+from mira.corpus.read import fetch, read, sample_ids
+from mira.corpus.record import FamilyName, Part, Record, Rejected, Rejection
+from mira.corpus.shards import Shard, shards
+from mira.corpus.tokens import Tokenizer, tokenizer
+
+__all__ = [
+    "FamilyName",
+    "Part",
+    "Record",
+    "Rejected",
+    "Rejection",
+    "Shard",
+    "Tokenizer",
+    "build_index",
+    "fetch",
+    "read",
+    "sample_ids",
+    "shards",
+    "tokenizer",
+    "totals",
+]

@@ -61,7 +61,8 @@ class Rejection(StrEnum):
     BAD_FIELD = "bad_field"  # the field is there, but of the wrong type
     EMPTY_TEXT = "empty_text"
     DUPLICATE_ID = "duplicate_id"
-    TRUNCATED_FILE = "truncated_file"  # the compressed stream ends early; stands for all that is lost after it
+    TOO_LONG = "too_long"  # the line is longer than max_record_bytes
+    TRUNCATED_FILE = "truncated_file"  # the file ends early or is damaged; stands for all that is lost after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Rejected:
     Attributes:
         row: Position in its shard, counted from 0.
         reason: Why.
-        detail: For people: "line 17: field 'text' is missing".
+        detail: For people: "docs.jsonl:17: field 'text' is missing".
     """
 
     row: int

@@ -1,0 +1,322 @@
+"""The index: one row a line, with its tokens or why it is rejected; and a source's duplicates.
+
+`index/<source>/<shard>.parquet` has row (int64), id (string, null where rejected), n_tokens and n_chars (int32; of
+the record's text, 0 where rejected), reason_rejected and detail (string, null where the row is a record).
+`index/<source>/duplicates.parquet` has shard, row, id of the records whose id an earlier record of the source has.
+The files' metadata hold a key of everything that they follow from: content, tokenizer, family, fields, version. A file
+whose key still matches is not written again; files of shards that are gone are removed.
+"""
+
+import difflib
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mira.corpus import database
+from mira.corpus.families import REQUIRED, FieldProblem, render
+from mira.corpus.parse import BadLine, Parser, to_object
+from mira.corpus.record import Record, Rejected, Rejection
+from mira.corpus.shards import Shard, format_of, shards
+from mira.corpus.tables import schema
+from mira.corpus.tokens import Tokenizer, tokenizer
+from mira.corpus.workers import run_all, workers
+from mira.errors import InputError, RunError
+from mira.files import atomic, hash_json
+from mira.progress import Log
+from mira.run import RunFolder
+
+if TYPE_CHECKING:
+    from mira.config import Config, SourceSettings
+
+__all__ = ["build_index", "check_shard", "duplicates_path", "shard_path", "totals"]
+
+VERSION = 1
+SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("id", pa.string()),
+        ("n_tokens", pa.int32()),
+        ("n_chars", pa.int32()),
+        ("reason_rejected", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+_DUPLICATES = pa.schema([("shard", pa.string()), ("row", pa.int64()), ("id", pa.string())])
+_FIND_DUPLICATES = """
+    WITH doubled AS (SELECT id FROM entries WHERE reason_rejected IS NULL GROUP BY id HAVING count(*) > 1)
+    SELECT shard, row, id FROM (
+        SELECT shard, place, row, id, row_number() OVER (PARTITION BY id ORDER BY place, row) AS nth
+        FROM entries SEMI JOIN doubled USING (id) WHERE reason_rejected IS NULL
+    ) WHERE nth > 1 ORDER BY place, row
+"""
+_KEY = b"mira.key"
+_BATCH_ROWS, _BATCH_CHARS = 2048, 2**23
+_PEEKED = 100
+_USUAL = {
+    "text": ("content", "body", "document", "raw_content", "markdown"),
+    "question": ("prompt", "query", "instruction", "problem", "input"),
+    "answer": ("response", "completion", "output", "solution"),
+    "think": ("thinking", "reasoning", "reasoning_content", "cot", "thought"),
+    "messages": ("conversation", "conversations", "trajectory", "turns", "history"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    source: "SourceSettings"
+    shard: Shard
+    tokenizer: str
+    threads: int
+    longest: int
+    target: Path
+    key: str
+
+
+def shard_path(run: RunFolder, shard: Shard) -> Path:
+    """Return where a shard's index is."""
+    return run.index(shard.source) / f"{shard.name}.parquet"
+
+
+def duplicates_path(run: RunFolder, source: str) -> Path:
+    """Return where a source's duplicates are."""
+    return run.index(source) / "duplicates.parquet"
+
+
+def build_index(config: "Config", run: RunFolder, log: Log) -> dict[str, Any]:
+    """Read every source, count tokens, and write the index; shards that are up to date are skipped.
+
+    Returns:
+        {"sources": {source: as in `totals`}, "shards": n, "indexed": shards written now, "skipped": shards kept}.
+
+    Raises:
+        ConfigError: A field mapping or the tokenizer is wrong.
+        InputError: A source cannot be found, is empty, lacks a required field, or has no valid record.
+        RunError: A worker process died.
+    """
+    counter = tokenizer(config.tokenizer)
+    found = shards(config)
+    for source in config.sources:
+        _peek(source, found[source.name], config.max_record_bytes)
+    jobs = _jobs(config, run, counter, found)
+    for source in config.sources:
+        _sweep(run.index(source.name), {shard_path(run, s).name for s in found[source.name]})
+    with log.task("index", len(jobs)) as task:
+        for _ in run_all(_index_shard, jobs, workers(len(jobs), sum(_bytes(j.shard) for j in jobs))):
+            task.advance()
+    for source in config.sources:
+        _find_duplicates(run, source.name, found[source.name])
+    sums = totals(config, run)
+    for name, counts in sums.items():
+        _check_usable(run, name, found[name], counts)
+    n = sum(map(len, found.values()))
+    return {"sources": sums, "shards": n, "indexed": len(jobs), "skipped": n - len(jobs)}
+
+
+def _jobs(config: "Config", run: RunFolder, counter: Tokenizer, found: dict[str, list[Shard]]) -> list[_Job]:
+    """Return what is not up to date."""
+    pairs = [(source, shard) for source in config.sources for shard in found[source.name]]
+    keys = [_key(config, counter, source, shard) for source, shard in pairs]
+    stale = [(*pair, k) for pair, k in zip(pairs, keys, strict=True) if _read_key(shard_path(run, pair[1])) != k]
+    threads = 1 if workers(len(stale), sum(_bytes(shard) for _, shard, _ in stale)) > 1 else 0
+    return [
+        _Job(source, shard, config.tokenizer, threads, config.max_record_bytes, shard_path(run, shard), key)
+        for source, shard, key in stale
+    ]
+
+
+def _bytes(shard: Shard) -> int:
+    if shard.start is not None and shard.stop is not None:
+        return shard.stop - shard.start
+    with suppress(OSError):
+        return Path(shard.path).stat().st_size
+    return 2**27
+
+
+def _key(config: "Config", counter: Tokenizer, source: "SourceSettings", shard: Shard) -> str:
+    fields = [source.name, source.family, dict(source.fields), config.max_record_bytes]
+    return hash_json([VERSION, shard.path, shard.fingerprint, counter.identity, *fields])
+
+
+def _read_key(path: Path) -> str:
+    try:
+        return str((pq.read_schema(path).metadata or {}).get(_KEY, b"").decode())
+    except (OSError, pa.ArrowException):
+        return ""
+
+
+def check_shard(config: "Config", run: RunFolder, shard: Shard) -> None:
+    """Check that a shard's index is there and up to date.
+
+    Raises:
+        RunError: It is not.
+    """
+    key = _read_key(shard_path(run, shard))
+    if key != _key(config, tokenizer(config.tokenizer), config.source(shard.source), shard):
+        what = "has changed since it was indexed" if key else "is not indexed yet"
+        raise RunError(f"source '{shard.source}': {shard.path} {what}", "Run the index stage first: mira run does.")
+
+
+def _sweep(folder: Path, names: set[str]) -> None:
+    """Remove the index files of shards that are gone, and what killed runs left."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            gone = path.suffix == ".parquet" and path.name not in names and path.name != "duplicates.parquet"
+            if gone or path.suffix == ".tmp":
+                path.unlink(missing_ok=True)
+
+
+def _index_shard(job: _Job) -> None:
+    counter = tokenizer(job.tokenizer, job.threads)
+    written = SCHEMA.with_metadata({_KEY: job.key.encode()})
+    with atomic(job.target) as temporary, pq.ParquetWriter(temporary, written, compression="zstd") as writer:
+        items = Parser(job.source, job.longest).parse(job.shard)
+        pending: list[pa.Table] = []
+        for batch in _batched(items):
+            pending.append(_table(batch, counter))
+            if sum(t.num_rows for t in pending) >= 2**17:
+                writer.write_table(pa.concat_tables(pending).cast(written))
+                pending = []
+        if pending:
+            writer.write_table(pa.concat_tables(pending).cast(written))
+
+
+def _batched(items: Iterable[Record | Rejected]) -> Iterator[list[tuple[Record | Rejected, str]]]:
+    """Group items with their text until they are many or long enough to be counted together."""
+    batch: list[tuple[Record | Rejected, str]] = []
+    chars = 0
+    for item in items:
+        text = item.text if isinstance(item, Record) else ""
+        batch.append((item, text))
+        chars += len(text)
+        if len(batch) >= _BATCH_ROWS or chars >= _BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def _table(items: list[tuple[Record | Rejected, str]], counter: Tokenizer) -> pa.Table:
+    texts = [text for _, text in items]
+    columns = {
+        "row": [item.row for item, _ in items],
+        "id": [item.id if isinstance(item, Record) else None for item, _ in items],
+        "n_tokens": counter.count(texts),
+        "n_chars": [len(text) for text in texts],
+        "reason_rejected": [str(item.reason) if isinstance(item, Rejected) else None for item, _ in items],
+        "detail": [_printable(item.detail) if isinstance(item, Rejected) else None for item, _ in items],
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()[:1000]
+
+
+def _find_duplicates(run: RunFolder, source: str, found: list[Shard]) -> None:
+    """Write the records whose id an earlier record has; earlier by path and position in it."""
+    target = duplicates_path(run, source)
+    paths = [shard_path(run, s) for s in found]
+    key = hash_json([[s.name, _read_key(p)] for s, p in zip(found, paths, strict=True)])
+    if _read_key(target) == key:
+        return
+    written = _DUPLICATES.with_metadata({_KEY: key.encode()})
+    with (
+        database.connect(run) as con,
+        atomic(target) as temporary,
+        pq.ParquetWriter(temporary, written, compression="zstd") as writer,
+    ):
+        database.register_index(con, [(s.name, p) for s, p in zip(found, paths, strict=True)])
+        con.execute(_FIND_DUPLICATES)
+        while rows := con.fetchmany(2**16):
+            columns = [
+                pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), written, strict=True)
+            ]
+            writer.write_table(pa.table(columns, schema=written))
+
+
+def totals(config: "Config", run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Count what the index holds.
+
+    Returns:
+        Source -> {"rows", "valid", "rejected": {reason: n}, "tokens"}; rows = valid + all rejected; tokens are of
+        the valid records.
+
+    Raises:
+        RunError: A source is not indexed yet.
+    """
+    return {source.name: _source_totals(run, source.name) for source in config.sources}
+
+
+def _source_totals(run: RunFolder, source: str) -> dict[str, Any]:
+    with database.connect(run) as con:
+        database.register_source(con, run, source)
+        counted = con.execute(
+            """SELECT coalesce(reason_rejected, CASE WHEN d.row IS NOT NULL THEN 'duplicate_id' END) AS reason,
+            count(*), sum(n_tokens) FROM entries e LEFT JOIN duplicates d ON e.shard = d.shard AND e.row = d.row
+            GROUP BY reason ORDER BY reason"""
+        ).fetchall()
+    rejected = {str(reason): int(n) for reason, n, _ in counted if reason is not None}
+    valid, tokens = next(((int(n), int(t)) for reason, n, t in counted if reason is None), (0, 0))
+    return {"rows": valid + sum(rejected.values()), "valid": valid, "rejected": rejected, "tokens": tokens}
+
+
+def _check_usable(run: RunFolder, source: str, found: list[Shard], counts: dict[str, Any]) -> None:
+    paths = ", ".join(dict.fromkeys(s.path for s in found[:3])) + (", ..." if len(found) > 3 else "")
+    if not counts["rows"]:
+        raise InputError(f"source '{source}': {paths}: no record in it", "Fill the source, or take it out of sources.")
+    if counts["valid"]:
+        return
+    with database.connect(run) as con:
+        database.register_source(con, run, source)
+        details = con.execute("SELECT detail FROM entries ORDER BY place, row LIMIT 3").fetchall()
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts["rejected"].items())
+    raise InputError(
+        f"source '{source}': every record is rejected ({reasons})", "First: " + "; ".join(str(d) for (d,) in details)
+    )
+
+
+def _peek(source: "SourceSettings", found: list[Shard], longest: int) -> None:
+    """Refuse a source whose first records all lack a required field: the mapping is wrong, not the data."""
+    parser = Parser(source, longest)
+    missing: Counter[str] = Counter()
+    where = ""
+    keys: list[str] = []
+    raws = ((shard, row, raw) for shard in found for row, raw in parser.raw(shard))
+    for shard, row, raw in itertools.islice(raws, _PEEKED):
+        try:
+            value = to_object(raw, longest)
+            render(source.family, value, source.fields)
+        except BadLine:
+            continue
+        except FieldProblem as problem:
+            if problem.reason is Rejection.MISSING_FIELD:
+                missing[problem.field] += 1
+                where, keys = where or shard.where(row), keys or _keys(shard, value)
+                continue
+            return
+        return
+    if missing:
+        _refuse(source, missing.most_common(1)[0][0], where, keys)
+
+
+def _keys(shard: Shard, value: dict[str, Any]) -> list[str]:
+    kind = format_of(shard.path).kind
+    return list(value) if kind == "jsonl" else list(schema(shard.path, kind).names)
+
+
+def _refuse(source: "SourceSettings", field: str, where: str, keys: list[str]) -> None:
+    mine = next((n for n in REQUIRED[source.family] if source.fields.get(n, n) == field), field)
+    near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches(mine, keys, n=1, cutoff=0.4)
+    # a field that is known to hold the same thing elsewhere is a better guess than a similar spelling
+    guess = next((k for k in _USUAL.get(mine, ()) if k in keys), near[0] if near else "your_field")
+    raise InputError(
+        f"source '{source.name}': field '{field}' is missing in {where}; it has: {', '.join(keys) or 'no field'}",
+        f"Map it with fields: {{{mine}: {guess}}}, or choose another family than {source.family}.",
+    )

@@ -1,0 +1,167 @@
+"""Bytes of JSONL files: opening, decompressing, and cutting into lines with bounded memory."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import fsspec
+import zstandard
+
+__all__ = ["Damaged", "Line", "TooLong", "open_file", "read_lines"]
+
+BLOCK = 2**20
+_BOM = b"\xef\xbb\xbf"
+
+
+class Damaged(Exception):
+    """A compressed stream ends early or cannot be decompressed any further."""
+
+
+class TooLong(int):
+    """Stands for a line that was longer than allowed: its length in bytes, without its line break."""
+
+
+Line = bytes | TooLong
+
+
+def open_file(path: str) -> IO[bytes]:
+    """Open a local path or an fsspec URL for reading.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    if "://" in path or "::" in path:
+        return cast(IO[bytes], fsspec.open(path, "rb").open())
+    return Path(path).open("rb")
+
+
+def read_lines(
+    path: str, compression: str, start: int | None, stop: int | None, longest: int
+) -> Iterator[tuple[int, Line]]:
+    """Yield the lines of a file or of a slice of it, each with its position, counted from 0.
+
+    Lines come with their line break. Blank ones are left out but keep their position. A byte order mark at the start
+    of the file is cut off.
+
+    Args:
+        path: Local path or fsspec URL.
+        compression: "", "gz" or "zst".
+        start: First byte of the slice, which is the first of a line; None for the start of the file.
+        stop: Byte after the slice; None for the end of the file.
+        longest: Longest line in bytes; a longer one is yielded as `TooLong` without having been held in memory.
+
+    Raises:
+        Damaged: A compressed file ends early or is damaged; every line that is whole was yielded before. The
+            exception's second argument is the position after the last of them.
+        OSError: The file cannot be read.
+    """
+    with open_file(path) as file:
+        if start:
+            file.seek(start)
+        blocks = _BLOCKS[compression](file, None if stop is None else stop - (start or 0))
+        row = 0
+        try:
+            for line in _split(_without_bom(blocks) if not start else blocks, longest):
+                if isinstance(line, TooLong) or not line.isspace():
+                    yield row, line
+                row += 1
+        except (Damaged, zlib.error, zstandard.ZstdError) as error:
+            raise Damaged(str(error), row) from None
+
+
+def _without_bom(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    head = b""
+    for block in blocks:
+        head += block
+        if len(head) >= len(_BOM):
+            break
+    if head:
+        yield head.removeprefix(_BOM)
+    yield from blocks
+
+
+def _split(blocks: Iterator[bytes], longest: int) -> Iterator[Line]:
+    held: list[bytes] = []
+    size = 0
+    for block in blocks:
+        lines = block.splitlines(keepends=True) if b"\r" not in block else _split_lf(block)
+        if not lines:
+            continue
+        last = lines.pop() if not lines[-1].endswith(b"\n") else None
+        for line in lines:
+            if size:
+                held.append(line)
+                yield _join(held, size + len(line), longest)
+                held, size = [], 0
+            else:
+                yield line if len(line) <= longest else _join([line], len(line), longest)
+        if last is not None:
+            size += len(last)
+            if size <= longest + 2:
+                held.append(last)
+    if size:
+        yield _join(held, size, longest)
+
+
+def _split_lf(block: bytes) -> list[bytes]:
+    pieces = block.split(b"\n")
+    last = pieces.pop()
+    lines = [piece + b"\n" for piece in pieces]
+    return [*lines, last] if last else lines
+
+
+def _join(held: list[bytes], size: int, longest: int) -> Line:
+    """Return the whole line, or its length where it was too long to be held."""
+    line = b"".join(held)
+    length = size - (len(line) - len(line.rstrip(b"\r\n")))
+    return line if length <= longest else TooLong(length)
+
+
+def _plain(file: IO[bytes], size: int | None) -> Iterator[bytes]:
+    left = size
+    while block := file.read(BLOCK if left is None else min(BLOCK, left)):
+        if left is not None:
+            left -= len(block)
+        yield block
+
+
+def _gunzip(file: IO[bytes], _: int | None) -> Iterator[bytes]:
+    """Decompress gzip members one after the other; zero bytes after the last are padding."""
+    decompressor = None
+    while data := file.read(BLOCK):
+        while data:
+            if decompressor is None and not (data := data.lstrip(b"\0")):
+                break
+            decompressor = decompressor or zlib.decompressobj(wbits=31)
+            block = decompressor.decompress(data, BLOCK)
+            if block:
+                yield block
+            data = decompressor.unconsumed_tail
+            if decompressor.eof:
+                data, decompressor = decompressor.unused_data, None
+    if decompressor is not None:
+        if rest := decompressor.flush():
+            yield rest
+        if not decompressor.eof:
+            raise Damaged("the gzip stream ends early")
+
+
+def _unzstd(file: IO[bytes], _: int | None) -> Iterator[bytes]:
+    """Decompress zstd frames one after the other."""
+    context = zstandard.ZstdDecompressor(max_window_size=2**31)
+    decompressor: Any = None
+    while data := file.read(16384):
+        while data:
+            if decompressor is None:
+                decompressor = context.decompressobj()
+            if block := decompressor.decompress(data):
+                yield block
+            data = b""
+            if decompressor.eof:
+                data, decompressor = decompressor.unused_data, None
+    if decompressor is not None:
+        raise Damaged("the zstd stream ends early")
+
+
+_BLOCKS = {"": _plain, "gz": _gunzip, "zst": _unzstd}

@@ -1,0 +1,171 @@
+r"""From a line or row to a record, or to a counted rejection. Index, readers and copies all go through here.
+
+Rules. Every line or row is either a record or a rejection with a reason; nothing else happens to it.
+
+==================  ====================================================================================
+reason              when
+==================  ====================================================================================
+bad_json            the line is not JSON, or nested too deeply. NaN and Infinity are tolerated
+not_an_object       it is JSON, but no object
+invalid_utf8        the line, or a string of a table, is not UTF-8; or a field that is read holds a lone
+                    surrogate (an escape such as \ud800 without its other half)
+missing_field       a required field is not there or null
+bad_field           a field has the wrong type; an id must be a string or a whole number
+empty_text          a required field is blank
+too_long            the line is longer than `max_record_bytes`; it is not read any further
+duplicate_id        an earlier record of the source, by path and position, has the same id
+truncated_file      one a file, after its last row: a compressed or table file ends early or is damaged. What was
+                    read before stays; the incomplete last line belongs to what is lost
+==================  ====================================================================================
+
+Blank lines are no records and are not counted, but have their line number. CRLF line ends and a UTF-8 byte order mark
+are tolerated. A record without an id (missing, null or "") gets the first 16 hex digits of
+sha256(source, a zero byte, text), where text is its rendered content: so the copies of an identical record without ids
+are duplicates. Numbers as ids are taken as strings. Line numbers count from 1; rows of tables too.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from mira.corpus.families import OPTIONAL, REQUIRED, FieldProblem, look_up, parse_json, render
+from mira.corpus.lines import Damaged, Line, TooLong, read_lines
+from mira.corpus.record import Record, Rejected, Rejection
+from mira.corpus.shards import Shard, format_of
+from mira.corpus.tables import batches, python_rows
+from mira.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mira.config import SourceSettings
+
+__all__ = ["BadLine", "Parser", "to_object"]
+
+Raw = Line | dict[str, Any] | UnicodeDecodeError | Damaged
+
+
+class Parser:
+    """Reads one source's shards.
+
+    Raises:
+        ConfigError: The source maps a field that its family does not have.
+    """
+
+    def __init__(self, source: "SourceSettings", longest: int) -> None:
+        known = REQUIRED[source.family] + OPTIONAL[source.family]
+        for name in source.fields:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise ConfigError(
+                    f"source '{source.name}': fields: family {source.family} has no field '{name}'"
+                    + (f"; did you mean {near[0]}?" if near else ""),
+                    f"Its fields are {', '.join(known)}. Left of the colon is mira's name, right of it yours.",
+                )
+        self._source, self._family, self._fields = source.name, source.family, dict(source.fields)
+        self._id = source.fields.get("id", "id")
+        paths = [source.fields.get(name, name) for name in known]
+        self._columns = sorted({c for path in paths for c in (path, path.partition(".")[0])})
+        self._longest = longest
+
+    def parse(self, shard: Shard, rows: Collection[int] | None = None) -> Iterator[Record | Rejected]:
+        """Yield the records and rejections of a shard in order of row.
+
+        Args:
+            shard: One of the source's shards.
+            rows: Only these rows; None for all.
+
+        Raises:
+            OSError: The file cannot be opened.
+        """
+        for row, raw in self.raw(shard):
+            if rows is None or row in rows:
+                yield self.one(shard, row, raw)
+
+    def raw(self, shard: Shard) -> Iterator[tuple[int, Raw]]:
+        """Yield a shard's lines or rows as they are; damage comes as the last of them."""
+        fmt = format_of(shard.path)
+        try:
+            if fmt.kind == "jsonl":
+                yield from read_lines(shard.path, fmt.compression, shard.start, shard.stop, self._longest)
+                return
+            row = 0
+            for batch in batches(shard.path, fmt.kind, self._columns):
+                for value in python_rows(batch):
+                    yield row, value
+                    row += 1
+        except Damaged as damage:
+            yield damage.args[1], damage
+
+    def one(self, shard: Shard, row: int, raw: Raw) -> Record | Rejected:
+        """Turn one line or row into a record or a rejection."""
+        try:
+            return self._record(row, raw if isinstance(raw, dict) else to_object(raw, self._longest))
+        except (FieldProblem, BadLine) as problem:
+            return Rejected(row, problem.reason, f"{shard.where(row)}: {problem}")
+
+    def _record(self, row: int, value: dict[str, Any]) -> Record:
+        given = self._given_id(value)
+        record = Record(given, self._source, self._family, render(self._family, value, self._fields), row)
+        _check_text(given)
+        for part in record.parts:
+            _check_text(part.text)
+            _check_text(part.label)
+        if given:
+            return record
+        digest = hashlib.sha256(f"{self._source}\0{record.text}".encode()).hexdigest()[:16]
+        return Record(digest, record.source, record.family, record.parts, row)
+
+    def _given_id(self, value: dict[str, Any]) -> str:
+        found = look_up(value, self._id)
+        if type(found) is str:
+            return found
+        if found is None:
+            return ""
+        if type(found) is int:
+            return str(found)
+        raise FieldProblem(Rejection.BAD_FIELD, self._id, "is neither a string nor a whole number")
+
+
+class BadLine(Exception):
+    """A line is no object at all.
+
+    Attributes:
+        reason: The rejection.
+    """
+
+    def __init__(self, reason: Rejection, what: str) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+def to_object(raw: Raw, longest: int) -> dict[str, Any]:
+    """Return the object that a line or row holds.
+
+    Raises:
+        BadLine: It holds none.
+    """
+    if isinstance(raw, dict):
+        return raw
+    if isinstance(raw, TooLong):
+        raise BadLine(Rejection.TOO_LONG, f"the line has {raw:,} bytes, more than max_record_bytes ({longest:,})")
+    if isinstance(raw, Damaged):
+        raise BadLine(Rejection.TRUNCATED_FILE, f"what follows is lost: {raw.args[0]}")
+    if isinstance(raw, UnicodeDecodeError):
+        raise BadLine(Rejection.INVALID_UTF8, f"a string is not UTF-8 ({raw.reason})")
+    try:
+        value = parse_json(raw)
+    except UnicodeDecodeError as error:
+        raise BadLine(Rejection.INVALID_UTF8, f"not UTF-8 at byte {error.start} of the line") from None
+    except ValueError as error:
+        raise BadLine(Rejection.BAD_JSON, f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadLine(Rejection.NOT_AN_OBJECT, "not a JSON object")
+    return value
+
+
+def _check_text(text: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadLine(Rejection.INVALID_UTF8, f"lone surrogate {error.object[error.start]!r}") from None

@@ -1,0 +1,124 @@
+"""Reading indexed records back: a shard, chosen ids, a sample."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mira.corpus import database
+from mira.corpus.index import check_shard, duplicates_path, shard_path
+from mira.corpus.parse import Parser
+from mira.corpus.record import Record
+from mira.corpus.shards import Shard, shards
+from mira.errors import InputError, RunError
+from mira.run import RunFolder
+
+if TYPE_CHECKING:
+    from mira.config import Config
+
+__all__ = ["fetch", "read", "sample_ids"]
+
+
+def read(config: "Config", run: RunFolder, shard: Shard) -> Iterator[Record]:
+    """Yield a shard's valid records in order of row, with `n_tokens` from the index. Memory is bounded.
+
+    Raises:
+        RunError: The shard is not indexed, or has changed since.
+    """
+    check_shard(config, run, shard)
+    doubled = _duplicate_rows(run, shard)
+    items = Parser(config.source(shard.source), config.max_record_bytes).parse(shard)
+    for (row, n_tokens), item in zip(_counts(run, shard), items, strict=False):
+        if item.row != row:
+            raise RunError(f"{shard.path} has changed while it was read", "Run again.")
+        if isinstance(item, Record) and row not in doubled:
+            yield with_tokens(item, n_tokens)
+
+
+def with_tokens(record: Record, n_tokens: int) -> Record:
+    """Return the record with its number of tokens."""
+    return Record(record.id, record.source, record.family, record.parts, record.row, n_tokens)
+
+
+def _duplicate_rows(run: RunFolder, shard: Shard) -> frozenset[int]:
+    table = pq.read_table(duplicates_path(run, shard.source), filters=[("shard", "=", shard.name)], columns=["row"])
+    return frozenset(table.column("row").to_pylist())
+
+
+def _counts(run: RunFolder, shard: Shard) -> Iterator[tuple[int, int]]:
+    with pq.ParquetFile(shard_path(run, shard)) as file:
+        for batch in file.iter_batches(batch_size=2**16, columns=["row", "n_tokens"]):
+            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+
+
+def fetch(
+    config: "Config", run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
+) -> list[Record]:
+    """Return the valid records of these ids, sorted by id. Reads only the shards that hold them.
+
+    Args:
+        config: The settings.
+        run: The run folder.
+        source: The source's name.
+        ids: Ids; repetitions do not matter.
+        allow_missing: Leave out ids that are no valid record, instead of raising.
+
+    Raises:
+        InputError: An id is no valid record of the source.
+        RunError: The source is not indexed, or has changed since.
+    """
+    wanted = sorted(set(ids))
+    with database.connect(run) as con:
+        database.register_source(con, run, source)
+        con.register("wanted", pa.table({"id": pa.array(wanted, pa.string())}))
+        hits = con.execute("SELECT shard, row, id, n_tokens FROM valid SEMI JOIN wanted USING (id)").fetchall()
+    if len(hits) < len(wanted) and not allow_missing:
+        lost = sorted(set(wanted) - {h[2] for h in hits})
+        raise InputError(
+            f"source '{source}': {len(lost):,} ids are no valid records of it: {', '.join(lost[:3])}",
+            "Check that the ids belong to these files; changed files give other ids to records without one.",
+        )
+    rows: dict[str, dict[int, int]] = defaultdict(dict)
+    for name, row, _, n_tokens in hits:
+        rows[name][row] = n_tokens
+    found: list[Record] = []
+    for shard in shards(config)[source]:
+        if shard.name in rows:
+            check_shard(config, run, shard)
+            found.extend(_pick(config, shard, rows[shard.name]))
+    return sorted(found, key=lambda record: record.id)
+
+
+def _pick(config: "Config", shard: Shard, rows: dict[int, int]) -> Iterator[Record]:
+    last = max(rows)
+    for item in Parser(config.source(shard.source), config.max_record_bytes).parse(shard, rows):
+        if isinstance(item, Record):
+            yield with_tokens(item, rows[item.row])
+        if item.row >= last:
+            return
+
+
+def sample_ids(config: "Config", run: RunFolder, source: str, n: int, purpose: str) -> list[str]:
+    """Return the n valid ids of smallest md5(seed, purpose, id), in that order.
+
+    A smaller sample is the start of a larger one, and the sample does not depend on the order of files. With files
+    added, an id leaves it only for a new one of smaller hash.
+
+    Args:
+        config: The settings; `seed` is part of the hash.
+        run: The run folder.
+        source: The source's name.
+        n: How many; fewer are returned where there are fewer.
+        purpose: What for; different purposes give independent samples.
+
+    Raises:
+        RunError: The source is not indexed.
+    """
+    with database.connect(run) as con:
+        database.register_source(con, run, source)
+        found = con.execute(
+            "SELECT id FROM valid ORDER BY md5(concat(?::VARCHAR, id)), id LIMIT ?", [f"{config.seed}/{purpose}/", n]
+        ).fetchall()
+    return [str(i) for (i,) in found]
