@@ -1,0 +1,178 @@
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+from mira.distillation.bundle import check_safe, install, pull, push, read_bundle, seal, verify
+from mira.errors import InputError, MiraError
+from mira.files import write_json
+
+from distillation.fake_hub import fake_hub
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    folder = tmp_path / "student"
+    (folder / "sub").mkdir(parents=True)
+    write_json(folder / "bundle.json", {"kind": "encoder", "rubric": "abc"})
+    (folder / "rubric.jsonl").write_text('{"slot": "A1"}\n')
+    (folder / "weights.safetensors").write_bytes(bytes(range(256)))
+    (folder / "sub" / "note.txt").write_text("é")
+    return folder
+
+
+def same(a, b):
+    return check_safe(a) == check_safe(b) and all((a / n).read_bytes() == (b / n).read_bytes() for n in check_safe(a))
+
+
+def test_a_folder_is_pushed_and_pulled_byte_for_byte(bundle, tmp_path):
+    there, back = tmp_path / "there", tmp_path / "deep" / "back"
+    assert push(bundle, str(there)) == str(there)
+    assert pull(str(there), back) == back
+    assert same(bundle, back)
+    assert verify(back)["kind"] == "encoder"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["deep", "student", "there"], "nothing temporary is left"
+
+
+def test_the_sums_are_those_of_sha256sum(bundle):
+    seal(bundle)
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=bundle, check=True)
+
+
+def test_a_push_replaces_an_older_bundle_and_nothing_else(bundle, tmp_path):
+    there = tmp_path / "there"
+    push(bundle, str(there))
+    (bundle / "rubric.jsonl").write_text('{"slot": "A1", "name": "new"}\n')
+    seal(bundle)
+    push(bundle, str(there))
+    assert same(bundle, there)
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_bytes(b"cat")
+    with pytest.raises(InputError, match="not empty and is no bundle"):
+        push(bundle, str(other))
+    assert (other / "cat.jpg").read_bytes() == b"cat"
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "extra"])
+def test_damage_is_found_before_the_old_bundle_is_touched(bundle, tmp_path, damage):
+    there, mine = tmp_path / "there", tmp_path / "mine"
+    push(bundle, str(there))
+    pull(str(there), mine)
+    if damage == "changed":
+        (there / "weights.safetensors").write_bytes(bytes(range(255, -1, -1)))
+    elif damage == "missing":
+        (there / "rubric.jsonl").unlink()
+    else:
+        (there / "more.txt").write_text("x")
+    with pytest.raises(InputError, match=r"SHA256SUMS"):
+        pull(str(there), mine)
+    assert verify(mine)
+
+
+@pytest.mark.parametrize("name", ["head.pkl", "pytorch_model.bin", "optimizer.pt", "modeling_x.py", "sub/x.so", "run"])
+def test_formats_that_can_run_code_are_refused(bundle, name):
+    (bundle / name).write_bytes(pickle.dumps(print))
+    with pytest.raises(InputError, match="may not hold"):
+        read_bundle(bundle)
+    with pytest.raises(InputError, match="may not hold"):
+        push(bundle, str(bundle.parent / "there"))
+    assert not (bundle.parent / "there").exists()
+
+
+def test_links_and_remote_code_are_refused(bundle):
+    write_json(bundle / "config.json", {"auto_map": {"AutoModel": "someone/repo--modeling.Model"}})
+    with pytest.raises(InputError, match="auto_map"):
+        read_bundle(bundle)
+    (bundle / "config.json").unlink()
+    os.symlink("/etc/hostname", bundle / "host.txt")
+    with pytest.raises(InputError, match="links"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("line", ["x" * 64 + "  ../../etc/passwd", "x" * 64 + "  /etc/passwd", "abc  a.txt", "garbage"])
+def test_sums_that_point_outside_are_refused(bundle, line):
+    seal(bundle)
+    (bundle / "SHA256SUMS").write_text(line + "\n")
+    with pytest.raises(InputError, match="SHA256SUMS:1"):
+        verify(bundle)
+
+
+def test_what_is_no_bundle_is_told(bundle, tmp_path):
+    with pytest.raises(InputError, match="no bundle.json"):
+        read_bundle(tmp_path)
+    with pytest.raises(InputError, match="expected 'sft'"):
+        read_bundle(bundle, "sft")
+    with pytest.raises(InputError, match="no such folder"):
+        pull(str(tmp_path / "nowhere"), tmp_path / "x")
+    with pytest.raises(InputError, match="same folder"):
+        push(bundle, str(bundle))
+    (bundle / "bundle.json").write_text("{")
+    with pytest.raises(InputError, match="bundle.json"):
+        read_bundle(bundle)
+
+
+def test_install_leaves_the_old_one_when_it_is_no_bundle(tmp_path):
+    staged, taken = tmp_path / "staged", tmp_path / "taken"
+    staged.mkdir()
+    taken.mkdir()
+    (taken / "a").write_text("a")
+    with pytest.raises(InputError):
+        install(staged, taken)
+    assert (taken / "a").read_text() == "a"
+
+
+HUB_SCRIPT = """
+import sys
+from pathlib import Path
+from mira.distillation.bundle import pull, push
+print(push(Path(sys.argv[1]), "hf://me/student"))
+pull("hf://me/student", Path(sys.argv[2]))
+"""
+
+
+def hub_run(script, url, home, *arguments):
+    environment = os.environ | {
+        "HF_ENDPOINT": url,
+        "HF_TOKEN": "hf_test",
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_real_hub_client_pushes_and_pulls(bundle, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    seal(bundle)
+    with fake_hub() as hub:
+        done = hub_run(HUB_SCRIPT, hub.url, tmp_path / "home", bundle, tmp_path / "back")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == f"hf://me/student@{hub.oid('me/student')}"
+        assert json.loads(hub.repos["me/student"]["bundle.json"])["kind"] == "encoder"
+        assert hub.private["me/student"]
+        assert same(bundle, tmp_path / "back")
+        hub.repos["me/student"]["evil.pkl"] = b"x"
+        done = hub_run(
+            HUB_SCRIPT.replace("print(push", "0 and (push"), hub.url, tmp_path / "home", bundle, tmp_path / "back"
+        )
+        assert "InputError" in done.stderr
+        assert "may not hold '.pkl'" in done.stderr
+        assert same(bundle, tmp_path / "back")
+
+
+def test_a_hub_that_is_not_there_is_a_clear_error(bundle, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    script = "import sys; from pathlib import Path; from mira.distillation.bundle import pull\n" + (
+        'try: pull("hf://me/x", Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)'
+    )
+    done = hub_run(script, "http://127.0.0.1:9", tmp_path / "home", tmp_path / "x")
+    assert done.stdout.startswith("MiraError hf://me/x"), done.stdout + done.stderr
+
+
+def test_a_hub_address_needs_an_owner(bundle, tmp_path):
+    with pytest.raises(InputError, match="no hub repository"):
+        pull("hf://student", tmp_path / "x")
+    assert issubclass(InputError, MiraError)
