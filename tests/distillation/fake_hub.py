@@ -53,13 +53,19 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
-            if name in self.server.repos:
-                return self._answer(409, {"url": f"{self.server.url}/{name}"})
-            self.server.repos[name] = {}
-            self.server.private[name] = asked.get("private") is True or asked.get("visibility") == "private"
-            return self._answer(200, {"url": f"{self.server.url}/{name}"})
+            return self._create(json.loads(body))
+        return self._change(path, body)
+
+    def _create(self, asked):
+        name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+        url = {"url": f"{self.server.url}/{name}"}
+        if name in self.server.repos:
+            return self._answer(409, url)
+        self.server.repos[name] = {}
+        self.server.private[name] = asked.get("private") is True or asked.get("visibility") == "private"
+        return self._answer(200, url)
+
+    def _change(self, path, body):
         name = "/".join(path.split("/")[3:5])
         if name not in self.server.repos:
             return self._missing()

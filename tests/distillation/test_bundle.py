@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
+
+from distillation.fake_hub import fake_hub
 from mira.distillation.bundle import check_safe, install, pull, push, read_bundle, seal, verify
 from mira.errors import InputError, MiraError
 from mira.files import write_json
-
-from distillation.fake_hub import fake_hub
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_links_and_remote_code_are_refused(bundle):
     with pytest.raises(InputError, match="auto_map"):
         read_bundle(bundle)
     (bundle / "config.json").unlink()
-    os.symlink("/etc/hostname", bundle / "host.txt")
+    (bundle / "host.txt").symlink_to("/etc/hostname")
     with pytest.raises(InputError, match="links"):
         read_bundle(bundle)
 
@@ -101,7 +101,7 @@ def test_sums_that_point_outside_are_refused(bundle, line):
 
 
 def test_what_is_no_bundle_is_told(bundle, tmp_path):
-    with pytest.raises(InputError, match="no bundle.json"):
+    with pytest.raises(InputError, match="no bundle"):
         read_bundle(tmp_path)
     with pytest.raises(InputError, match="expected 'sft'"):
         read_bundle(bundle, "sft")
@@ -110,7 +110,7 @@ def test_what_is_no_bundle_is_told(bundle, tmp_path):
     with pytest.raises(InputError, match="same folder"):
         push(bundle, str(bundle))
     (bundle / "bundle.json").write_text("{")
-    with pytest.raises(InputError, match="bundle.json"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_bundle(bundle)
 
 
