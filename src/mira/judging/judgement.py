@@ -126,7 +126,7 @@ def judgements_table(judgements: Sequence[Judgement], n_slots: int) -> pa.Table:
         "id": (j.id for j in judgements),
         "source": (j.source for j in judgements),
         "replicate": (j.replicate for j in judgements),
-        **{slot: (j.scores[i] for j in judgements) for i, slot in enumerate(slot_names(n_slots))},
+        **{slot: [j.scores[i] for j in judgements] for i, slot in enumerate(slot_names(n_slots))},
         "overall": (j.overall for j in judgements),
         "recommendation": (j.recommendation for j in judgements),
         "domain_tag": (j.domain_tag or None for j in judgements),
