@@ -1,0 +1,245 @@
+"""The prompt of anchored judging: one system prompt for a whole group, one user message a record."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+from mira.corpus.record import FamilyName, Part, Record
+from mira.files import hash_json
+from mira.judging._fence import FENCE_VERSION, cut_parts, defuse, fence
+
+if TYPE_CHECKING:  # at run time these would import discovery, and with it scikit-learn
+    from mira.corpus.tokens import Tokenizer
+    from mira.discovery.rubric import Anchor, Rubric
+
+__all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "Prompt", "SlotOrder", "UserPrompt", "build_prompt"]
+
+SlotOrder = Literal["fixed", "permuted"]
+
+DEFAULT_CORPUS = "training data for the mid-training of a code-oriented language model"
+DEFAULT_JUSTIFICATION = "justification, at most 14 words, specific to the record"
+_FORM_VERSION = 1
+_CHAT_TOKENS = 64  # what a chat template may add around the two messages (ours)
+_RECORDS = {
+    FamilyName.TEXT: "a code-task documentation corpus",
+    FamilyName.QA: "a corpus of questions and answers",
+    FamilyName.QA_WITH_THINK: "a corpus of questions with thinking and answers",
+    FamilyName.AGENT: "a corpus of agents' trajectories",
+}
+_CLOSING = """\
+overall: <0-100>
+training_recommendation: <keep | downsample | drop>
+domain_tag: <short tag>
+brief: <one-sentence summary>"""
+_GROUP = re.compile(r"(?:(?P<family>text|qa|qa_with_think|agent)_)?group_(?P<letter>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class UserPrompt:
+    """The user message of one record.
+
+    Attributes:
+        text: The message.
+        notes: What was done to the record: "cut:1234" (tokens cut middle-out), "defused:2" (control tokens of chat
+            templates in it, broken by an invisible space).
+        order: Slots in the order in which they are asked.
+    """
+
+    text: str
+    notes: tuple[str, ...]
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a group's records are put to a judge.
+
+    The system prompt holds the rubric and its calibration references and is byte-identical for all records of the
+    group, so that a server's prefix cache holds it once. What differs between records is in the user message.
+
+    With `slot_order="permuted"` the lines of the user message's template stand in an order that depends on (record,
+    replicate) alone. Each dimension keeps its own slot id wherever its line stands: so the parser, which goes by ids,
+    undoes the order without knowing it, and what is permuted is the order in which a judge thinks of the slots.
+
+    Attributes:
+        family: Family of the group's records.
+        names: Dimension names, in rubric order: what `parse_reply` takes.
+        slots: "A1", ... in rubric order.
+        system: The system prompt.
+        slot_order: "fixed" or "permuted".
+        justification: What the template asks for beside a score.
+    """
+
+    family: FamilyName
+    names: tuple[str, ...]
+    slots: tuple[str, ...]
+    system: str
+    slot_order: SlotOrder = "fixed"
+    justification: str = DEFAULT_JUSTIFICATION
+    _system_tokens: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of all that defines the prompt: system, template, fence and order mode. 16 hex digits."""
+        form = [_FORM_VERSION, FENCE_VERSION, self.family.value, self.slot_order]
+        return hash_json([form, self.system, self.template(self.slots)])
+
+    def template(self, slots: Sequence[str]) -> str:
+        """Return the lines that a reply on `slots` must have."""
+        names = dict(zip(self.slots, self.names, strict=True))
+        lines = [f"[{slot}] {names[slot]}: <score>/10 — <{self.justification}>" for slot in slots]
+        return "\n".join([*lines, _CLOSING])
+
+    def order(self, record: Record, replicate: int = 0) -> tuple[str, ...]:
+        """Return the order in which the slots of `record` are asked."""
+        if self.slot_order == "fixed":
+            return self.slots
+        seed = f"{record.source}\0{record.id}\0{replicate}\0".encode("utf-8", "surrogatepass")
+        return tuple(sorted(self.slots, key=lambda slot: blake2b(seed + slot.encode(), digest_size=8).digest()))
+
+    def user(
+        self,
+        record: Record,
+        replicate: int = 0,
+        max_tokens: int | None = None,
+        tokenizer: "Tokenizer | None" = None,
+        slots: Sequence[str] | None = None,
+    ) -> UserPrompt | None:
+        """Return the user message of a record.
+
+        Args:
+            record: The record.
+            replicate: Which independent judgement this is; part of a permuted order.
+            max_tokens: Tokens that system prompt and user message may take together: the model's context minus the
+                reply. None sends the record whole.
+            tokenizer: The judge's; needed with `max_tokens`.
+            slots: Ask for these slots only, e.g. the unmasked ones when a student is trained.
+
+        Returns:
+            The message, with the record's longest parts cut in their middle where it would not fit; None when it does
+            not fit even so (the judge then gives `overflow`).
+        """
+        chosen = self.order(record, replicate)
+        if slots is not None:
+            chosen = tuple(slot for slot in chosen if slot in set(slots))
+        parts, defused = _defused(record.parts)
+        notes = (f"defused:{defused}",) if defused else ()
+        whole = UserPrompt(self._message(parts, chosen), notes, chosen)
+        if max_tokens is None or tokenizer is None:
+            return whole
+        budget = max_tokens - self.system_tokens(tokenizer) - _CHAT_TOKENS
+        # No tokenizer of bytes makes more tokens than there are bytes: most records need no counting.
+        if len(whole.text.encode()) <= budget or tokenizer.count([whole.text])[0] <= budget:
+            return whole
+        return self._fit(parts, whole, budget, tokenizer)
+
+    def system_tokens(self, tokenizer: "Tokenizer") -> int:
+        """Return the tokens of the system prompt, counted once a tokenizer."""
+        found = self._system_tokens.get(tokenizer.name)
+        if found is None:
+            found = self._system_tokens[tokenizer.name] = tokenizer.count([self.system])[0]
+        return found
+
+    def _message(self, parts: Sequence[Part], slots: Sequence[str]) -> str:
+        ask = "Reply with exactly these lines, in this order, and nothing else:"
+        return f"{fence(parts)}\n\n{ask}\n{self.template(slots)}"
+
+    def _fit(
+        self, parts: tuple[Part, ...], whole: UserPrompt, budget: int, tokenizer: "Tokenizer"
+    ) -> UserPrompt | None:
+        room = budget - tokenizer.count([self._message([Part(p.label, "") for p in parts], whole.order)])[0]
+        for _ in range(4):  # cutting may join tokens differently: what is still too much is taken off the room
+            cut = cut_parts(parts, room, tokenizer)
+            if cut is None:
+                return None
+            text = self._message(cut.parts, whole.order)
+            excess = tokenizer.count([text])[0] - budget
+            if excess <= 0:
+                return UserPrompt(text, (*whole.notes, f"cut:{cut.tokens}"), whole.order)
+            room -= excess + 8
+        return None
+
+
+def build_prompt(
+    rubric: "Rubric",
+    *,
+    corpus: str = DEFAULT_CORPUS,
+    slot_order: SlotOrder = "fixed",
+    records: str = "",
+    justification: str = DEFAULT_JUSTIFICATION,
+) -> Prompt:
+    """Return the prompt of a rubric.
+
+    Args:
+        rubric: The group's rubric; its name ("text_group_A") tells family and letter.
+        corpus: What the records are judged as (`discover.corpus` in mira.yaml).
+        slot_order: "fixed" is the card's; "permuted" by a hash of (record, replicate).
+        records: What the records are, e.g. "a code-task documentation corpus"; by default a phrase for the family.
+        justification: What the template asks for beside a score. The card says "justification".
+    """
+    match = _GROUP.fullmatch(rubric.group)
+    family = FamilyName((match and match["family"]) or FamilyName.TEXT)
+    letter = match["letter"] if match else rubric.group
+    prompt = Prompt(
+        family=family, names=tuple(a.name for a in rubric.anchors), slots=tuple(rubric.slots), system="",
+        slot_order=slot_order, justification=justification,
+    )  # fmt: skip
+    n = len(rubric.anchors)
+    form = "in exactly this form" if slot_order == "fixed" else "in this form, its slots in the order that is asked for"
+    blocks = [
+        f"You judge records of {records or _RECORDS[family]} as {corpus}.\n"
+        f"Score every record on the {n} fixed dimensions of rubric group {letter}. 0 = worthless on that dimension, "
+        "10 = as good as training data gets; halves allowed; use the whole scale.",
+        *([_think_blocks(n)] if family is FamilyName.QA_WITH_THINK else []),
+        "\n".join(
+            ["The dimensions (with neighbouring names, to fix their meaning):", *map(_dimension, rubric.anchors)]
+        ),
+        _references(rubric),
+        f"Reply for each record, {form}:\n{prompt.template(prompt.slots)}\n",
+    ]
+    return Prompt(
+        family=family, names=prompt.names, slots=prompt.slots, system="\n\n".join(b for b in blocks if b),
+        slot_order=slot_order, justification=justification,
+    )  # fmt: skip
+
+
+def _dimension(anchor: "Anchor") -> str:
+    near = [name for name in anchor.near_names if name != anchor.name]
+    return f"[{anchor.slot}] {anchor.name}" + (f" (also: {', '.join(near)})" if near else "")
+
+
+def _references(rubric: "Rubric") -> str:
+    lines = [
+        f"[{anchor.slot}] {anchor.name}: {reference.score:g}/10 — {reference.reason}"
+        for anchor in rubric.anchors[: rubric.n_referenced]
+        for reference in anchor.references or ((anchor.exemplar,) if anchor.exemplar.reason else ())
+    ]
+    return "\n".join(["Calibration references (real judgments, low / middle / high):", *lines]) if lines else ""
+
+
+def _think_blocks(n: int) -> str:
+    """Say which part of a record each third of the slots judges: of 15, 5 the thinking, 5 both, 5 the rest."""
+    if n < 3:
+        return ""
+    first, second = round(n / 3), round(2 * n / 3)
+    return (
+        f"Slots {_span(1, first)} judge the thinking alone; slots {_span(first + 1, second)} judge thinking and answer "
+        f"together; slots {_span(second + 1, n)} judge question and answer alone."
+    )
+
+
+def _span(first: int, last: int) -> str:
+    return f"A{first}" if first == last else f"A{first}-A{last}"
+
+
+def _defused(parts: Sequence[Part]) -> tuple[tuple[Part, ...], int]:
+    total, safe = 0, []
+    for part in parts:
+        label, in_label = defuse(part.label)
+        text, in_text = defuse(part.text)
+        safe.append(Part(" ".join(label.split()), text))
+        total += in_label + in_text
+    return tuple(safe), total
