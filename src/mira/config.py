@@ -17,6 +17,7 @@ __all__ = [
     "ReliabilitySettings",
     "ScoreSettings",
     "SelectSettings",
+    "SftSettings",
     "SourceSettings",
 ]
 
@@ -51,6 +52,9 @@ class EndpointSettings(Settings):
     """Base URL ending in /v1; several URLs are replicas of one model."""
     model: str
     """Model name as the endpoint knows it."""
+    identity: str = ""
+    """Name of what is served, e.g. a model's revision. Replies are reused only under the same name, and the base URLs
+    stand for it where it is empty: give one if the model keeps and its hosts change."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key. The key itself never goes in this file."""
     temperature: float = 0.7
@@ -158,13 +162,54 @@ class LabelSettings(Settings):
     """Share of labelled records kept out of training (by hash of the id)."""
 
 
+class SftSettings(Settings):
+    """How a causal LM is tuned into a student. All values are ours; the paper's are unpublished."""
+
+    model: str = "Qwen/Qwen3.5-35B-A3B-Base"
+    """Base model: a folder, or a name on the hub. Its weights must be safetensors."""
+    where: Literal["here", "job"] = "here"
+    """here: tune on this machine; job: only write the files of a Megatron job for a GPU machine."""
+    max_length: int = Field(default=65536, ge=16)
+    """Tokens of prompt and reply together."""
+    max_reply: int = Field(default=2048, ge=8)
+    """Reply tokens at most when the student judges; kept free of the prompt when a record is cut."""
+    overflow: Literal["leave_out", "cut"] = "leave_out"
+    """Records that do not fit: leave them out, or cut them middle-out as the judge does. Both are counted."""
+    references: bool = True
+    """Calibration references in the student's prompt. Without them (context distillation) prompts are shorter."""
+    slot_order: Literal["fixed", "permuted"] = "permuted"
+    """Order of the slots in the student's prompt: fixed, or permuted by a hash of (record, replicate)."""
+    slot_subsets: Fraction = 0.25
+    """Share of training examples that ask for a random subset of the slots. With 0 and a fixed order a student fails
+    when it is asked for single slots."""
+    epochs: float = Field(default=2, gt=0)
+    """Passes over the training labels."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate; it decays to 0 along a cosine."""
+    batch_size: int = Field(default=16, ge=1)
+    """Examples a step."""
+    micro_batch: int = Field(default=1, ge=1)
+    """Examples in memory at once; must divide batch_size."""
+    warmup: Fraction = 0.05
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 tunes all parameters; above it, LoRA adapters of this rank, merged into the weights at the end."""
+    checkpoint_steps: int = Field(default=0, ge=0)
+    """Steps between checkpoints from which an interrupted run goes on; 0 writes none."""
+    chat_template: str = ""
+    """A Jinja file, for base models whose tokenizer has no chat template."""
+
+
 class DistillSettings(Settings):
     """The student of each group."""
 
     student: Literal["encoder", "sft", "endpoint"] = "encoder"
     """encoder: trained here in seconds; sft: a causal LM is tuned; endpoint: a released scorer that is served."""
     endpoint: EndpointSettings | None = None
-    """Where an `endpoint` student is served."""
+    """Where the student is served: needed by `endpoint` students, and to score by a served `sft` student."""
+    sft: SftSettings = SftSettings()
     folds: int = Field(default=5, ge=2)
     """Folds of cross-validation."""
 
@@ -174,6 +219,8 @@ class ScoreSettings(Settings):
 
     workers: int = Field(default=0, ge=0)
     """Processes; 0 is one a core."""
+    engine: Literal["local", "ray"] = "local"
+    """Where shards run: processes on this machine, or Ray tasks (the run folder must then be on shared storage)."""
 
 
 class ReliabilitySettings(Settings):
@@ -185,10 +232,18 @@ class ReliabilitySettings(Settings):
     """Lower bound of the Spearman interval that a cell must reach."""
     min_skill: float = Field(default=0.0)
     """Skill over the constant predictor (1 - MAE/MAE_constant) that a cell must exceed."""
+    min_spread: float = Field(default=0.25, ge=0)
+    """A cell is collapsed when the teacher's scores have a smaller standard deviation (0-10 scale)."""
+    max_tied: Fraction = 0.9
+    """A cell is collapsed when one score holds at least this share of the teacher's labels."""
+    min_pairs: int = Field(default=20, ge=3)
+    """Doubly judged records that a source's own ceiling needs; with fewer, the group's pairs are used."""
     interval: float = Field(default=0.90, gt=0, lt=1)
     """Confidence of the bootstrap interval."""
     bootstrap: int = Field(default=1000, ge=100)
-    """Bootstrap resamples."""
+    """Bootstrap resamples (fewer, but at least 200, where a source has more than 20,000 labels)."""
+    mask: str = ""
+    """A mask to use as it is where there are no labels, e.g. a released one: JSONL of source, slot, why."""
 
 
 class SelectSettings(Settings):

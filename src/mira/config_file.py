@@ -191,6 +191,6 @@ def _resolve(config: Config, folder: Path) -> Config:
         update={"free_judgments": local(config.teacher.free_judgments), "replies": local(config.teacher.replies)}
     )
     discover = config.discover.model_copy(update={"rubrics": {g: local(p) for g, p in config.discover.rubrics.items()}})
-    return config.model_copy(
-        update={"run": folder / config.run.expanduser(), "sources": sources, "teacher": teacher, "discover": discover}
-    )
+    mask = config.reliability.model_copy(update={"mask": local(config.reliability.mask)})
+    update = {"sources": sources, "teacher": teacher, "discover": discover, "reliability": mask}
+    return config.model_copy(update={"run": folder / config.run.expanduser(), **update})

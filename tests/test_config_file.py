@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mira.config import Config
+from mira.config_file import load_config
+from mira.errors import ConfigError
+from mira.template import template, write_template
+
+GOOD = """\
+sources:
+  - name: docs
+    path: data/*.jsonl
+teacher:
+  replies: replies.jsonl
+"""
+
+
+def _load(tmp_path: Path, text: str, *overrides: str) -> Config:
+    path = tmp_path / "mira.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+def _problem(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text, *overrides)
+    return str(caught.value)
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = _load(tmp_path, GOOD)
+    assert config.run == tmp_path / "run"
+    assert config.sources[0].path == str(tmp_path / "data/*.jsonl")
+    assert config.teacher.replies == str(tmp_path / "replies.jsonl")
+
+
+def test_urls_are_left_as_they_are(tmp_path: Path) -> None:
+    config = _load(tmp_path, GOOD.replace("data/*.jsonl", "s3://bucket/docs/*.jsonl"))
+    assert config.sources[0].path == "s3://bucket/docs/*.jsonl"
+
+
+def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
+    text = GOOD + "selct: {}\nselect:\n  budget: 50%\n  trim: 0.7\n"
+    problem = _problem(tmp_path, text)
+    assert "mira.yaml:6: unknown field 'selct'; did you mean 'select'?" in problem
+    assert "mira.yaml:9: select.trim: input should be less than 0.5" in problem
+
+
+def test_problem_inside_a_source_has_its_line(tmp_path: Path) -> None:
+    problem = _problem(tmp_path, GOOD.replace("path:", "pth:"))
+    assert "mira.yaml:3: unknown field 'sources.0.pth'; did you mean 'path'?" in problem
+    assert "field 'sources.0.path' is missing" in problem
+
+
+def test_a_key_in_the_file_is_refused_without_being_repeated(tmp_path: Path) -> None:
+    text = GOOD + "distill:\n  endpoint: {base_url: http://h/v1, model: m, api_key: sk-secret}\n"
+    problem = _problem(tmp_path, text)
+    assert "api_key_env" in problem
+    assert "Keys come from the environment" in problem
+    assert "sk-secret" not in problem
+
+
+def test_credentials_in_a_url_are_refused(tmp_path: Path) -> None:
+    text = GOOD + "distill:\n  endpoint: {base_url: 'http://user:hunter2@h/v1', model: m}\n"
+    problem = _problem(tmp_path, text)
+    assert "base_url holds a user name or password" in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sources: [", "mira.yaml:1: "),
+        ("- a\n- b\n", "expected settings"),
+        (GOOD + "seed: 1\nseed: 2\n", "mira.yaml:7: 'seed' is given twice"),
+        (GOOD.replace("teacher:", "  - {name: docs, path: x.jsonl}\nteacher:"), "source 'docs' is given twice"),
+        (GOOD + "select: {source_min: {dcs: 10%}}\n", "Did you mean 'docs'?"),
+        (GOOD + "distill: {student: endpoint}\n", "distill.endpoint is missing"),
+        (GOOD.replace("name: docs", "name: ../docs"), "sources.0.name"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in _problem(tmp_path, text)
+
+
+def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mira init"):
+        load_config(tmp_path / "nope.yaml")
+
+
+def test_overrides(tmp_path: Path) -> None:
+    config = _load(tmp_path, GOOD, "select.budget=25%", "seed=7", "select.source_max={docs: 10%}")
+    assert (config.select.budget, config.seed, config.select.source_max) == ("25%", 7, {"docs": "10%"})
+    assert "expected KEY=VALUE" in _problem(tmp_path, GOOD, "seed")
+    assert "did you mean 'budget'" in _problem(tmp_path, GOOD, "select.bugdet=3")
+
+
+def test_template_is_valid_and_shows_every_setting(tmp_path: Path) -> None:
+    text = template()
+    Config.model_validate(yaml.safe_load(text))
+    for name, field in Config.model_fields.items():
+        assert name in text
+        for inner in getattr(type(field.default), "model_fields", {}):
+            assert f"{inner}:" in text
+
+
+def test_template_with_every_default_uncommented_is_the_default(tmp_path: Path) -> None:
+    lines = template().split("# Seed of every sample", 1)[1].splitlines()[1:]
+    settings = [line.removeprefix("# ") for line in lines if line.startswith("# ") and not line.startswith("# #")]
+    text = "\n".join(line for line in settings if ":" in line and not line[0].isupper() and "   #" not in line)
+    text = text.split("  failure_budget")[0] + text.split("max_requests: null\n")[1]
+    found = Config.model_validate({"sources": [{"name": "a", "path": "b"}], **yaml.safe_load(text)})
+    assert found == Config.model_validate({"sources": [{"name": "a", "path": "b"}]})
+
+
+def test_template_is_not_written_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mira.yaml"
+    write_template(path)
+    with pytest.raises(ConfigError, match="there already"):
+        write_template(path)
