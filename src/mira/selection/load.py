@@ -1,0 +1,23 @@
+"""Which class stands behind a name in `select.method`."""
+
+from mira.config import Config
+from mira.progress import Log
+from mira.run import RunFolder
+from mira.selection.aggregate import load_mask
+from mira.selection.methods import Mira, RandomOrder, Raw
+from mira.selection.values import SelectionMethod
+
+__all__ = ["load_method"]
+
+
+def load_method(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMethod:
+    """Return a method that is ready to rank; fits it first where it has to be fitted.
+
+    Raises:
+        RunError: What the method needs is not in the run folder yet.
+    """
+    if name == "raw":
+        return Raw()
+    if name == "random":
+        return RandomOrder()
+    return Mira(load_mask(run))

@@ -1,0 +1,158 @@
+"""The selection methods that need no text: raw, random, mira, and the overall score of any judge."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira.config import Config
+from mira.corpus import Shard
+from mira.errors import RunError
+from mira.files import hash_json
+from mira.run import RunFolder
+from mira.selection.aggregate import trimmed_mean
+from mira.selection.blocks import Block, Rows, index_blocks
+from mira.selection.keys import Floats, hash_ids, uniform
+from mira.selection.values import MASKED, Ranked, file_state
+
+__all__ = ["Mira", "RandomOrder", "Raw"]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The raw mixture: every valid record has the same value. Selection keeps all of them, whatever the budget."""
+
+    name: str = "raw"
+    has_quality: bool = False
+
+    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+        """Nothing but the index matters."""
+        return self.name
+
+    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+        """Value every record 0."""
+        for block in blocks:
+            yield Ranked(np.zeros(len(block)))
+
+
+@dataclass(frozen=True)
+class RandomOrder:
+    """A seeded random order: the value is a uniform hash of (seed, source, id)."""
+
+    name: str = "random"
+    has_quality: bool = False
+
+    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+        """Nothing but the index and the seed matters."""
+        return self.name
+
+    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+        """Value every record by its hash, in (0, 1)."""
+        for block in blocks:
+            yield Ranked(_random(config, shard, block))
+
+
+@dataclass(frozen=True)
+class Mira:
+    """Quality: the trimmed mean over the source's unmasked slots.
+
+    Attributes:
+        mask: Source -> unmasked slots.
+        name: Its name.
+    """
+
+    mask: Mapping[str, tuple[str, ...]]
+    name: str = "mira"
+    has_quality: bool = True
+
+    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+        """Scores, unmasked slots, and how they are averaged."""
+        select = config.select
+        return hash_json(
+            [
+                self._slots(shard.source), select.trim, select.min_slots, select.masked_source,
+                file_state(run.scores(shard.source) / f"{shard.name}.parquet"),
+            ]
+        )  # fmt: skip
+
+    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+        """Value every record by its quality.
+
+        A fully masked source's records get a random order of their own (`masked_source: random`) or no value
+        (`drop`), with the reason "masked_source".
+
+        Raises:
+            RunError: The score sidecar is missing, or does not hold exactly the shard's valid records.
+        """
+        slots = self._slots(shard.source)
+        sidecar = _Sidecar(run, shard, [*slots, "reason_unscored"])
+        for block in blocks:
+            batch = sidecar.take(block)
+            yield _quality(config, batch, slots) if slots else _masked(config, shard, block)
+        sidecar.finish()
+
+    def _slots(self, source: str) -> tuple[str, ...]:
+        if source not in self.mask:
+            raise RunError(f"the reliability table knows nothing of source '{source}'", "Run `mira reliability` again.")
+        return self.mask[source]
+
+
+def _random(config: Config, shard: Shard, block: Block) -> Floats:
+    return uniform(hash_ids(block.ids, config.seed, shard.source, "random"))
+
+
+def _masked(config: Config, shard: Shard, block: Block) -> Ranked:
+    values = _random(config, shard, block) if config.select.masked_source == "random" else np.full(len(block), np.nan)
+    return Ranked(values, pa.repeat(MASKED, len(block)))
+
+
+def _quality(config: Config, batch: pa.RecordBatch, slots: tuple[str, ...]) -> Ranked:
+    columns = [batch[slot].to_numpy(zero_copy_only=False) for slot in slots]
+    quality, scored = trimmed_mean(columns, config.select.trim, config.select.min_slots)
+    lacking = np.isnan(quality)
+    if not lacking.any():
+        return Ranked(quality)
+    given = np.sum([batch[slot].is_valid().to_numpy(zero_copy_only=False) for slot in slots], axis=0)
+    why = np.where(given > scored, "not_finite", "too_few_slots")
+    reasons = pc.if_else(pa.array(lacking), pc.coalesce(batch["reason_unscored"], pa.array(why)), None)
+    return Ranked(quality, reasons)
+
+
+class _Sidecar:
+    """A shard's scores, checked row by row against the valid records of the index."""
+
+    def __init__(self, run: RunFolder, shard: Shard, columns: list[str]) -> None:
+        self._path = run.scores(shard.source) / f"{shard.name}.parquet"
+        self._index = run.index(shard.source)
+        self._shard = shard.name
+        self._run, self._source = run, shard.source
+        self._rows = Rows(self._path, ["row", "id", *columns], "mira score")
+
+    def take(self, block: Block) -> pa.RecordBatch:
+        batch = self._rows.take(len(block))
+        if batch is None or len(batch) != len(block) or not self._same(batch, block):
+            raise self._mismatch()
+        return batch
+
+    def finish(self) -> None:
+        if self._rows.take(1) is not None:
+            raise self._mismatch()
+
+    @staticmethod
+    def _same(batch: pa.RecordBatch, block: Block) -> bool:
+        return np.array_equal(batch["row"].to_numpy(), block.rows) and batch["id"].equals(block.ids)
+
+    def _mismatch(self) -> RunError:
+        expected = {i for b in index_blocks(self._run, self._source, self._shard) for i in b.ids.to_pylist()}
+        found = pq.read_table(self._path, columns=["id"])["id"].to_pylist()
+        missing, extra = len(expected - set(found)), len(set(found) - expected)
+        twice = len(found) - len(set(found))
+        return RunError(
+            f"{self._path} does not match the corpus: of {len(expected):,} valid records {missing:,} are missing, "
+            f"{extra:,} ids are unknown, {twice:,} ids come twice"
+            + ("" if missing or extra or twice else ", the rows are in another order"),
+            "Run `mira score` again (remove the file first if it was made by something else).",
+        )

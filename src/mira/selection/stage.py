@@ -1,0 +1,296 @@
+"""The stage: values, cutoffs, sidecars, kept records, thresholds.json."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import pyarrow.parquet as pq
+
+from mira.config import Config, SelectSettings
+from mira.corpus import Shard, shards, totals
+from mira.discovery.rubric import Rubric
+from mira.engine import LocalEngine, RayEngine, load_engine
+from mira.errors import ConservationError, RunError
+from mira.files import hash_json, read_json, write_json
+from mira.progress import Log
+from mira.run import RunFolder
+from mira.selection.cuts import ALL, Cutoff
+from mira.selection.keys import value_of_key
+from mira.selection.load import load_method
+from mira.selection.retention import Retention, retain
+from mira.selection.values import SelectionMethod, Summary, ValueTask, make_values, values_path
+from mira.selection.write import Counts, Rule, WriteTask, write_shard
+
+__all__ = ["Plan", "make_plan", "read_groups", "select"]
+
+_SMALL = 500_000  # records; below it, starting processes costs more than it saves
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A selection that is decided but not written.
+
+    Attributes:
+        settings: As in effect (`raw` keeps all, so its budget is 100%).
+        method: The method.
+        shards: Source -> its shards.
+        summaries: One a shard.
+        retention: Pools, cutoffs, rules.
+        group_of: Source -> group; empty where there is no groups.json.
+    """
+
+    settings: SelectSettings
+    method: SelectionMethod
+    shards: Mapping[str, Sequence[Shard]]
+    summaries: Sequence[Summary]
+    retention: Retention
+    group_of: Mapping[str, str]
+
+    def rule(self, source: str) -> Rule:
+        """Return what is kept of a source."""
+        rule = self.retention.rules.get(source)
+        if rule is None:
+            return Rule(None, has_quality=self.method.has_quality)
+        return Rule(rule.cutoff, rule.pool.cutoff, rule.pool.noise, self.method.has_quality)
+
+
+def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Choose records under the token budget.
+
+    Writes `values/`, `selection/`, `selected/` and `thresholds.json`. Shards that an interrupted run of the same
+    selection has finished are kept; what another selection left behind is removed.
+
+    Args:
+        config: The settings; `select` is the stage's section.
+        run: The run folder.
+        log: Where progress goes.
+
+    Returns:
+        What `thresholds.json` holds.
+
+    Raises:
+        RunError: An earlier stage's output is missing or does not match the corpus.
+        ConfigError: A floor or cap is no number of tokens, or names an unknown source.
+        BudgetError: Budget, floors and caps contradict each other.
+        ConservationError: A source's records are not all accounted for.
+    """
+    plan = make_plan(config, run, load_method(config.select.method, config, run, log), log)
+    for note in plan.retention.notes:
+        log.note(note)
+    _clear(run, plan, config)
+    tasks = _write_tasks(config, run, plan)
+    counts = []
+    with log.task("select: write", len(tasks)) as task:
+        for part in _processes(config, run, plan.shards, write_shard, tasks):
+            counts.append(part)
+            task.advance()
+    result = _thresholds(config, plan, counts, totals(config, run))
+    write_json(run.thresholds, result)
+    return result
+
+
+def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log) -> Plan:
+    """Rank every record by `method` and find the cutoffs.
+
+    Raises:
+        RunError: An earlier stage's output is missing or does not match the corpus.
+        ConfigError: A floor or cap is no number of tokens, or names an unknown source.
+        BudgetError: Budget, floors and caps contradict each other.
+    """
+    of_source = shards(config)
+    settings = _in_effect(config.select, method.name)
+    group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
+    tasks = [ValueTask(config, run, method, shard) for parts in of_source.values() for shard in parts]
+    summaries: list[Summary] = []
+    with log.task(f"select: {method.name} values", len(tasks)) as task:
+        for summary in _processes(config, run, of_source, make_values, tasks):
+            summaries.append(summary)
+            task.advance()
+    summaries.sort(key=lambda s: (s.source, s.shard))
+    paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
+    retention = retain(settings, summaries, group_of, paths, lambda f, items: _sweep(config, f, items))
+    return Plan(settings, method, of_source, summaries, retention, group_of)
+
+
+def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) -> dict[str, str]:
+    """Return source -> group.
+
+    Args:
+        run: The run folder.
+        sources: Sources that must have a group.
+        needed: Raise where groups are missing; else return what there is.
+
+    Raises:
+        RunError: There is no groups.json, or it lacks a source.
+    """
+    groups = read_json(run.groups)["groups"] if run.groups.is_file() else []
+    found = {source: group["name"] for group in groups for source in group["sources"]}
+    lacking = [source for source in sources if source not in found]
+    if needed and lacking:
+        raise RunError(
+            f"{run.groups} does not have the sources {', '.join(lacking)}",
+            "Run `mira group` first, or select with scope global or source.",
+        )
+    return found
+
+
+def _in_effect(settings: SelectSettings, method: str) -> SelectSettings:
+    if method != "raw":
+        return settings
+    everything = {"budget": "100%", "scope": "global", "source_min": {}, "source_max": {}, "temperature": 0.0}
+    return settings.model_copy(update=everything)
+
+
+def _processes(
+    config: Config,
+    run: RunFolder,
+    of_source: Mapping[str, Sequence[Shard]],
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+) -> Iterator[Result]:
+    engine = load_engine(config.score.engine, config.score.workers)
+    if isinstance(engine, LocalEngine) and _rows(run, of_source) < _SMALL:
+        engine = LocalEngine(1)
+    return engine.map(function, items)
+
+
+def _rows(run: RunFolder, of_source: Mapping[str, Sequence[Shard]]) -> int:
+    files = (run.index(source) / f"{shard.name}.parquet" for source, parts in of_source.items() for shard in parts)
+    return sum(pq.read_metadata(path).num_rows for path in files if path.is_file())
+
+
+def _sweep(config: Config, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterable[Result]:
+    """Run a sweep over values: a few bytes a record, so threads are enough on one machine."""
+    engine = load_engine(config.score.engine, config.score.workers)
+    if isinstance(engine, RayEngine):
+        yield from engine.map(function, items)
+        return
+    with ThreadPoolExecutor(config.score.workers or os.cpu_count()) as pool:
+        yield from pool.map(function, items)
+
+
+def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
+    """Remove what another selection left, and say which one is being written."""
+    identity = hash_json(
+        [
+            config.select.model_dump(mode="json"), [asdict(s) for s in plan.summaries],
+            {source: list(rule.cutoff) for source, rule in plan.retention.rules.items()}, _rubrics(run, plan),
+        ]
+    )  # fmt: skip
+    state = run.path / "values" / "selection.json"
+    run.thresholds.unlink(missing_ok=True)
+    if state.is_file() and read_json(state) == {"identity": identity}:
+        return
+    state.unlink(missing_ok=True)
+    for folder in (run.path / "selection", run.path / "selected"):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    write_json(state, {"identity": identity})
+
+
+def _write_tasks(config: Config, run: RunFolder, plan: Plan) -> list[WriteTask]:
+    rubrics = _rubrics(run, plan)
+    settings = hash_json([plan.settings.model_dump(mode="json"), config.seed])
+    tasks = []
+    for source, parts in plan.shards.items():
+        rule, found = plan.rule(source), plan.retention.rules.get(source)
+        provenance = {
+            "method": plan.method.name,
+            "scope": found.pool.key if found else None,
+            "threshold": _threshold(found.cutoff) if found else None,
+            "settings": settings,
+            **({"rubric": rubrics[source]} if source in rubrics else {}),
+        }
+        rule = Rule(rule.cutoff, rule.pool_cutoff, rule.noise, rule.has_quality, provenance)
+        tasks += [WriteTask(config, run, plan.method.name, shard, rule) for shard in parts]
+    return tasks
+
+
+def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
+    if plan.method.name != "mira":
+        return {}
+    groups = sorted({g for s, g in plan.group_of.items() if s in plan.shards and run.rubric(g).is_file()})
+    hashes = {group: Rubric.load(run.rubric(group)).hash for group in groups}
+    return {source: hashes[g] for source, g in plan.group_of.items() if g in hashes}
+
+
+def _threshold(cutoff: Cutoff) -> float | None:
+    return None if cutoff == ALL or cutoff.value < 0 else value_of_key(cutoff.value)
+
+
+def _tie_hash(cutoff: Cutoff) -> str | None:
+    return None if cutoff == ALL or cutoff.value < 0 else f"{max(cutoff.tie, 0):016x}"
+
+
+def _thresholds(
+    config: Config, plan: Plan, counts: Sequence[Counts], corpus: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    sources = {source: _source_entry(plan, source, counts, corpus[source]) for source in sorted(plan.shards)}
+    return {
+        "method": plan.method.name,
+        "scope": plan.settings.scope,
+        "budget_tokens": plan.retention.budget,
+        "tokens_in": sum(s["tokens_in"] for s in sources.values()),
+        "tokens_kept": sum(s["tokens_kept"] for s in sources.values()),
+        "seed": config.seed,
+        "temperature": plan.settings.temperature,
+        "scopes": {key: _scope_entry(plan, key, sources) for key in sorted(plan.retention.pools)},
+        "sources": sources,
+        "notes": list(plan.retention.notes),
+    }
+
+
+def _scope_entry(plan: Plan, key: str, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    pool = plan.retention.pools[key]
+    members = [sources[source] for source in pool.sources]
+    entry = {
+        "threshold": _threshold(pool.cutoff),
+        "tie_hash": _tie_hash(pool.cutoff),
+        "budget_tokens": pool.budget,
+        "tokens_in": sum(s["tokens_in"] for s in members),
+        "tokens_kept": sum(s["tokens_kept"] for s in members),
+        "records_in": sum(s["records_in"] for s in members),
+        "records_kept": sum(s["kept"] for s in members),
+        "sources": list(pool.sources),
+    }
+    if pool.noise.temperature:
+        entry["mean"], entry["deviation"] = pool.noise.mean, pool.noise.deviation
+    return entry
+
+
+def _source_entry(plan: Plan, source: str, counts: Sequence[Counts], corpus: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [c for c in counts if c.source == source]
+    rule = plan.retention.rules.get(source)
+    rejected = sum(corpus["rejected"].values())
+    reasons: dict[str, int] = {}
+    for part in parts:
+        for why, n in part.reasons.items():
+            reasons[why] = reasons.get(why, 0) + n
+    entry = {
+        "scope": rule.pool.key if rule else None,
+        "threshold": _threshold(rule.cutoff) if rule else None,
+        "tie_hash": _tie_hash(rule.cutoff) if rule else None,
+        "rows": corpus["rows"],
+        "records_in": sum(p.records_in for p in parts),
+        "kept": sum(p.kept for p in parts),
+        "dropped": sum(p.dropped for p in parts),
+        "unscored": sum(p.unscored for p in parts),
+        "rejected": rejected,
+        "tokens_in": sum(p.tokens_in for p in parts),
+        "tokens_kept": sum(p.tokens_kept for p in parts),
+        "reasons": dict(sorted(reasons.items())),
+    }
+    told = entry["kept"] + entry["dropped"] + entry["unscored"] + rejected
+    if told != corpus["rows"]:
+        raise ConservationError(
+            f"source '{source}': {corpus['rows']:,} rows in, but {entry['kept']:,} kept + {entry['dropped']:,} dropped "
+            f"+ {entry['unscored']:,} unscored + {rejected:,} rejected = {told:,}",
+            "The run folder is inconsistent: remove its `index` folder and run again.",
+        )
+    return entry

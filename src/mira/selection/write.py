@@ -1,0 +1,231 @@
+"""The last pass: `selection/<source>/<shard>.parquet`, and the kept records in the input's own format."""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mira.config import Config
+from mira.corpus import Shard, copy_kept
+from mira.errors import RunError
+from mira.files import atomic
+from mira.run import RunFolder
+from mira.selection.blocks import Block, index_blocks
+from mira.selection.cuts import ALL, Cutoff
+from mira.selection.keys import Floats, rank_keys
+from mira.selection.retention import NO_NOISE, Noise, ValueChunk, read_values
+from mira.selection.values import MASKED, values_path
+
+__all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]
+
+_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("id", pa.string()),
+        ("n_tokens", pa.int32()),
+        ("quality", pa.float64()),
+        ("kept", pa.bool_()),
+        ("reason", pa.dictionary(pa.int32(), pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is kept of a shard.
+
+    Attributes:
+        cutoff: The source's cutoff, or None where nothing of it competes.
+        pool_cutoff: The pool's cutoff; the source's differs where its floor or cap is in effect.
+        noise: The pool's noise.
+        has_quality: Whether values are judgements of records, or only an order (random, raw).
+        provenance: What is the same of every kept record.
+    """
+
+    cutoff: Cutoff | None
+    pool_cutoff: Cutoff = ALL
+    noise: Noise = NO_NOISE
+    has_quality: bool = True
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a shard's valid records."""
+
+    source: str
+    records_in: int
+    tokens_in: int
+    kept: int
+    tokens_kept: int
+    unscored: int
+    dropped: int
+    reasons: Mapping[str, int]
+
+
+class WriteTask(NamedTuple):
+    """One shard to write."""
+
+    config: Config
+    run: RunFolder
+    method: str
+    shard: Shard
+    rule: Rule
+
+
+def keep_mask(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
+    """Tell which records a rule keeps."""
+    return _keeps(rule.cutoff, rule.noise, chunk)
+
+
+def write_shard(task: WriteTask) -> Counts:
+    """Write one shard's selection sidecar and its kept records; the sidecar comes last and means done.
+
+    Raises:
+        RunError: The shard's values do not match the index.
+    """
+    config, run, method, shard, rule = task
+    path = run.selection(shard.source) / f"{shard.name}.parquet"
+    if (done := _known(task)) is not None:
+        return done
+    tally: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    kept_rows = _KeptRows(rule.provenance)
+    with atomic(path) as temporary:
+        with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd", use_dictionary=["reason"]) as writer:
+            for block, chunk in _aligned(run, method, shard):
+                kept, quality = keep_mask(rule, chunk), _quality(rule, chunk)
+                reason = _reasons(rule, chunk, kept)
+                columns = [block.rows, block.ids, block.n_tokens, pa.array(quality, from_pandas=True), kept, reason]
+                writer.write_table(pa.Table.from_arrays([pa.array(c) for c in columns], schema=_SCHEMA))
+                _count(tally, reasons, block, kept, reason)
+                if config.select.write_selected:
+                    kept_rows.add(block, quality, kept)
+            counts = _counts(shard.source, tally, reasons)
+            writer.add_key_value_metadata({"mira": orjson.dumps(asdict(counts)).decode()})
+        if config.select.write_selected:
+            copy_kept(config, run, shard, kept_rows, run.selected(shard.source))
+    return counts
+
+
+def _counts(source: str, tally: Counter[str], reasons: Counter[str]) -> Counts:
+    unscored = sum(n for why, n in reasons.items() if why.startswith("unscored:"))
+    dropped = tally["in"] - tally["kept"] - unscored
+    told = dict(sorted(reasons.items()))
+    return Counts(source, tally["in"], tally["tokens_in"], tally["kept"], tally["tokens_kept"], unscored, dropped, told)
+
+
+def _known(task: WriteTask) -> Counts | None:
+    path = task.run.selection(task.shard.source) / f"{task.shard.name}.parquet"
+    try:
+        return Counts(**orjson.loads((pq.read_metadata(path).metadata or {})[b"mira"]))
+    except (OSError, KeyError, pa.ArrowInvalid):
+        return None
+
+
+def _aligned(run: RunFolder, method: str, shard: Shard) -> Iterator[tuple[Block, ValueChunk]]:
+    """Pair the index with the values; both have the same valid records in the same order."""
+    chunks = read_values(values_path(run, method, shard.source, shard.name))
+    chunk = next(chunks, None)
+    at = 0
+    for block in index_blocks(run, shard.source, shard.name):
+        start = 0
+        while start < len(block):
+            if chunk is None:
+                raise RunError(
+                    f"values of {shard.source}/{shard.name} do not match the index", "Run `mira select` again."
+                )
+            n = min(len(block) - start, len(chunk) - at)
+            yield block.part(start, start + n), chunk.part(at, at + n)
+            start, at = start + n, at + n
+            if at == len(chunk):
+                chunk, at = next(chunks, None), 0
+
+
+def _keeps(cutoff: Cutoff | None, noise: Noise, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
+    has = ~np.isnan(chunk.values)
+    if cutoff is None:
+        return np.zeros(len(chunk), bool)
+    if cutoff == ALL:
+        return has
+    ranks = rank_keys(np.where(has, noise(chunk.values, chunk.ties), 0.0))
+    return cutoff.keeps(ranks, chunk.ties) & has
+
+
+def _quality(rule: Rule, chunk: ValueChunk) -> Floats:
+    if not rule.has_quality:
+        return np.full(len(chunk), np.nan)
+    if chunk.reasons.null_count == len(chunk):
+        return chunk.values
+    return np.where(chunk.reasons.is_null().to_numpy(zero_copy_only=False), chunk.values, np.nan)
+
+
+def _reasons(rule: Rule, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> pa.DictionaryArray:
+    words = ["below_threshold", "kept", "floor", "cap"]
+    codes = kept.astype(np.int32)
+    if rule.cutoff is not None and rule.cutoff != rule.pool_cutoff:
+        by_pool = _keeps(rule.pool_cutoff, rule.noise, chunk)
+        codes = np.where(kept & ~by_pool, 2, np.where(~kept & by_pool, 3, codes)).astype(np.int32)
+    if chunk.reasons.null_count < len(chunk):
+        given = chunk.reasons.cast(pa.string()).dictionary_encode()
+        named = given.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        codes = np.where(named >= 0, named + len(words), codes).astype(np.int32)
+        words += [why if why == MASKED else f"unscored:{why}" for why in given.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words))
+
+
+def _count(
+    tally: Counter[str], reasons: Counter[str], block: Block, kept: npt.NDArray[np.bool_], reason: pa.DictionaryArray
+) -> None:
+    tally["in"] += len(block)
+    tally["kept"] += int(kept.sum())
+    tally["tokens_in"] += int(block.n_tokens.sum(dtype=np.int64))
+    tally["tokens_kept"] += int(block.n_tokens[kept].sum(dtype=np.int64))
+    for word, n in zip(reason.dictionary.to_pylist(), np.bincount(reason.indices.to_numpy()).tolist(), strict=False):
+        if n:
+            reasons[word] += n
+
+
+class _KeptRows(Mapping[int, Mapping[str, Any]]):
+    """Row -> provenance, made when asked for: a few arrays instead of a dictionary a record."""
+
+    def __init__(self, same: Mapping[str, Any]) -> None:
+        self._same = same
+        self._kept = bytearray()  # by row
+        self._parts: list[tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int32]]] = []
+        self._starts: list[int] = []
+
+    def add(self, block: Block, quality: Floats, kept: npt.NDArray[np.bool_]) -> None:
+        if not kept.any():
+            return
+        rows = block.rows[kept]
+        self._kept.extend(bytes(int(rows[-1]) + 1 - len(self._kept)))
+        np.frombuffer(self._kept, np.uint8)[rows] = 1
+        self._parts.append((rows, quality[kept], block.n_tokens[kept]))
+        self._starts.append(int(rows[0]))
+
+    def __contains__(self, row: object) -> bool:
+        return isinstance(row, int) and row < len(self._kept) and self._kept[row] == 1
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        if row not in self:
+            raise KeyError(row)
+        rows, qualities, n_tokens = self._parts[bisect_right(self._starts, row) - 1]
+        at = int(np.searchsorted(rows, row))
+        quality = float(qualities[at])
+        shown = None if np.isnan(quality) else quality
+        return {**self._same, "quality": shown, "n_tokens": int(n_tokens[at])}
+
+    def __iter__(self) -> Iterator[int]:
+        for rows, _, _ in self._parts:
+            yield from rows.tolist()
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows, _, _ in self._parts)
