@@ -5,6 +5,7 @@ from mira.corpus.read import fetch, read, sample_ids
 from mira.corpus.record import FamilyName, Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, shards
 from mira.corpus.tokens import Tokenizer, tokenizer
+from mira.corpus.write import copy_kept
 
 __all__ = [
     "FamilyName",
@@ -15,6 +16,7 @@ __all__ = [
     "Shard",
     "Tokenizer",
     "build_index",
+    "copy_kept",
     "fetch",
     "read",
     "sample_ids",

@@ -11,13 +11,13 @@ import difflib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
 
 from mira.corpus import database
 from mira.corpus.families import REQUIRED, FieldProblem, render
@@ -134,9 +134,8 @@ def _jobs(config: "Config", run: RunFolder, counter: Tokenizer, found: dict[str,
 def _bytes(shard: Shard) -> int:
     if shard.start is not None and shard.stop is not None:
         return shard.stop - shard.start
-    with suppress(OSError):
-        return Path(shard.path).stat().st_size
-    return 2**27
+    fs, path = url_to_fs(shard.path)
+    return int(fs.size(path) or 0)
 
 
 def _key(config: "Config", counter: Tokenizer, source: "SourceSettings", shard: Shard) -> str:
@@ -173,6 +172,16 @@ def _sweep(folder: Path, names: set[str]) -> None:
 
 
 def _index_shard(job: _Job) -> None:
+    try:
+        _write_index(job)
+    except OSError as error:
+        raise InputError(
+            f"source '{job.shard.source}': {job.shard.path}: {error}",
+            "Check that the file can be read and that the run folder can be written, and run again.",
+        ) from None
+
+
+def _write_index(job: _Job) -> None:
     counter = tokenizer(job.tokenizer, job.threads)
     written = SCHEMA.with_metadata({_KEY: job.key.encode()})
     with atomic(job.target) as temporary, pq.ParquetWriter(temporary, written, compression="zstd") as writer:

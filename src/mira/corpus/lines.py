@@ -11,6 +11,9 @@ import zstandard
 __all__ = ["Damaged", "Line", "TooLong", "open_file", "read_lines"]
 
 BLOCK = 2**20
+# what a damaged stream gave in the call that found the damage is lost, so the calls are kept small
+_UNZIPPED = 2**16
+_ZSTD_READ = 2**14
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -114,7 +117,7 @@ def _split_lf(block: bytes) -> list[bytes]:
 def _join(held: list[bytes], size: int, longest: int) -> Line:
     """Return the whole line, or its length where it was too long to be held."""
     line = b"".join(held)
-    length = size - (len(line) - len(line.rstrip(b"\r\n")))
+    length = size - (2 if line.endswith(b"\r\n") else line.endswith(b"\n"))
     return line if length <= longest else TooLong(length)
 
 
@@ -134,7 +137,7 @@ def _gunzip(file: IO[bytes], _: int | None) -> Iterator[bytes]:
             if decompressor is None and not (data := data.lstrip(b"\0")):
                 break
             decompressor = decompressor or zlib.decompressobj(wbits=31)
-            block = decompressor.decompress(data, BLOCK)
+            block = decompressor.decompress(data, _UNZIPPED)
             if block:
                 yield block
             data = decompressor.unconsumed_tail
@@ -151,7 +154,7 @@ def _unzstd(file: IO[bytes], _: int | None) -> Iterator[bytes]:
     """Decompress zstd frames one after the other."""
     context = zstandard.ZstdDecompressor(max_window_size=2**31)
     decompressor: Any = None
-    while data := file.read(16384):
+    while data := file.read(_ZSTD_READ):
         while data:
             if decompressor is None:
                 decompressor = context.decompressobj()

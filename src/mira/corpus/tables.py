@@ -9,21 +9,39 @@ import pyarrow.parquet as pq
 
 from mira.corpus.lines import Damaged, open_file
 
-__all__ = ["batches", "python_rows", "schema"]
+__all__ = ["batches", "opened", "python_rows", "schema"]
 
 ROWS = 512
 
 
 @contextmanager
-def _opened(path: str, kind: str) -> Iterator[Any]:
+def opened(path: str, kind: str) -> Iterator[Any]:
+    """Open a "parquet" or "arrow" file with pyarrow's reader for it; Arrow as a stream or as a file.
+
+    Raises:
+        Damaged: pyarrow cannot make sense of the file, on opening or within the block.
+        OSError: The file cannot be opened or read.
+    """
     with open_file(path) as file:
-        if kind == "parquet":
-            yield pq.ParquetFile(file)
-        elif file.read(6) == b"ARROW1":
-            yield pa.ipc.open_file(file)
-        else:
-            file.seek(0)
-            yield pa.ipc.open_stream(file)
+        try:
+            if kind == "parquet":
+                yield pq.ParquetFile(file)
+            elif file.read(6) == b"ARROW1":
+                yield pa.ipc.open_file(file)
+            else:
+                file.seek(0)
+                yield pa.ipc.open_stream(file)
+        except (pa.ArrowException, EOFError) as error:
+            raise _damaged(error) from None
+        except OSError as error:
+            # pyarrow's word for "ends early" is a bare OSError; those of the operating system have a number
+            if type(error) is not OSError or error.errno is not None:
+                raise
+            raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> Damaged:
+    return Damaged(str(error).partition("\n")[0], 0)
 
 
 def schema(path: str, kind: str) -> pa.Schema:
@@ -37,11 +55,8 @@ def schema(path: str, kind: str) -> pa.Schema:
         Damaged: The file has no readable schema.
         OSError: The file cannot be opened.
     """
-    try:
-        with _opened(path, kind) as file:
-            return file.schema_arrow if kind == "parquet" else file.schema
-    except (pa.ArrowException, EOFError) as error:
-        raise Damaged(str(error), 0) from None
+    with opened(path, kind) as file:
+        return file.schema_arrow if kind == "parquet" else file.schema
 
 
 def batches(path: str, kind: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -59,12 +74,12 @@ def batches(path: str, kind: str, columns: list[str] | None = None) -> Iterator[
     """
     n = 0
     try:
-        with _opened(path, kind) as file:
+        with opened(path, kind) as file:
             for batch in _parquet(file, columns) if kind == "parquet" else _arrow(file, columns):
                 n += batch.num_rows
                 yield batch
-    except (pa.ArrowException, EOFError) as error:
-        raise Damaged(str(error).partition("\n")[0], n) from None
+    except Damaged as damage:
+        raise Damaged(damage.args[0], n) from None
 
 
 def _parquet(file: pq.ParquetFile, columns: list[str] | None) -> Iterator[pa.RecordBatch]:

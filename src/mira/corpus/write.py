@@ -1,0 +1,212 @@
+"""Writing kept records in their input's own format, with a provenance field.
+
+- JSONL: the line's own bytes, with `, "<field>": {...}` put in before the final brace; compressed as the input is. A
+  byte order mark is left out and the last line gets a line break.
+- Parquet: the kept rows with all their columns as they were, and a last column of strings that holds the provenance
+  as JSON, so that its type is the same in every file.
+- Arrow: as Parquet, but as the Arrow stream of a Hugging Face dataset. `state.json` and `dataset_info.json` beside it
+  name the files of all the source's shards, so the folder can be loaded with `datasets.load_from_disk` when every
+  shard has been written.
+
+Where the input's file is damaged, what can be read of it is written and the rest stays lost, as the index says.
+"""
+
+import gzip
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from mira.corpus.families import parse_json
+from mira.corpus.lines import Damaged, read_lines
+from mira.corpus.shards import Format, Shard, format_of, shards
+from mira.corpus.tables import batches, opened, schema
+from mira.errors import ConservationError, InputError
+from mira.files import atomic, hash_json, read_json, write_json
+from mira.run import RunFolder
+
+if TYPE_CHECKING:
+    from mira.config import Config
+
+__all__ = ["copy_kept"]
+
+Kept = Mapping[int, Mapping[str, Any]]
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_GROUP_BYTES = 2**26
+_CODECS = {"SNAPPY": "snappy", "GZIP": "gzip", "ZSTD": "zstd", "BROTLI": "brotli", "LZ4": "lz4", "LZ4_RAW": "lz4"}
+_DATASET_STATE: dict[str, Any] = {
+    "_format_columns": None,
+    "_format_kwargs": {},
+    "_format_type": None,
+    "_output_all_columns": False,
+    "_split": None,
+}
+
+
+def copy_kept(config: "Config", run: RunFolder, shard: Shard, kept: Kept, folder: Path) -> Path:
+    """Write a shard's kept records to `<folder>/<shard.name><extension>`, atomically.
+
+    Args:
+        config: The settings; `select.provenance_field` is the field's name.
+        run: The run folder.
+        shard: The shard.
+        kept: Row -> what its provenance field holds. May be empty: then the file holds no record.
+        folder: Where to write; the file is replaced if it is there.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        InputError: A kept record has a field of the provenance field's name already.
+        ConservationError: The file no longer has all the kept rows.
+    """
+    fmt, field = format_of(shard.path), config.select.provenance_field
+    target = folder / f"{shard.name}{fmt.extension}"
+    writers = {"jsonl": _copy_lines, "parquet": _copy_parquet, "arrow": _copy_arrow}
+    with atomic(target) as temporary:
+        written = writers[fmt.kind](config, shard, kept, temporary)
+        if written != len(kept):
+            raise ConservationError(
+                f"{shard.path}: {written:,} of {len(kept):,} kept rows are in it",
+                "It has changed since it was scored: run again.",
+            )
+    if fmt.kind == "arrow":
+        _describe_dataset(config, shard, field, folder)
+    return target
+
+
+def _copy_lines(config: "Config", shard: Shard, kept: Kept, target: Path) -> int:
+    fmt, field = format_of(shard.path), config.select.provenance_field
+    written, last = 0, max(kept, default=-1)
+    lines = read_lines(shard.path, fmt.compression, shard.start, shard.stop, config.max_record_bytes)
+    with ExitStack() as stack:
+        out = _compressed(stack, target, fmt)
+        for row, line in _until_damage(lines):
+            if row > last:
+                break
+            if row in kept and isinstance(line, bytes):
+                out.write(_spliced(line, field, kept[row], shard, row))
+                written += 1
+    return written
+
+
+def _until_damage(lines: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from lines
+    except Damaged:
+        return
+
+
+def _compressed(stack: ExitStack, target: Path, fmt: Format) -> IO[bytes]:
+    file = stack.enter_context(target.open("wb"))
+    if fmt.compression == "gz":
+        zipped = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0))
+        return cast(IO[bytes], stack.enter_context(io.BufferedWriter(zipped, 2**18)))
+    if fmt.compression == "zst":
+        context = zstandard.ZstdCompressor(level=3, write_checksum=True)
+        return cast(IO[bytes], stack.enter_context(context.stream_writer(file, closefd=False)))
+    return file
+
+
+def _spliced(line: bytes, field: str, provenance: Mapping[str, Any], shard: Shard, row: int) -> bytes:
+    key = orjson.dumps(field)
+    # the key is in the line as it is, or written with escapes: of letters and digits only by \u; else parsing can wait
+    suspect = key in line or b"\\u" in line or not _PLAIN_NAME.fullmatch(field)
+    if suspect and field in parse_json(line):
+        raise _taken(shard.where(row), field)
+    bare = line.rstrip()
+    end = line[len(bare) :] if line.endswith(b"\n") else b"\n"
+    return b"".join((bare[:-1], b", ", key, b": ", orjson.dumps(provenance, option=_OPTIONS), bare[-1:], end))
+
+
+def _taken(where: str, field: str) -> InputError:
+    return InputError(
+        f"{where}: the record has a field '{field}' already",
+        "Set select.provenance_field in mira.yaml to a name that no record has.",
+    )
+
+
+def _with_provenance(shard: Shard, kind: str, field: str) -> pa.Schema:
+    """Return the schema of the copy: the input's and the provenance column, known to `datasets` too."""
+    old = schema(shard.path, kind)
+    if field in old.names:
+        raise _taken(shard.path, field)
+    metadata = dict(old.metadata or {})
+    if b"huggingface" in metadata:
+        told = orjson.loads(metadata[b"huggingface"])
+        _add_feature(told.get("info"), field)
+        metadata[b"huggingface"] = orjson.dumps(told)
+    return old.append(pa.field(field, pa.string())).with_metadata(metadata)
+
+
+def _add_feature(info: Any, field: str) -> None:
+    if isinstance(info, dict) and isinstance(info.get("features"), dict):
+        info["features"][field] = {"dtype": "string", "_type": "Value"}
+
+
+def _kept_batches(shard: Shard, kind: str, kept: Kept, out: pa.Schema) -> Iterator[pa.RecordBatch]:
+    start = 0
+    try:
+        for batch in batches(shard.path, kind):
+            rows = [i for i in range(batch.num_rows) if start + i in kept]
+            if rows:
+                values = [orjson.dumps(kept[start + i], option=_OPTIONS).decode() for i in rows]
+                columns = [*batch.take(pa.array(rows, pa.int64())).columns, pa.array(values, pa.string())]
+                yield pa.RecordBatch.from_arrays(columns, schema=out)
+            start += batch.num_rows
+    except Damaged:
+        return
+
+
+def _copy_parquet(config: "Config", shard: Shard, kept: Kept, target: Path) -> int:
+    out = _with_provenance(shard, "parquet", config.select.provenance_field)
+    with opened(shard.path, "parquet") as file:
+        groups = file.metadata
+        compression = groups.row_group(0).column(0).compression if groups.num_row_groups else "ZSTD"
+    written, held, size = 0, [], 0
+    with pq.ParquetWriter(target, out, compression=_CODECS.get(compression, "none")) as writer:
+        for batch in _kept_batches(shard, "parquet", kept, out):
+            held.append(batch)
+            written, size = written + batch.num_rows, size + batch.nbytes
+            if size >= _GROUP_BYTES:
+                writer.write_table(pa.Table.from_batches(held, out))
+                held, size = [], 0
+        if held:
+            writer.write_table(pa.Table.from_batches(held, out))
+    return written
+
+
+def _copy_arrow(config: "Config", shard: Shard, kept: Kept, target: Path) -> int:
+    out = _with_provenance(shard, "arrow", config.select.provenance_field)
+    written = 0
+    with target.open("wb") as file, pa.ipc.new_stream(file, out) as writer:
+        for batch in _kept_batches(shard, "arrow", kept, out):
+            writer.write_batch(batch)
+            written += batch.num_rows
+    return written
+
+
+def _describe_dataset(config: "Config", shard: Shard, field: str, folder: Path) -> None:
+    """Write what `datasets.load_from_disk` needs; the same whichever shard is written last."""
+    arrow = [s for s in shards(config)[shard.source] if format_of(s.path).kind == "arrow"]
+    beside = Path(arrow[0].path).parent
+    info = read_json(beside / "dataset_info.json") if (beside / "dataset_info.json").is_file() else {}
+    state = read_json(beside / "state.json") if (beside / "state.json").is_file() else {}
+    _add_feature(info, field)
+    for stale in ("splits", "download_size", "dataset_size", "size_in_bytes", "download_checksums"):
+        info.pop(stale, None)
+    state |= {
+        "_data_files": [{"filename": f"{s.name}{format_of(s.path).extension}"} for s in arrow],
+        "_fingerprint": hash_json([config.model_dump(mode="json")["select"], [s.fingerprint for s in arrow]]),
+    }
+    write_json(folder / "dataset_info.json", info)
+    write_json(folder / "state.json", _DATASET_STATE | state)

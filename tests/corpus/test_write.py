@@ -1,0 +1,174 @@
+import gzip
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mira.config import Config
+from mira.corpus import copy_kept, shards
+from mira.errors import ConservationError, InputError
+
+from .conftest import Project
+
+LINES = (
+    b'\xef\xbb\xbf{"id": "a",  "text": "caf\\u00e9 \xc3\xa9"}\r\n\n'
+    b'{"id": "b", "text": "mirage", "v": NaN, "n": 1.0 }  \nnonsense\n{"id": "c", "text": "z"}'
+)
+KEPT = {0: {"quality": 7.5}, 2: {"quality": None, "scores": {"A1": 3}}, 4: {}}
+COPIES = [
+    b'{"id": "a",  "text": "caf\\u00e9 \xc3\xa9", "mira": {"quality":7.5}}\r\n',
+    b'{"id": "b", "text": "mirage", "v": NaN, "n": 1.0 , "mira": {"quality":null,"scores":{"A1":3}}}  \n',
+    b'{"id": "c", "text": "z", "mira": {}}\n',
+]
+
+
+def copy(project: Project, config: Config, kept: dict[int, dict[str, object]], nth: int = 0) -> Path:
+    return copy_kept(config, project.run, shards(config)["s"][nth], kept, project.folder / "out")
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson.gz", "in.json.zst"])
+def test_lines_are_copied_byte_by_byte(project: Project, name: str) -> None:
+    project.put(name, LINES)
+    config = project.config(project.source(name))
+    unpack = {
+        ".gz": gzip.decompress,
+        ".zst": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+    }
+    for rows in ([0, 2, 4], [2], []):
+        path = copy(project, config, {r: KEPT[r] for r in rows})
+        assert path == project.folder / "out" / name
+        data = unpack.get(path.suffix, lambda data: data)(path.read_bytes())
+        assert data == b"".join(COPIES[r // 2] for r in rows)
+        again = path.read_bytes()
+        assert copy(project, config, {r: KEPT[r] for r in rows}).read_bytes() == again
+    assert [p.name for p in (project.folder / "out").iterdir()] == [name]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.text(max_size=3), st.none() | st.text() | st.lists(st.integers(-(2**63), 2**64 - 1)), max_size=3
+        )
+    ),
+    st.integers(0, 2**32),
+)
+def test_without_the_field_the_copy_is_the_input(
+    tmp_path_factory: pytest.TempPathFactory, values: list[dict[str, object]], mask: int
+) -> None:
+    project = Project(tmp_path_factory.mktemp("copy"))
+    lines = [orjson.dumps({"text": "x"} | value) + b"\n" for value in values]
+    project.put("in.jsonl", b"".join(lines))
+    config = project.config(project.source(), shard_bytes=1024, select={"provenance_field": "p/v"})
+    kept = {i: {"n": i} for i in range(len(lines)) if mask >> i & 1}
+    start, found = 0, b""
+    for nth, shard in enumerate(shards(config)["s"]):
+        size = b"".join(lines).count(b"\n", shard.start or 0, shard.stop)
+        inside = {i - start: kept[i] for i in kept if start <= i < start + size}
+        found += copy(project, config, inside, nth).read_bytes()
+        start += size
+    assert found == b"".join(lines[i][:-2] + b', "p/v": {"n":%d}}\n' % i for i in kept)
+
+
+@pytest.mark.parametrize("line", [b'{"mira": 1, "text": "x"}', b'{"text": "x", "\\u006dira": null}'])
+def test_a_taken_name_is_told(project: Project, line: bytes) -> None:
+    path = project.put("in.jsonl", b'{"text": "mira", "meta": {"mira": 1}}\n' + line)
+    config = project.config(project.source())
+    assert copy(project, config, {0: {}}).read_bytes() == b'{"text": "mira", "meta": {"mira": 1}, "mira": {}}\n'
+    with pytest.raises(InputError, match=rf"{path}:2: the record has a field 'mira' already\n.*provenance_field"):
+        copy(project, config, {0: {}, 1: {}})
+    renamed = project.config(project.source(), select={"provenance_field": "why"})
+    assert copy(project, renamed, {1: {}}).read_bytes() == line[:-1] + b', "why": {}}\n'
+
+
+def test_rows_that_are_not_there_are_told_and_nothing_is_written(project: Project) -> None:
+    project.put("in.jsonl", LINES)
+    config = project.config(project.source())
+    with pytest.raises(ConservationError, match=r"in\.jsonl: 1 of 3 kept rows"):
+        copy(project, config, {0: {}, 1: {}, 9: {}})
+    assert list((project.folder / "out").iterdir()) == []
+
+
+def test_a_truncated_file_gives_what_there_is(project: Project) -> None:
+    path = project.lines("in.jsonl.gz", *({"id": i, "text": str(i) * 50} for i in range(5000)))
+    path.write_bytes(path.read_bytes()[:-100])
+    config = project.config(project.source("in.jsonl.gz"))
+    kept = {r.row: {} for r in (project.index(config), project.records(config))[1]}
+    assert gzip.decompress(copy(project, config, kept).read_bytes()).count(b"\n") == len(kept) > 1000
+
+
+TABLE = pa.table(
+    {
+        "id": pa.array(range(2000), pa.int16()),
+        "text": pa.array([f"t{i}" for i in range(2000)], pa.large_string()).dictionary_encode(),
+        "deep": pa.array(
+            [{"a": [1.5], "t": i} for i in range(2000)],
+            pa.struct([("a", pa.list_(pa.float32())), ("t", pa.timestamp("ms"))]),
+        ),
+    },
+    metadata={b"mine": b"kept", b"huggingface": orjson.dumps({"info": {"features": {"id": {"dtype": "int16"}}}})},
+)
+ROWS = [0, 511, 512, 1999]
+
+
+def check_table(table: pa.Table, original: pa.Table = TABLE) -> None:
+    assert [orjson.loads(v) for v in table.column("mira").to_pylist()] == [{"n": i} for i in ROWS]
+    assert (
+        table.drop_columns("mira")
+        .replace_schema_metadata(None)
+        .equals(original.take(ROWS).replace_schema_metadata(None))
+    )
+    assert table.schema.metadata[b"mine"] == b"kept"
+    features = orjson.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features == {"id": {"dtype": "int16"}, "mira": {"dtype": "string", "_type": "Value"}}
+
+
+def test_parquet_keeps_columns_and_types(project: Project) -> None:
+    pq.write_table(TABLE, project.folder / "in.parquet", compression="gzip", row_group_size=700)
+    config = project.config(project.source("in.parquet"))
+    path = copy(project, config, {i: {"n": i} for i in ROWS})
+    assert path == project.folder / "out" / "in.parquet"
+    check_table(pq.read_table(path), pq.read_table(project.folder / "in.parquet"))
+    assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "GZIP"
+    assert pq.read_table(copy(project, config, {})).num_rows == 0
+    with pytest.raises(InputError, match="has a field 'text' already"):
+        copy(project, project.config(project.source("in.parquet"), select={"provenance_field": "text"}), {})
+
+
+def test_a_dataset_stays_one(project: Project) -> None:
+    folder = project.folder / "ds"
+    folder.mkdir()
+    table = TABLE.set_column(1, "text", TABLE.column("text").cast(pa.string()))
+    names = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
+    for name in names:
+        with pa.ipc.new_stream(folder / name, table.schema) as writer:
+            writer.write_table(table)
+    (folder / "state.json").write_bytes(
+        orjson.dumps({"_data_files": [{"filename": n} for n in names], "_split": "train", "_fingerprint": "old"})
+    )
+    info = {"features": {"id": {"dtype": "int16", "_type": "Value"}}, "splits": {"train": {"num_examples": 4000}}}
+    (folder / "dataset_info.json").write_bytes(orjson.dumps(info))
+    config = project.config(project.source("ds"))
+    paths = [copy(project, config, {i: {"n": i} for i in ROWS}, nth) for nth in (0, 1)]
+    assert [p.name for p in paths] == names
+    with pa.ipc.open_stream(paths[1]) as reader:
+        assert reader.read_all().num_rows == len(ROWS)
+    state = orjson.loads((project.folder / "out" / "state.json").read_bytes())
+    assert state["_data_files"] == [{"filename": n} for n in names]
+    assert (state["_split"], state["_format_type"]) == ("train", None)
+    assert state["_fingerprint"] != "old"
+    written = orjson.loads((project.folder / "out" / "dataset_info.json").read_bytes())
+    assert written == {"features": info["features"] | {"mira": {"dtype": "string", "_type": "Value"}}}
+
+
+def test_an_arrow_file_without_a_dataset(project: Project) -> None:
+    with pa.ipc.new_file(project.folder / "in.arrow", TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    path = copy(project, project.config(project.source("in.arrow")), {i: {"n": i} for i in ROWS})
+    with pa.ipc.open_stream(path) as reader:
+        check_table(reader.read_all())
