@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mira.errors import RunError
 from mira.run import RunFolder
 
-__all__ = ["BLOCK", "Block", "Rows", "index_blocks"]
+__all__ = ["BLOCK", "Block", "Rows", "count_rejected", "index_blocks"]
 
 BLOCK = 1 << 16
 """Records that are worked on at once: memory is a few of these, however large the shard."""
@@ -56,6 +56,16 @@ def index_blocks(run: RunFolder, source: str, shard: str) -> Iterator[Block]:
         kept = batch if valid.true_count == len(batch) else batch.filter(valid)
         if len(kept):
             yield Block(kept["row"].to_numpy(), kept["id"], kept["n_tokens"].to_numpy())
+
+
+def count_rejected(run: RunFolder, source: str, shard: str) -> tuple[int, int]:
+    """Return a shard's rows, and how many of them are rejected or later duplicates of an id."""
+    rows = 0
+    rejected = len(_duplicates(run.index(source) / "duplicates.parquet", shard))
+    for batch in _batches(run.index(source) / f"{shard}.parquet", ["reason_rejected"], "mira index"):
+        rows += len(batch)
+        rejected += len(batch) - batch["reason_rejected"].null_count
+    return rows, rejected
 
 
 class Rows:

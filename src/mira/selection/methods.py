@@ -27,6 +27,7 @@ class Raw:
 
     name: str = "raw"
     has_quality: bool = False
+    reads_text: bool = False
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Nothing but the index matters."""
@@ -44,6 +45,7 @@ class RandomOrder:
 
     name: str = "random"
     has_quality: bool = False
+    reads_text: bool = False
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Nothing but the index and the seed matters."""
@@ -67,6 +69,7 @@ class Mira:
     mask: Mapping[str, tuple[str, ...]]
     name: str = "mira"
     has_quality: bool = True
+    reads_text: bool = False
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Scores, unmasked slots, and how they are averaged."""

@@ -1,8 +1,7 @@
 """The stage: values, cutoffs, sidecars, kept records, thresholds.json."""
 
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -10,9 +9,8 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from mira.config import Config, SelectSettings
-from mira.corpus import Shard, shards, totals
-from mira.discovery.rubric import Rubric
-from mira.engine import LocalEngine, RayEngine, load_engine
+from mira.corpus import Shard, shards
+from mira.engine import LocalEngine, load_engine
 from mira.errors import ConservationError, RunError
 from mira.files import hash_json, read_json, write_json
 from mira.progress import Log
@@ -26,7 +24,7 @@ from mira.selection.write import Counts, Rule, WriteTask, write_shard
 
 __all__ = ["Plan", "make_plan", "read_groups", "select"]
 
-_SMALL = 500_000  # records; below it, starting processes costs more than it saves
+_SMALL = 200_000  # records; below it, starting processes costs more than it saves
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -87,10 +85,11 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     tasks = _write_tasks(config, run, plan)
     counts = []
     with log.task("select: write", len(tasks)) as task:
-        for part in _processes(config, run, plan.shards, write_shard, tasks):
+        in_python = config.select.write_selected and _rows(run, plan.shards) > _SMALL
+        for part in _each(config, write_shard, tasks, in_python=in_python):
             counts.append(part)
             task.advance()
-    result = _thresholds(config, plan, counts, totals(config, run))
+    result = _thresholds(config, plan, counts)
     write_json(run.thresholds, result)
     return result
 
@@ -109,12 +108,13 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
     tasks = [ValueTask(config, run, method, shard) for parts in of_source.values() for shard in parts]
     summaries: list[Summary] = []
     with log.task(f"select: {method.name} values", len(tasks)) as task:
-        for summary in _processes(config, run, of_source, make_values, tasks):
+        in_python = method.reads_text and _rows(run, of_source) > _SMALL
+        for summary in _each(config, make_values, tasks, in_python=in_python):
             summaries.append(summary)
             task.advance()
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
-    retention = retain(settings, summaries, group_of, paths, lambda f, items: _sweep(config, f, items))
+    retention = retain(settings, summaries, group_of, paths, lambda f, items: _each(config, f, items))
     return Plan(settings, method, of_source, summaries, retention, group_of)
 
 
@@ -147,32 +147,25 @@ def _in_effect(settings: SelectSettings, method: str) -> SelectSettings:
     return settings.model_copy(update=everything)
 
 
-def _processes(
-    config: Config,
-    run: RunFolder,
-    of_source: Mapping[str, Sequence[Shard]],
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
+def _each(
+    config: Config, function: Callable[[Item], Result], items: Sequence[Item], *, in_python: bool = False
 ) -> Iterator[Result]:
+    """Run a function over items.
+
+    Work on columns leaves the interpreter alone, so on one machine threads do; work on text (`in_python`) is worth the
+    start of processes.
+    """
     engine = load_engine(config.score.engine, config.score.workers)
-    if isinstance(engine, LocalEngine) and _rows(run, of_source) < _SMALL:
-        engine = LocalEngine(1)
-    return engine.map(function, items)
+    if in_python or not isinstance(engine, LocalEngine):
+        yield from engine.map(function, items)
+        return
+    with ThreadPoolExecutor(engine.workers) as pool:
+        yield from pool.map(function, items)
 
 
 def _rows(run: RunFolder, of_source: Mapping[str, Sequence[Shard]]) -> int:
     files = (run.index(source) / f"{shard.name}.parquet" for source, parts in of_source.items() for shard in parts)
     return sum(pq.read_metadata(path).num_rows for path in files if path.is_file())
-
-
-def _sweep(config: Config, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterable[Result]:
-    """Run a sweep over values: a few bytes a record, so threads are enough on one machine."""
-    engine = load_engine(config.score.engine, config.score.workers)
-    if isinstance(engine, RayEngine):
-        yield from engine.map(function, items)
-        return
-    with ThreadPoolExecutor(config.score.workers or os.cpu_count()) as pool:
-        yield from pool.map(function, items)
 
 
 def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
@@ -216,6 +209,10 @@ def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
     if plan.method.name != "mira":
         return {}
     groups = sorted({g for s, g in plan.group_of.items() if s in plan.shards and run.rubric(g).is_file()})
+    if not groups:
+        return {}
+    from mira.discovery.rubric import Rubric  # noqa: PLC0415 - loads scikit-learn
+
     hashes = {group: Rubric.load(run.rubric(group)).hash for group in groups}
     return {source: hashes[g] for source, g in plan.group_of.items() if g in hashes}
 
@@ -228,10 +225,8 @@ def _tie_hash(cutoff: Cutoff) -> str | None:
     return None if cutoff == ALL or cutoff.value < 0 else f"{max(cutoff.tie, 0):016x}"
 
 
-def _thresholds(
-    config: Config, plan: Plan, counts: Sequence[Counts], corpus: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    sources = {source: _source_entry(plan, source, counts, corpus[source]) for source in sorted(plan.shards)}
+def _thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[str, Any]:
+    sources = {source: _source_entry(plan, source, counts) for source in sorted(plan.shards)}
     return {
         "method": plan.method.name,
         "scope": plan.settings.scope,
@@ -249,7 +244,7 @@ def _thresholds(
 def _scope_entry(plan: Plan, key: str, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     pool = plan.retention.pools[key]
     members = [sources[source] for source in pool.sources]
-    entry = {
+    entry: dict[str, Any] = {
         "threshold": _threshold(pool.cutoff),
         "tie_hash": _tie_hash(pool.cutoff),
         "budget_tokens": pool.budget,
@@ -264,19 +259,20 @@ def _scope_entry(plan: Plan, key: str, sources: Mapping[str, Mapping[str, Any]])
     return entry
 
 
-def _source_entry(plan: Plan, source: str, counts: Sequence[Counts], corpus: Mapping[str, Any]) -> dict[str, Any]:
+def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str, Any]:
     parts = [c for c in counts if c.source == source]
     rule = plan.retention.rules.get(source)
-    rejected = sum(corpus["rejected"].values())
+    rows = sum(s.rows for s in plan.summaries if s.source == source)
+    rejected = sum(s.rejected for s in plan.summaries if s.source == source)
     reasons: dict[str, int] = {}
     for part in parts:
         for why, n in part.reasons.items():
             reasons[why] = reasons.get(why, 0) + n
-    entry = {
+    entry: dict[str, Any] = {
         "scope": rule.pool.key if rule else None,
         "threshold": _threshold(rule.cutoff) if rule else None,
         "tie_hash": _tie_hash(rule.cutoff) if rule else None,
-        "rows": corpus["rows"],
+        "rows": rows,
         "records_in": sum(p.records_in for p in parts),
         "kept": sum(p.kept for p in parts),
         "dropped": sum(p.dropped for p in parts),
@@ -287,9 +283,9 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts], corpus: Map
         "reasons": dict(sorted(reasons.items())),
     }
     told = entry["kept"] + entry["dropped"] + entry["unscored"] + rejected
-    if told != corpus["rows"]:
+    if told != rows:
         raise ConservationError(
-            f"source '{source}': {corpus['rows']:,} rows in, but {entry['kept']:,} kept + {entry['dropped']:,} dropped "
+            f"source '{source}': {rows:,} rows in, but {entry['kept']:,} kept + {entry['dropped']:,} dropped "
             f"+ {entry['unscored']:,} unscored + {rejected:,} rejected = {told:,}",
             "The run folder is inconsistent: remove its `index` folder and run again.",
         )

@@ -20,7 +20,7 @@ from mira.config import Config
 from mira.corpus import Shard
 from mira.files import atomic, hash_json
 from mira.run import RunFolder
-from mira.selection.blocks import Block, index_blocks
+from mira.selection.blocks import Block, count_rejected, index_blocks
 from mira.selection.keys import Floats, Words, hash_ids
 
 __all__ = ["MASKED", "Ranked", "SelectionMethod", "Summary", "ValueTask", "file_state", "make_values", "values_path"]
@@ -58,6 +58,7 @@ class SelectionMethod(Protocol):
     Attributes:
         name: Its name in `select.method`.
         has_quality: Whether its values judge records (they go into the column `quality`), or are only an order.
+        reads_text: Whether it reads the records' text: then shards are worth processes of their own.
     """
 
     @property
@@ -65,6 +66,9 @@ class SelectionMethod(Protocol):
 
     @property
     def has_quality(self) -> bool: ...  # noqa: D102
+
+    @property
+    def reads_text(self) -> bool: ...  # noqa: D102
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Return the hash of everything but the index that the shard's values depend on."""
@@ -83,6 +87,8 @@ class Summary:
         source: Source of the shard.
         shard: The shard's name.
         identity: Hash of what the values depend on.
+        rows: Lines or rows of the shard.
+        rejected: Those that are no valid record.
         records: Valid records.
         tokens: Their tokens.
         ranked_records: Records that compete: they have a value.
@@ -93,6 +99,8 @@ class Summary:
     source: str
     shard: str
     identity: str
+    rows: int = 0
+    rejected: int = 0
     records: int = 0
     tokens: int = 0
     ranked_records: int = 0
@@ -157,7 +165,15 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
             ranked_tokens += int(block.n_tokens[has].sum(dtype=np.int64))
             masked |= ranked.reasons is not None and ranked.reasons[0].as_py() == MASKED
         summary = Summary(
-            shard.source, shard.name, identity, records, tokens, ranked_records, ranked_tokens, bool(masked)
+            shard.source,
+            shard.name,
+            identity,
+            *count_rejected(run, shard.source, shard.name),
+            records,
+            tokens,
+            ranked_records,
+            ranked_tokens,
+            bool(masked),
         )
         writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
     return summary
