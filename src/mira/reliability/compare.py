@@ -1,0 +1,207 @@
+"""Several students of one group, cell by cell: which one is good enough, and is a dearer one worth it?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from mira.config import ReliabilitySettings
+from mira.reliability.ceiling import ceilings
+from mira.reliability.cells import GroupMeasure, measure_group
+from mira.reliability.evidence import GroupEvidence, Predictions, collect
+from mira.reliability.masking import Level, Verdict, verdicts
+from mira.reliability.stats import Floats, percentile_interval
+from mira.reliability.summary import mean_of_ceiling
+
+__all__ = ["CellChoice", "Comparison", "Interval", "StudentFigures", "compare_students"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with its bootstrap interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class CellChoice:
+    """One cell under several students.
+
+    Attributes:
+        source: The source.
+        slot: "A1", ...
+        name: The slot's name.
+        n: Labels that all students predicted.
+        level: Where the evidence comes from: the cell, its slot over the group, or nowhere.
+        rho: Student -> Spearman's rho.
+        gain: Student -> its rho minus that of the first student, over the same resamples; 0 for the first.
+        why: Student -> why it is not trusted here, or None where it is.
+        chosen: The student to use, or None: the cell is masked.
+    """
+
+    source: str
+    slot: str
+    name: str
+    n: int
+    level: Level
+    rho: Mapping[str, Interval]
+    gain: Mapping[str, Interval]
+    why: Mapping[str, str | None]
+    chosen: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudentFigures:
+    """One student over the group.
+
+    Attributes:
+        of_ceiling: Mean of rho / teacher's ceiling over the cells that any student can be trusted with.
+        gain: The same minus the first student's, over the same resamples.
+        cells: Number of those cells.
+        trusted: Cells where this student is trusted.
+        chosen: Cells where it is chosen.
+    """
+
+    of_ceiling: Interval
+    gain: Interval
+    cells: int
+    trusted: int
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The students of a group compared: `cells` in order of source and slot, `students` in the given order."""
+
+    group: str
+    cells: tuple[CellChoice, ...]
+    students: Mapping[str, StudentFigures]
+
+
+def compare_students(
+    group: str,
+    names: Sequence[str],
+    sources: Sequence[str],
+    labels: pa.Table,
+    students: Mapping[str, Predictions],
+    *,
+    settings: ReliabilitySettings,
+    seed: int,
+) -> Comparison:
+    """Compare students on the same labels and the same resamples, and choose one for every cell, or mask it.
+
+    Only labels that every student predicted count in a cell, so a student that predicts held-out records alone
+    restricts the comparison to those. Order the students from cheap to dear: the first one that passes the mask rule
+    is chosen, and a later one takes its place only where its rho is higher with the whole interval of the difference
+    above 0 (ours).
+
+    Args:
+        group: Group name.
+        names: Names of the slots.
+        sources: The group's sources.
+        labels: The group's labels.
+        students: Name -> predictions, from cheap to dear.
+        settings: Thresholds of the mask rule, confidence and number of resamples.
+        seed: Seed of the resamples.
+
+    Raises:
+        RunError: Predictions do not belong to the labels.
+        ValueError: There is no student.
+    """
+    if not students:
+        raise ValueError("there is no student to compare")
+    evidence = _common({name: collect(group, names, sources, labels, p) for name, p in students.items()})
+    measured = {name: _measure(e, settings, seed) for name, e in evidence.items()}
+    cells = tuple(
+        _choose((source, i), (name, j), measured, settings.interval)
+        for i, source in enumerate(sources)
+        for j, name in enumerate(names)
+    )
+    ceiling = ceilings(next(iter(evidence.values())), settings.min_pairs).rho
+    return Comparison(group, cells, _figures(cells, measured, ceiling, settings.interval))
+
+
+class _Measured(NamedTuple):
+    measure: GroupMeasure
+    verdicts: tuple[tuple[Verdict, ...], ...]
+
+
+def _measure(evidence: GroupEvidence, settings: ReliabilitySettings, seed: int) -> _Measured:
+    measure = measure_group(evidence, bootstrap=settings.bootstrap, confidence=settings.interval, seed=seed)
+    return _Measured(measure, verdicts(measure, settings))
+
+
+def _common(evidence: dict[str, GroupEvidence]) -> dict[str, GroupEvidence]:
+    """Blank every prediction that some student lacks, so that all students are judged on the same labels."""
+    blocks = zip(*(e.sources for e in evidence.values()), strict=True)
+    lacking = [~np.all([np.isfinite(s.student) for s in same], axis=0) for same in blocks]
+    return {
+        name: replace(
+            e,
+            sources=tuple(
+                replace(s, student=np.where(gone, np.nan, s.student))
+                for s, gone in zip(e.sources, lacking, strict=True)
+            ),
+        )
+        for name, e in evidence.items()
+    }
+
+
+def _choose(
+    source: tuple[str, int], slot: tuple[str, int], measured: dict[str, _Measured], confidence: float
+) -> CellChoice:
+    (source_name, i), (slot_name, j) = source, slot
+    here = {student: m.verdicts[i][j] for student, m in measured.items()}
+    level = next(iter(here.values())).level
+    used = {s: v.evidence or measured[s].measure.cells[i][j] for s, v in here.items()}
+    samples = {
+        s: np.nan_to_num(m.measure.pooled_samples[j] if level == "group" else m.measure.samples[i, j])
+        for s, m in measured.items()
+    }
+
+    def difference(student: str, other: str) -> Interval:
+        value = np.nan_to_num(used[student].rho) - np.nan_to_num(used[other].rho)
+        return Interval(float(value), *percentile_interval(samples[student] - samples[other], confidence))
+
+    first = next(iter(here))
+    chosen: str | None = None
+    for student, verdict in here.items():
+        if not verdict.masked and (chosen is None or difference(student, chosen).low > 0):
+            chosen = student
+    return CellChoice(
+        source=source_name,
+        slot=f"A{j + 1}",
+        name=slot_name,
+        n=measured[first].measure.cells[i][j].n,
+        level=level,
+        rho={s: Interval(m.rho, m.low, m.high) for s, m in used.items()},
+        gain={s: difference(s, first) for s in here},
+        why={s: v.why for s, v in here.items()},
+        chosen=chosen,
+    )
+
+
+def _figures(
+    cells: Sequence[CellChoice], measured: dict[str, _Measured], ceiling: Floats, confidence: float
+) -> dict[str, StudentFigures]:
+    trusted = {s: np.array([[not v.masked for v in row] for row in m.verdicts]) for s, m in measured.items()}
+    taken = np.array([c.chosen is not None and c.level == "cell" for c in cells]).reshape(ceiling.shape) & (ceiling > 0)
+    rho = {s: np.nan_to_num(np.array([[c.rho for c in row] for row in m.measure.cells])) for s, m in measured.items()}
+    samples = {s: np.nan_to_num(m.measure.samples) for s, m in measured.items()}
+    first = next(iter(measured))
+    return {
+        s: StudentFigures(
+            of_ceiling=Interval(*mean_of_ceiling(rho[s], samples[s], ceiling, taken, confidence)),
+            gain=Interval(
+                *mean_of_ceiling(rho[s] - rho[first], samples[s] - samples[first], ceiling, taken, confidence)
+            ),
+            cells=int(taken.sum()),
+            trusted=int(trusted[s].sum()),
+            chosen=sum(c.chosen == s for c in cells),
+        )
+        for s in measured
+    }
