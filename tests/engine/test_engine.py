@@ -1,5 +1,8 @@
 import importlib.util
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,8 +51,36 @@ def test_a_worker_that_dies_is_a_clear_error() -> None:
         list(LocalEngine(2).map(_die, [1, 2]))
 
 
+def _sleep(path: Path) -> int:
+    path.write_text(str(os.getpid()))
+    time.sleep(60)
+    return 0
+
+
+def test_workers_end_with_an_interrupt(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_engine, pathlib\n"
+        "if __name__ == '__main__': list(test_engine.LocalEngine(2).map("
+        "test_engine._sleep, [pathlib.Path(sys.argv[2]) / n for n in 'abcd']))"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    (tmp_path / "pids").mkdir()
+    command = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path / "pids")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 30
+        while len(list((tmp_path / "pids").glob("*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)  # to the parent alone
+        process.wait(timeout=10)
+    time.sleep(0.2)
+    pids = [int(p.read_text()) for p in (tmp_path / "pids").iterdir()]
+    assert len(pids) == 2
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def test_an_error_in_a_worker_keeps_its_message() -> None:
-    with pytest.raises(MiraError, match="item 3 is wrong\n  Mend it."):
+    with pytest.raises(MiraError, match=r"item 3 is wrong\n  Mend it\."):
         list(LocalEngine(2).map(_fail, range(8)))
 
 

@@ -50,16 +50,23 @@ class LocalEngine:
         if workers <= 1:
             yield from map(function, items)
             return
+        others = set(multiprocessing.active_children())
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
         try:
             yield from _results(pool, function, items, workers)
         except BrokenProcessPool:
             raise MiraError(
-                "a worker process died", "It may have run out of memory: try fewer workers. Finished shards are kept."
+                "a worker process died",
+                "Most often memory ran out: use fewer workers (score.workers) or smaller shards (shard_bytes), and run "
+                "again. Finished shards are kept.",
             ) from None
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # what a shard writes is put in place whole or not at all
+            raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _results(
@@ -75,7 +82,7 @@ def _results(
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # die at Ctrl-C without a traceback
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
