@@ -10,9 +10,10 @@ from mira.corpus.record import Part
 if TYPE_CHECKING:
     from mira.corpus.tokens import Tokenizer
 
-__all__ = ["FENCE_VERSION", "Cut", "cut_parts", "defuse", "fence"]
+__all__ = ["CHAT_TOKENS", "FENCE_VERSION", "Cut", "Message", "cut_parts", "defuse", "fence", "fenced_message"]
 
 FENCE_VERSION = 1
+CHAT_TOKENS = 64  # what a chat template may add around system and user message (ours)
 _SMALLEST_PIECE = 64  # tokens; below it the parts are cut as one text, for shreds of every part say nothing
 _MARKER_TOKENS = 16
 
@@ -27,6 +28,61 @@ class Cut(NamedTuple):
 
     parts: tuple[Part, ...]
     tokens: int
+
+
+class Message(NamedTuple):
+    """A user message, and what was done to the record in it ("cut:1234", "defused:2")."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def fenced_message(
+    parts: Sequence[Part], ask: str, max_tokens: int | None = None, tokenizer: "Tokenizer | None" = None
+) -> Message | None:
+    """Return the message that shows a record's parts as data and then asks.
+
+    Args:
+        parts: The record's parts.
+        ask: What the judge is to reply.
+        max_tokens: Tokens that the message and what a chat template adds to it may take; None sends it whole.
+        tokenizer: The judge's; needed with `max_tokens`.
+
+    Returns:
+        The message, its longest parts cut in their middle where they would not fit, or None where nothing readable
+        of the record would be left.
+    """
+    safe, defused = _defused(parts)
+    notes = (f"defused:{defused}",) if defused else ()
+    whole = Message(f"{fence(safe)}\n\n{ask}", notes)
+    if max_tokens is None or tokenizer is None:
+        return whole
+    budget = max_tokens - CHAT_TOKENS
+    # No tokenizer of bytes makes more tokens than there are bytes: most records need no counting.
+    if len(whole.text.encode()) <= budget or tokenizer.count([whole.text])[0] <= budget:
+        return whole
+    frame = fence([Part(part.label, "") for part in safe])
+    room = budget - tokenizer.count([f"{frame}\n\n{ask}"])[0]
+    for _ in range(4):  # cutting may join tokens differently: what is still too much is taken off the room
+        cut = cut_parts(safe, room, tokenizer)
+        if cut is None:
+            return None
+        text = f"{fence(cut.parts)}\n\n{ask}"
+        excess = tokenizer.count([text])[0] - budget
+        if excess <= 0:
+            return Message(text, (*notes, f"cut:{cut.tokens}"))
+        room -= excess + 8
+    return None
+
+
+def _defused(parts: Sequence[Part]) -> tuple[tuple[Part, ...], int]:
+    total, safe = 0, []
+    for part in parts:
+        label, in_label = defuse(part.label)
+        text, in_text = defuse(part.text)
+        safe.append(Part(" ".join(label.split()), text))
+        total += in_label + in_text
+    return tuple(safe), total
 
 
 def defuse(text: str) -> tuple[str, int]:

@@ -58,9 +58,11 @@ def answer_start(flat: str, first_slot: int, *, truncated: bool) -> int:
     """
     start = flat.rfind(_FINAL)
     start = 0 if start < 0 else start + len(_FINAL)
+    opened = _OPEN.search(flat, start)
     while True:
-        opened = _OPEN.search(flat, start)
-        if opened and opened.start() < max(first_slot, start):
+        if opened and opened.start() < start:
+            opened = _OPEN.search(flat, start)
+        if opened and opened.start() < max(first_slot, start + 1):
             closed = _CLOSE.search(flat, opened.end())
             if not closed:
                 return len(flat) if truncated else opened.end()

@@ -2,8 +2,10 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from mira.judging._flat import answer_start, flatten, name_pattern
@@ -74,12 +76,39 @@ _CLOSINGS = re.compile(
     r"(?:[^\S\n]+(?:score|quality|rating|tag|summary))?[^\w\n]*?[:=|—–-](?P<text>.*)$",
     re.MULTILINE | re.IGNORECASE,
 )
-_GAP = re.compile(r"[*_`]*[^\S\n]*\**[^\S\n]*(?:—|–|-{1,2}|:|\||,|;|\.|=)?(?:\*\*(?=\s|$))?[^\S\n]*", re.MULTILINE)
+_GAP = re.compile(r"[*_`]*[^\S\n]*\**[^\S\n]*(?:[—–:：|｜,;.=]|--?)?(?:\*\*(?=\s|$))?[^\S\n]*", re.MULTILINE)
+_USUAL = re.compile(r": (10|\d(?:\.\d)?)/10(?= — | [–-] [^\s\d.])")  # what `score_at` would find, faster
 _NAME_ONLY = re.compile(r"[^\d:\n]{0,80}:?\s*")
 _FIRST_WORD = re.compile(r"\S")
 _QUALIFIER = re.compile(r"[^\S\n]*\([^()\n]*\)")
 _MARGIN = re.compile(r"^(?:[ \t]*(?:>|[-*•+](?=[ \t])))*[ \t]*")
-_REASON_WORD = re.compile(r"(?:rationale|justification|reason)\**[ \t]*:\**[ \t]*", re.IGNORECASE)
+_REASON_WORD = re.compile(r"\A[*_]*(?:rationale|justification|reason)\**[ \t]*:\**[ \t]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A reply under reading.
+
+    Attributes:
+        text: The raw reply.
+        flat: The same, flattened.
+        names: Dimension names in rubric order.
+        start: Where the answer starts.
+        length: Where its last visible character ends.
+        stops: Where lines of slots and closing lines start, ascending.
+    """
+
+    text: str
+    flat: str
+    names: Sequence[str]
+    start: int
+    length: int
+    stops: Sequence[int]
+
+    def stop(self, begin: int) -> int:
+        """Return where the block that starts at `begin` ends."""
+        after = bisect_right(self.stops, begin)
+        return self.stops[after] if after < len(self.stops) else len(self.flat)
 
 
 def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
@@ -101,12 +130,13 @@ def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
         flat = _relined(flat, start, names)
         heads = _heads(flat, start)
     closings = list(_CLOSINGS.finditer(flat, start))
-    answers = list(_answers(text, flat, heads, closings, names)) if heads else []
+    stops = sorted([h.begin for h in heads] + [m.start() for m in closings])
+    page = _Page(text, flat, names, start, len(flat.rstrip()), stops)
+    answers = [a for a in (_answer(page, head) for head in heads) if a]
     answered = {a.slot for a in answers}
-    if len(answered) < len(names):
-        answers += _named_answers(text, flat, start, closings, names, answered)
-    end = len(flat.rstrip())
-    return Reading(answers, [_closing(text, m, end) for m in closings])
+    if any(slot not in answered for slot in range(1, len(names) + 1)):
+        answers += _named_answers(page, answered)
+    return Reading(answers, [_closing(page, match) for match in closings])
 
 
 def _heads(flat: str, start: int) -> list[_Head]:
@@ -129,27 +159,15 @@ def _relined(flat: str, start: int, names: Sequence[str]) -> str:
             breaks.append(match.start())
             last = match.start()
     breaks += [m.start() for m in _INLINE_CLOSING.finditer(flat, last)]
-    pieces = [flat[i:j] for i, j in zip([0, *breaks], [*breaks, len(flat)], strict=True)]
+    pieces = [flat[i:j] for i, j in pairwise([0, *breaks, len(flat)])]
     return "\n".join([piece[:-1] for piece in pieces[:-1]] + pieces[-1:])
 
 
-def _answers(
-    text: str, flat: str, heads: Sequence[_Head], closings: Sequence[re.Match[str]], names: Sequence[str]
-) -> Iterator[Answer]:
-    stops = sorted([h.begin for h in heads] + [m.start() for m in closings])
-    length = len(flat.rstrip())
-    for head in heads:
-        after = bisect_right(stops, head.begin)
-        stop = stops[after] if after < len(stops) else len(flat)
-        answer = _answer(text, flat, head, stop, names, length)
-        if answer:
-            yield answer
-
-
-def _answer(text: str, flat: str, head: _Head, stop: int, names: Sequence[str], length: int) -> Answer | None:
+def _answer(page: _Page, head: _Head) -> Answer | None:
+    flat, stop = page.flat, page.stop(head.begin)
     line_end = flat.find("\n", head.end, stop)
     line_end = stop if line_end < 0 else line_end
-    named = _after_own_name(flat, head.slot, head.end, names)
+    named = _after_own_name(flat, head.slot, head.end, page.names)
     found = _after_name(flat, named) if named is not None else _after_unknown_name(flat, head.end, line_end)
     if found and found.start >= line_end:
         found = None
@@ -158,16 +176,15 @@ def _answer(text: str, flat: str, head: _Head, stop: int, names: Sequence[str], 
     if not head.sure and (not found or (named is None and not found.explicit)):
         return None
     if not found:
-        return Answer(head.slot, None, Unscored.NO_NUMBER, "", -1, -1, stop >= length, False)
-    misnamed = named is None and _has_other_name(flat, head, names)
-    rationale = _rationale(text, flat, found.stop, stop)
-    return Answer(
-        head.slot, found.value, found.reason, rationale, found.start, found.end, _is_open(found, length), misnamed
-    )
+        return Answer(head.slot, None, Unscored.NO_NUMBER, "", -1, -1, stop >= page.length, False)
+    misnamed = named is None and _has_other_name(flat, head, page.names)
+    return _answer_of(page, head.slot, found, stop, misnamed=misnamed)
 
 
-def _is_open(found: Found, length: int) -> bool:
-    return found.stop >= length and not (found.explicit and found.value is not None)
+def _answer_of(page: _Page, slot: int, found: Found, stop: int, *, misnamed: bool) -> Answer:
+    is_open = found.stop >= page.length and not (found.explicit and found.value is not None)
+    rationale = _rationale(page, found.stop, stop)
+    return Answer(slot, found.value, found.reason, rationale, found.start, found.end, is_open, misnamed)
 
 
 def _after_own_name(flat: str, slot: int, position: int, names: Sequence[str]) -> int | None:
@@ -185,6 +202,9 @@ def _after_unknown_name(flat: str, position: int, line_end: int) -> Found | None
 
 
 def _after_name(flat: str, position: int) -> Found | None:
+    usual = _USUAL.match(flat, position)
+    if usual:
+        return Found(float(usual[1]), None, usual.start(1), usual.end(1), usual.end(), explicit=True)
     found = score_at(flat, position, strict=False)
     if found:
         return found
@@ -206,23 +226,19 @@ def _has_other_name(flat: str, head: _Head, names: Sequence[str]) -> bool:
     return False
 
 
-def _rationale(text: str, flat: str, position: int, stop: int) -> str:
-    gap = _GAP.match(text, position, stop)
+def _rationale(page: _Page, position: int, stop: int) -> str:
+    """Return the text after a score, with the lines on which it goes on, up to a blank line, a rule or a heading."""
+    gap = _GAP.match(page.text, position, stop)
     position = gap.end() if gap else position
     lines: list[str] = []
     while position < stop:
-        end = flat.find("\n", position, stop)
+        end = page.flat.find("\n", position, stop)
         end = stop if end < 0 else end
-        plain = flat[position:end].strip()
-        line = text[position:end].strip()
-        if lines:
-            line = line[_MARGIN.match(line).end() :]  # type: ignore[union-attr]
-        if not plain or set(plain) <= set("-=|>") or (lines and plain.startswith("#")):
-            if lines and lines != [""]:
-                break
-            line = ""
-        if line or not lines:
-            lines.append(line)
+        plain, line = page.flat[position:end].strip(), page.text[position:end].strip()
+        ends = not plain.strip("-=|>") or (lines and plain.startswith("#"))
+        if ends and any(lines):
+            break
+        lines.append("" if ends else _MARGIN.sub("", line) if lines else line)
         position = end + 1
     return _tidy(lines)
 
@@ -230,8 +246,9 @@ def _rationale(text: str, flat: str, position: int, stop: int) -> str:
 def _tidy(lines: list[str]) -> str:
     whole = " ".join(line for line in lines if line)
     if lines and not lines[0]:
-        whole = _REASON_WORD.sub("", whole, count=1) if _REASON_WORD.match(whole.lstrip("*_ ")) else whole
-    whole = whole.rstrip("|").rstrip() if whole.endswith("|") else whole
+        whole = _REASON_WORD.sub("", whole)
+    if whole.endswith("|"):
+        whole = whole.rstrip("|").rstrip()
     return whole[:-2].rstrip() if whole.endswith("**") and whole.count("**") % 2 else whole
 
 
@@ -247,31 +264,24 @@ def _unique_names(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, in
     return re.compile(rf"{_JUNK}[\[({{<]?(?P<name>{body})(?!\w)", re.MULTILINE | re.IGNORECASE), slots
 
 
-def _named_answers(
-    text: str, flat: str, start: int, closings: Sequence[re.Match[str]], names: Sequence[str], answered: set[int]
-) -> list[Answer]:
+def _named_answers(page: _Page, answered: set[int]) -> list[Answer]:
     """Read lines that carry a name and no slot id, for the slots that no line's id has answered."""
-    unique = _unique_names(tuple(names))
+    unique = _unique_names(tuple(page.names))
     if not unique:
         return []
     pattern, slots = unique
-    matches = list(pattern.finditer(flat, start))
-    stops = sorted(m.start() for m in [*matches, *closings, *_HEAD.finditer(flat, start)])
-    length, answers = len(flat.rstrip()), []
+    matches = list(pattern.finditer(page.flat, page.start))
+    page = replace(page, stops=sorted([m.start() for m in matches] + list(page.stops)))
+    answers = []
     for match in matches:
         slot = slots.get(" ".join(match["name"].casefold().split()))
-        found = _after_name(flat, match.end())
-        if slot is None or slot in answered or not found or "\n" in flat[match.end() : found.start]:
-            continue
-        after = bisect_right(stops, match.start())
-        stop = stops[after] if after < len(stops) else len(flat)
-        rationale = _rationale(text, flat, found.stop, stop)
-        answers.append(
-            Answer(slot, found.value, found.reason, rationale, found.start, found.end, _is_open(found, length), False)
-        )
+        found = _after_name(page.flat, match.end())
+        if slot is not None and slot not in answered and found and "\n" not in page.flat[match.end() : found.start]:
+            answers.append(_answer_of(page, slot, found, page.stop(match.start()), misnamed=False))
     return answers
 
 
-def _closing(text: str, match: re.Match[str], length: int) -> Closing:
+def _closing(page: _Page, match: re.Match[str]) -> Closing:
     key = match["key"].lower().split()[-1]
-    return Closing(key, text[match.start("text") : match.end("text")].strip(), match.end() >= length)
+    text = page.text[match.start("text") : match.end("text")].strip()
+    return Closing(key, text, match.end() >= page.length)

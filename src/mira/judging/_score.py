@@ -38,7 +38,8 @@ _RANGE = re.compile(
     r"[^\S\n]*(?:(?:-|–|~|,?[^\S\n]*\b(?:to|or|and)\b|→|->|=>)[^\S\n]*\.?\d|/[^\S\n]*\d|of\b)", re.IGNORECASE
 )
 _TIGHT_RANGE = re.compile(r"(?:[-–~]\d|[^\S\n]*(?:,?[^\S\n]*\b(?:to|or)\b|→|->|=>|/)[^\S\n]*\d|[^\S\n]+of\b)", re.I)
-_SECOND = re.compile(r"[^\S\n]*[-–—:][^\S\n]*\d+(?:[.,]\d+)?[^\S\n]*(?:/[^\S\n]*10|out\s+of\s+10)(?!\w)", re.IGNORECASE)
+_SECOND = re.compile(r"[^\S\n]*[-–:][^\S\n]*\d+(?:[.,]\d+)?[^\S\n]*(?:/[^\S\n]*10|out\s+of\s+10)(?!\w)", re.IGNORECASE)
+_SECOND_OF_BARE = re.compile(_SECOND.pattern.replace("[-–:]", "[-–—:]"), re.IGNORECASE)
 _FOLLOW = re.compile(r"[^\S\n]*(?:$|[—–:|;)\]}>(\"'”’]|-+(?:\s|$)|[.,](?!\d))", re.MULTILINE)
 _CLOSING = re.compile(r"[^\S\n]*[)\]}>]")
 _SEPARATORS = frozenset(":|=—–")
@@ -126,7 +127,7 @@ def _fraction(
 
 
 def _bare(flat: str, digits: str, value: float, start: int, end: int) -> Found | None:
-    if _RANGE.match(flat, end) or _SECOND.match(flat, end) or "," in digits:
+    if _RANGE.match(flat, end) or _SECOND_OF_BARE.match(flat, end) or "," in digits:
         return Found(None, Unscored.AMBIGUOUS, start, end, end)
     if not _FOLLOW.match(flat, end):
         return None

@@ -22,7 +22,7 @@ from mira.judging._flat import flatten
 from mira.judging._lines import Answer, Closing, read_reply
 from mira.judging.judgement import Judgement, Recommendation, Unscored, slot_names
 
-__all__ = ["ParsedReply", "parse_reply"]
+__all__ = ["ParsedReply", "locate_scores", "parse_reply"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,26 @@ def parse_reply(text: str, names: Sequence[str], *, truncated: bool = False) -> 
     Returns:
         The scores that are there, and for every other slot the reason.
     """
-    parsed = _strict(text, tuple(names))
+    slots = tuple(names)
+    parsed = _strict(text, slots) or _strict(_unwrapped(text), slots)
     return parsed or _tolerant(text, names, truncated=truncated)
+
+
+def locate_scores(text: str, names: Sequence[str], *, truncated: bool = False) -> list[tuple[int, int] | None]:
+    """Return where in `text` each slot's digits stand (start, end); None for a slot that `parse_reply` does not score.
+
+    Args:
+        text: The reply as it came.
+        names: Dimension names in rubric order.
+        truncated: The reply ended at its token limit.
+    """
+    answers, _ = read_reply(text, names, truncated=truncated)
+    places: list[tuple[int, int] | None] = []
+    for slot in range(1, len(names) + 1):
+        own = [a for a in answers if a.slot == slot]
+        value, _, _ = _choose(own, truncated=truncated)
+        places.append(next(((a.start, a.end) for a in own if a.value == value), None) if value is not None else None)
+    return places
 
 
 _SCORES = {str(i): float(i) for i in range(11)} | {f"{i / 10:.1f}": i / 10 for i in range(101)}
@@ -113,12 +131,12 @@ def _strict(text: str, names: tuple[str, ...]) -> ParsedReply | None:
         slot, head, length = heads.get(line[: line.find("]") + 1], _NO_HEAD)
         if not line.startswith(head) or scores[slot] is not None:
             return None
-        number, _, rationale = line[length:].partition("/10 — ")
+        number, _, rationale = line[length:].partition("/10")
         value = _SCORES.get(number)
-        if value is None:
+        if value is None or not (rationale.startswith(" — ") or _DASH.match(rationale)):
             return None
         scores[slot] = value
-        rationales[slot] = rationale.strip()
+        rationales[slot] = rationale[3:].strip()
     keys, values = zip(*(line.partition(": ")[::2] for line in lines[n:]), strict=True)
     overall, recommendation = _OVERALLS.get(values[0]), _RECOMMENDATIONS.get(values[1])
     if keys != _KEYS or overall is None or recommendation is None:
@@ -129,7 +147,17 @@ def _strict(text: str, names: tuple[str, ...]) -> ParsedReply | None:
 
 
 _NO_HEAD = (0, "\n", 0)  # no line starts with a line break
+_DASH = re.compile(r" [–-] (?![\s\d.])")  # before a number it may be a range's
 _KEYS = ("overall", "training_recommendation", "domain_tag", "brief")
+
+
+def _unwrapped(text: str) -> str:
+    """Return a reply without one block of thinking before it and without a code fence around it."""
+    if text.startswith("<think>") and text.count("</think>") == 1:
+        text = text[text.index("</think>") + 8 :].lstrip()
+    if text.startswith("```") and text.rstrip().endswith("\n```"):
+        text = text[text.find("\n") + 1 :].rstrip()[:-3]
+    return text
 
 
 def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedReply:
@@ -204,8 +232,8 @@ def _why_unscored(text: str, answers: list[Answer], missing: dict[str, Unscored]
 
 
 _PERCENT = re.compile(
-    r"[^\w\n.+−-]*(?P<sign>[+−-]?)(?P<number>\d+(?:\.\d+)?)(?P<range>\s*(?:-|–|—|to\b|or\b)\s*\d)?"
-    r"(?:\s*(?:/|out\s+of)\s*(?P<whole>\d+(?:\.\d+)?))?(?![\w/]|\.\d)"
+    r"[^\w\n.+−-]*(?P<sign>[+−-]?)(?P<number>\d++(?:\.\d++)?+)(?P<range>\s*(?:[-–—]|to\b|or\b)\s*\d[\d.]*+)?+"
+    r"(?:\s*(?:/|out\s+of)\s*(?P<whole>\d++(?:\.\d++)?+))?+(?![\w/]|\.\d)"
 )
 
 

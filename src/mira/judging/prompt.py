@@ -7,23 +7,22 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
-from mira.corpus.record import FamilyName, Part, Record
+from mira.corpus.record import FamilyName, Record
 from mira.files import hash_json
-from mira.judging._fence import FENCE_VERSION, cut_parts, defuse, fence
+from mira.judging._fence import FENCE_VERSION, fenced_message
 
 if TYPE_CHECKING:  # at run time these would import discovery, and with it scikit-learn
     from mira.corpus.tokens import Tokenizer
     from mira.discovery.rubric import Anchor, Rubric
 
-__all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "Prompt", "SlotOrder", "UserPrompt", "build_prompt"]
+__all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "RECORDS", "Prompt", "SlotOrder", "UserPrompt", "build_prompt"]
 
 SlotOrder = Literal["fixed", "permuted"]
 
 DEFAULT_CORPUS = "training data for the mid-training of a code-oriented language model"
 DEFAULT_JUSTIFICATION = "justification, at most 14 words, specific to the record"
 _FORM_VERSION = 1
-_CHAT_TOKENS = 64  # what a chat template may add around the two messages (ours)
-_RECORDS = {
+RECORDS = {
     FamilyName.TEXT: "a code-task documentation corpus",
     FamilyName.QA: "a corpus of questions and answers",
     FamilyName.QA_WITH_THINK: "a corpus of questions with thinking and answers",
@@ -125,16 +124,12 @@ class Prompt:
         chosen = self.order(record, replicate)
         if slots is not None:
             chosen = tuple(slot for slot in chosen if slot in set(slots))
-        parts, defused = _defused(record.parts)
-        notes = (f"defused:{defused}",) if defused else ()
-        whole = UserPrompt(self._message(parts, chosen), notes, chosen)
+        ask = f"Reply with exactly these lines, in this order, and nothing else:\n{self.template(chosen)}"
         if max_tokens is None or tokenizer is None:
-            return whole
-        budget = max_tokens - self.system_tokens(tokenizer) - _CHAT_TOKENS
-        # No tokenizer of bytes makes more tokens than there are bytes: most records need no counting.
-        if len(whole.text.encode()) <= budget or tokenizer.count([whole.text])[0] <= budget:
-            return whole
-        return self._fit(parts, whole, budget, tokenizer)
+            message = fenced_message(record.parts, ask)
+        else:
+            message = fenced_message(record.parts, ask, max_tokens - self.system_tokens(tokenizer), tokenizer)
+        return UserPrompt(message.text, message.notes, chosen) if message else None
 
     def system_tokens(self, tokenizer: "Tokenizer") -> int:
         """Return the tokens of the system prompt, counted once a tokenizer."""
@@ -142,25 +137,6 @@ class Prompt:
         if found is None:
             found = self._system_tokens[tokenizer.name] = tokenizer.count([self.system])[0]
         return found
-
-    def _message(self, parts: Sequence[Part], slots: Sequence[str]) -> str:
-        ask = "Reply with exactly these lines, in this order, and nothing else:"
-        return f"{fence(parts)}\n\n{ask}\n{self.template(slots)}"
-
-    def _fit(
-        self, parts: tuple[Part, ...], whole: UserPrompt, budget: int, tokenizer: "Tokenizer"
-    ) -> UserPrompt | None:
-        room = budget - tokenizer.count([self._message([Part(p.label, "") for p in parts], whole.order)])[0]
-        for _ in range(4):  # cutting may join tokens differently: what is still too much is taken off the room
-            cut = cut_parts(parts, room, tokenizer)
-            if cut is None:
-                return None
-            text = self._message(cut.parts, whole.order)
-            excess = tokenizer.count([text])[0] - budget
-            if excess <= 0:
-                return UserPrompt(text, (*whole.notes, f"cut:{cut.tokens}"), whole.order)
-            room -= excess + 8
-        return None
 
 
 def build_prompt(
@@ -190,7 +166,7 @@ def build_prompt(
     n = len(rubric.anchors)
     form = "in exactly this form" if slot_order == "fixed" else "in this form, its slots in the order that is asked for"
     blocks = [
-        f"You judge records of {records or _RECORDS[family]} as {corpus}.\n"
+        f"You judge records of {records or RECORDS[family]} as {corpus}.\n"
         f"Score every record on the {n} fixed dimensions of rubric group {letter}. 0 = worthless on that dimension, "
         "10 = as good as training data gets; halves allowed; use the whole scale.",
         *([_think_blocks(n)] if family is FamilyName.QA_WITH_THINK else []),
@@ -233,13 +209,3 @@ def _think_blocks(n: int) -> str:
 
 def _span(first: int, last: int) -> str:
     return f"A{first}" if first == last else f"A{first}-A{last}"
-
-
-def _defused(parts: Sequence[Part]) -> tuple[tuple[Part, ...], int]:
-    total, safe = 0, []
-    for part in parts:
-        label, in_label = defuse(part.label)
-        text, in_text = defuse(part.text)
-        safe.append(Part(" ".join(label.split()), text))
-        total += in_label + in_text
-    return tuple(safe), total
