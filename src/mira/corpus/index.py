@@ -11,6 +11,7 @@ import difflib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,8 @@ def build_index(config: "Config", run: RunFolder, log: Log) -> dict[str, Any]:
     counter = tokenizer(config.tokenizer)
     found = shards(config)
     for source in config.sources:
-        _peek(source, found[source.name], config.max_record_bytes)
+        with _readable(source.name, found[source.name][0].path):
+            _peek(source, found[source.name], config.max_record_bytes)
     jobs = _jobs(config, run, counter, found)
     for source in config.sources:
         _sweep(run.index(source.name), {shard_path(run, s).name for s in found[source.name]})
@@ -172,11 +174,17 @@ def _sweep(folder: Path, names: set[str]) -> None:
 
 
 def _index_shard(job: _Job) -> None:
-    try:
+    with _readable(job.source.name, job.shard.path):
         _write_index(job)
+
+
+@contextmanager
+def _readable(source: str, path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
-            f"source '{job.shard.source}': {job.shard.path}: {error}",
+            f"source '{source}': {path}: {error}",
             "Check that the file can be read and that the run folder can be written, and run again.",
         ) from None
 

@@ -12,7 +12,8 @@ invalid_utf8        the line, or a string of a table, is not UTF-8; or a field t
 missing_field       a required field is not there or null
 bad_field           a field has the wrong type; an id must be a string or a whole number
 empty_text          a required field is blank
-too_long            the line is longer than `max_record_bytes`; it is not read any further
+too_long            the line is longer than `max_record_bytes`; it is not read any further. Rows of
+                    tables have no such limit
 duplicate_id        an earlier record of the source, by path and position, has the same id
 truncated_file      one a file, after its last row: a compressed or table file ends early or is damaged. What was
                     read before stays; the incomplete last line belongs to what is lost

@@ -164,7 +164,7 @@ def _file_shards(
 
 
 def _find(path: str, source: str) -> list[_File]:
-    found = _find_remote(path) if "://" in path or "::" in path else _find_local(str(Path(path).expanduser()))
+    found = _find_at(path, source) if "://" in path or "::" in path else _find_local(str(Path(path).expanduser()))
     if not found:
         raise InputError(
             f"source '{source}': path '{path}' matches no file",
@@ -204,6 +204,17 @@ def _in_folder(folder: Path) -> list[str]:
     inside = (p for p in folder.rglob("*") if _SUFFIX.search(p.name) and not p.name.startswith("."))
     known = [os.path.normpath(p) for p in inside if p.is_file() and p.name not in ("dataset_info.json", "state.json")]
     return [p for p in known if p.endswith(".arrow")] or known
+
+
+def _find_at(url: str, source: str) -> list[_File]:
+    try:
+        return _find_remote(url)
+    except ConfigError:
+        raise
+    except Exception as error:  # every file system raises its own kinds
+        raise InputError(
+            f"source '{source}': {url}: {type(error).__name__}: {error}", "Check the URL and your credentials for it."
+        ) from None
 
 
 def _find_remote(url: str) -> list[_File]:

@@ -55,6 +55,7 @@ def run_all(function: Callable[[Job], None], jobs: Sequence[Job], n_workers: int
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
+            process.join()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -29,7 +29,7 @@ from mira.corpus.lines import Damaged, read_lines
 from mira.corpus.shards import Format, Shard, format_of, shards
 from mira.corpus.tables import batches, opened, schema
 from mira.errors import ConservationError, InputError
-from mira.files import atomic, hash_json, read_json, write_json
+from mira.files import atomic, read_json, write_json
 from mira.run import RunFolder
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _describe_dataset(config: "Config", shard: Shard, field: str, folder: Path) 
         info.pop(stale, None)
     state |= {
         "_data_files": [{"filename": f"{s.name}{format_of(s.path).extension}"} for s in arrow],
-        "_fingerprint": hash_json([config.model_dump(mode="json")["select"], [s.fingerprint for s in arrow]]),
+        "_fingerprint": None,  # of the input; without one, datasets makes a new one
     }
     write_json(folder / "dataset_info.json", info)
     write_json(folder / "state.json", _DATASET_STATE | state)
