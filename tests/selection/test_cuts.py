@@ -1,0 +1,91 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mira.selection import cuts
+from mira.selection.cuts import ALL, Chunk, Problem, find_cutoffs, merge, tally
+from mira.selection.keys import rank_keys
+
+# few distinct values, so that ties are the rule
+VALUE = st.one_of(st.sampled_from([0.0, 1.0, 1.0000001, -3.5]), st.floats(-1e6, 1e6))
+RECORD = st.tuples(st.sampled_from("abc"), VALUE, st.integers(0, 2**64 - 1), st.integers(1, 50))
+
+
+def chunks_of(records, shards):
+    parts = {}
+    for at, (source, value, tie, tokens) in enumerate(records):
+        parts.setdefault((source, shards[at % len(shards)]), []).append((value, tie, tokens))
+    for (source, _), rows in sorted(parts.items(), key=lambda item: str(item[0])):
+        values, ties, tokens = zip(*rows, strict=True)
+        yield source, Chunk(rank_keys(np.array(values)), np.array(ties, np.uint64), np.array(tokens, np.int64))
+
+
+def sweeper(records, shards):
+    def sweep(wanted):
+        for source, chunk in chunks_of(records, shards):
+            if source in wanted:
+                yield source, [merge([tally(i, chunk)], i) for i in wanted[source]]
+
+    return sweep
+
+
+def kept(cutoff, records):
+    keys = rank_keys(np.array([r[1] for r in records]))
+    return cutoff.keeps(keys, np.array([r[2] for r in records], np.uint64))
+
+
+def prefix(records, budget, clip=lambda tokens: sum(tokens.values())):
+    """The longest prefix of the ranking that fits, by brute force; records of one key go together."""
+    order = sorted({(-r[1] + 0.0, r[2]) for r in records})
+    best = set()
+    for end in range(len(order) + 1):
+        chosen = set(order[:end])
+        tokens = dict.fromkeys("abc", 0)
+        for r in records:
+            tokens[r[0]] += r[3] * ((-r[1] + 0.0, r[2]) in chosen)
+        if clip(tokens) > budget:
+            break
+        best = chosen
+    return [(-r[1] + 0.0, r[2]) in best for r in records]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(RECORD, min_size=1, max_size=40), st.integers(0, 1200), st.lists(st.integers(0, 3), min_size=1, max_size=7)
+)
+def test_a_cutoff_is_the_longest_prefix_whatever_the_shards(records, budget, shards):
+    for fetch in (0, 4, 50_000):
+        cuts._FETCH, before = fetch, cuts._FETCH
+        try:
+            found = find_cutoffs([Problem(("a", "b", "c"), budget)], sweeper(records, shards))[0]
+        finally:
+            cuts._FETCH = before
+        assert kept(found.cutoff, records).tolist() == prefix(records, budget)
+        if found.cutoff != ALL:
+            assert found.tokens == sum(r[3] for r, k in zip(records, kept(found.cutoff, records), strict=True) if k)
+
+
+@given(st.lists(RECORD, min_size=1, max_size=25), st.integers(0, 600), st.integers(0, 100), st.integers(0, 100))
+def test_limits_hold_a_source_while_the_cutoff_moves(records, budget, low, extra):
+    low = min(low, budget)
+    problem = Problem(("a", "b", "c"), budget, {"b": (low, low + extra)})
+    found = find_cutoffs([problem], sweeper(records, [0, 1]))[0]
+
+    def clip(tokens):
+        return tokens["a"] + tokens["c"] + min(max(tokens["b"], low), low + extra)
+
+    assert kept(found.cutoff, records).tolist() == prefix(records, budget, clip)
+
+
+def test_problems_are_solved_together_in_the_same_sweeps():
+    rng = np.random.default_rng(0)
+    records = [("abc"[i % 3], float(rng.normal()), int(rng.integers(2**63)), 7) for i in range(300)]
+    calls = []
+
+    def sweep(wanted):
+        calls.append(wanted)
+        return sweeper(records, [0, 1, 2])(wanted)
+
+    together = find_cutoffs([Problem((s,), 300) for s in "abc"], sweep)
+    assert len(calls) == 2
+    assert together == [find_cutoffs([Problem((s,), 300)], sweeper(records, [0]))[0] for s in "abc"]
