@@ -212,6 +212,8 @@ class DistillSettings(Settings):
     sft: SftSettings = SftSettings()
     folds: int = Field(default=5, ge=2)
     """Folds of cross-validation."""
+    tolerance: Fraction = 0.01
+    """Spearman that an encoder student with cheaper features may cross-validate below the best one and be preferred."""
 
 
 class ScoreSettings(Settings):
@@ -241,7 +243,7 @@ class ReliabilitySettings(Settings):
     interval: float = Field(default=0.90, gt=0, lt=1)
     """Confidence of the bootstrap interval."""
     bootstrap: int = Field(default=1000, ge=100)
-    """Bootstrap resamples (fewer, but at least 200, where a source has more than 20,000 labels)."""
+    """Bootstrap resamples (fewer, but at least 200, where a source has more than 5,000 labels)."""
     mask: str = ""
     """A mask to use as it is where there are no labels, e.g. a released one: JSONL of source, slot, why."""
 

@@ -1,0 +1,135 @@
+"""Cheap structural features of code, markup and prose: what a text looks like, not what it is about."""
+
+import re
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["STRUCTURE", "structure"]
+
+READ_CHARS = 32_768
+"""A longer text is described by its first and last halves of this many characters; its length by the whole."""
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+# Rates: matches a thousand characters, as log(1 + rate), beside the count as log(1 + n).
+_PATTERNS: dict[str, re.Pattern[str]] = {
+    name: re.compile(pattern, re.MULTILINE)
+    for name, pattern in {
+        "heading": r"^#{1,6} \S|^[=\-~^*+]{4,}$",
+        "list_item": r"^[ \t]*(?:[-*+•]|\d+[.)]) ",
+        "code_block": r"^```|^~~~|::$|^\.\. code",
+        "inline_code": r"`[^`\n]+`",
+        "role": r":\w+:`",
+        "link": r"https?://|\]\(",
+        "table": r"^[ \t]*\|.*\||^={3,} +={3,}",
+        "prompt": r"^[ \t]*(?:>>>|\$|In \[)",
+        "version": r"\bv?\d+\.\d+(?:\.\d+)*\b",
+        "year": r"\b(?:19|20)\d\d\b",
+        "reference": r"#\d+|:(?:issue|pull|ticket|pr):|\bCVE-\d",
+        "number": r"\b\d+(?:\.\d+)?\b",
+        "function": r"^[ \t]*(?:async )?(?:def|fn|func|function)\b",
+        "class": r"^[ \t]*(?:class|struct|interface|impl)\b",
+        "import": r"^[ \t]*(?:import|from|#include|use|require)\b",
+        "decorator": r"^[ \t]*@\w",
+        "assertion": r"\bassert|\bexpect\(|\braises\(",
+        "docstring": r"\"\"\"|'''|/\*\*",
+        "comment": r"(?:^|\s)(?:#|//) \S",
+        "control": r"^[ \t]*(?:if|for|while|with|try|else|elif|except|switch|case)\b",
+        "outcome": r"\b(?:return|yield|raise|throw)\b",
+        "parameter": r":param|:type|Parameters|Args:|Returns|Raises",
+        "annotation": r"\) ?->|\w: (?:int|str|bool|float|list|dict)\b",
+        "string": r"\"[^\"\n]+\"|'[^'\n]+'",
+        "call": r"\w\(",
+        "dotted": r"\b\w+\.\w+",
+        "directive": r"^[ \t]*\.\. \w+",
+        "todo": r"\b(?:TODO|FIXME|XXX|HACK)\b",
+        "reason": r"\b(?:because|since|therefore|so that|thus|hence|in order to|otherwise|instead|why)\b",
+        "advice": r"\b(?:should|must|avoid|note|warning|caution|important|never|always|recommended)\b",
+        "example": r"\b(?:example|e\.g\.|for instance|such as)\b",
+        "change": r"\b(?:fix(?:ed|es)?|add(?:ed|s)?|remov(?:ed|es)|chang(?:ed|es)|deprecat\w+|bug\w*)\b",
+        "person": r"\b(?:you|your|we|our|I)\b",
+        "name": r"\b[A-Z][a-z]+ [A-Z][a-z]+\b",
+        "question": r"\?",
+        "sentence": r"[.!?](?:\s|$)",
+        "json": r"\"\s*:\s*",
+        "tag": r"</?\w+[^>\n]{0,200}>",
+        "turn": r"^(?:user|assistant|system|tool|question|answer|think\w*)\b.{0,20}:",
+    }.items()
+}
+
+_SHARES: dict[str, Callable[[str], bool]] = {
+    "alpha": str.isalpha,
+    "upper": str.isupper,
+    "digit": str.isdigit,
+    "space": str.isspace,
+    "non_ascii": lambda c: not c.isascii(),
+    "bracket": lambda c: c in "()[]{}<>",
+    "operator": lambda c: c in "=+-*/%&|^~!@$;:\\",
+    "quote": lambda c: c in "\"'`",
+    "underscore": lambda c: c == "_",
+    "stop": lambda c: c in ".,",
+}
+
+_SHAPE = (
+    "log_chars", "log_words", "log_lines", "line_mean", "line_sd", "line_longest", "blank_lines", "indented_lines",
+    "distinct_lines", "word_mean", "distinct_words", "compression", "starts_lower", "ends_open", "brackets_open",
+)  # fmt: skip
+
+STRUCTURE: tuple[str, ...] = (
+    *_SHAPE,
+    *(f"share_{name}" for name in _SHARES),
+    *(f"rate_{name}" for name in _PATTERNS),
+    *(f"count_{name}" for name in _PATTERNS),
+)
+"""Names of the features, in order."""
+
+
+def structure(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return structural features, (len(texts), len(STRUCTURE)), all finite; logs and shares, of order 1."""
+    return np.array([_row(text) for text in texts], dtype=np.float32).reshape(len(texts), len(STRUCTURE))
+
+
+def _row(text: str) -> list[float]:
+    read = text if len(text) <= READ_CHARS else text[: READ_CHARS // 2] + "\n" + text[-READ_CHARS // 2 :]
+    counts = np.array([sum(1 for _ in p.finditer(read)) for p in _PATTERNS.values()], dtype=np.float64)
+    rates = np.log1p(counts * 1000 / max(len(read), 1))
+    return [*_shape(text, read), *_shares(read), *rates, *np.log1p(counts)]
+
+
+def _shape(text: str, read: str) -> list[float]:
+    lines = read.split("\n")
+    lengths = np.array([len(line) for line in lines], dtype=np.float64)
+    filled = [line for line in lines if line.strip()]
+    words = [word.lower() for word in _WORD.findall(read)]
+    data = read.encode("utf-8", "replace")
+    opened = sum(read.count(c) for c in "([{") - sum(read.count(c) for c in ")]}")
+    return [
+        float(np.log1p(len(text))),
+        float(np.log1p(len(words))),
+        float(np.log1p(len(lines))),
+        float(np.log1p(lengths.mean())),
+        float(np.log1p(lengths.std())),
+        float(np.log1p(lengths.max())),
+        1 - len(filled) / len(lines),
+        sum(line[0].isspace() for line in filled) / max(len(filled), 1),
+        len(set(filled)) / max(len(filled), 1),
+        float(np.mean([len(word) for word in words])) if words else 0.0,
+        len(set(words)) / max(len(words), 1) ** 0.7,
+        len(zlib.compress(data, 6)) / max(len(data), 1) ** 0.85,
+        float(read.lstrip()[:1].islower()),
+        float(read.rstrip()[-1:] not in tuple(".!?)]}`'\"")),
+        float(np.clip(opened, -5, 5)) / 5,
+    ]
+
+
+def _shares(read: str) -> list[float]:
+    found, counts = np.unique(np.frombuffer(read.encode("utf-32-le", "replace"), dtype="<u4"), return_counts=True)
+    characters = [chr(code) for code in found]
+    total = max(int(counts.sum()), 1)
+    return [
+        float(counts[[is_one(c) for c in characters]].sum()) / total if characters else 0.0
+        for is_one in _SHARES.values()
+    ]
