@@ -46,7 +46,7 @@ class World:
             orjson.dumps({"groups": [{"name": name, "sources": list(s)} for name, s in groups.items()]})
         )
         build_index(self.config(), self.run, Quiet())
-        self.mask({source: () for source in sources})
+        self.mask(dict.fromkeys(sources, ()))
         for source in sources:
             self.score(source)
 
