@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -30,15 +30,9 @@ class Log(Protocol):
         """Print one line that stays."""
         ...
 
-    def task(self, description: str, total: int | None = None) -> "_TaskContext":
+    def task(self, description: str, total: int | None = None) -> AbstractContextManager[Task]:
         """Open a piece of work of `total` units."""
         ...
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *error: object) -> bool | None: ...
 
 
 class Quiet:

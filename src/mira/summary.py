@@ -8,6 +8,8 @@ from mira.run import RunFolder
 
 __all__ = ["print_summary"]
 
+COUNTS = ("rows", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")
+
 
 def print_summary(run: RunFolder, console: Console | None = None) -> None:
     """Print what was kept of each source, and where the results are."""
@@ -20,7 +22,7 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
     rows = thresholds["sources"]
     for name, counts in rows.items():
         table.add_row(name, *_cells(counts))
-    totals = {key: sum(counts[key] for counts in rows.values()) for key in next(iter(rows.values()))}
+    totals = {key: sum(counts[key] for counts in rows.values()) for key in COUNTS}
     table.add_section()
     table.add_row("all", *_cells(totals))
     console.print(table)
@@ -29,6 +31,6 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
 
 
 def _cells(counts: dict[str, int]) -> list[str]:
-    numbers = [counts[k] for k in ("in", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")]
+    numbers = [counts[key] for key in COUNTS]
     share = counts["tokens_kept"] / counts["tokens_in"] if counts["tokens_in"] else 0.0
     return [f"{n:,}" for n in numbers] + [f"{share:.1%}"]

@@ -24,7 +24,7 @@ run: run
 sources:
   - name: pr_issue
     family: text                        # text, qa, qa_with_think or agent
-    path: data/pr_issue/*.jsonl.zst     # JSONL (plain, .gz, .zst), Parquet, Hugging Face dataset folders, any fsspec URL
+    path: data/pr_issue/*.jsonl.zst     # JSONL (plain, .gz, .zst), Parquet, Hugging Face dataset folder, fsspec URL
     fields: {text: text}                # mira's name: yours. Add {id: uid} where records have ids
   # - name: stack_qa
   #   family: qa
@@ -80,7 +80,7 @@ def template() -> str:
 def _fields(model: type[BaseModel], skip: tuple[str, ...]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         if name not in skip:
-            default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+            default = field.get_default(call_default_factory=True)
             if isinstance(default, BaseModel):
                 default = default.model_dump(mode="json")
             yield from _comment(field.description or "", "  ")

@@ -1,6 +1,7 @@
 """Stage 1: sources -> groups; free-form judgments -> anchor dimensions and calibration references."""
 
 from mira.discovery.anchors import JudgmentPoint, cluster_points
+from mira.discovery.discover import discover
 from mira.discovery.grouping import Group, group, load_groups
 from mira.discovery.rubric import Anchor, Reference, Rubric
 
@@ -11,7 +12,7 @@ __all__ = [
     "Reference",
     "Rubric",
     "cluster_points",
-
+    "discover",
     "group",
     "load_groups",
 ]

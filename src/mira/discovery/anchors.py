@@ -89,7 +89,7 @@ def cluster_points(
     anchors = []
     for i, nearest_first in enumerate(members):
         labels[nearest_first] = i
-        cluster = [points[j] for j in nearest_first]
+        cluster = [points[j] for j in nearest_first.tolist()]
         anchors.append(_anchor(f"A{i + 1}", cluster, i < references, _cohesion(matrix[nearest_first])))
     return Clustering(tuple(anchors), labels)
 

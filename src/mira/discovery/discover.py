@@ -1,0 +1,170 @@
+"""Stage `discover`: free-form judgments -> judgment points -> anchors -> one rubric a group."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mira import corpus
+from mira.config import Config
+from mira.discovery.anchors import Clustering, JudgmentPoint, cluster_points, embed_points
+from mira.discovery.grouping import Group, load_groups
+from mira.discovery.rubric import Rubric
+from mira.embedding import Embedder, load_embedder
+from mira.errors import ConfigError, InputError
+from mira.files import write_parquet
+from mira.judging._reply import Reply
+from mira.judging.failures import check_failures
+from mira.judging.free import build_free_prompt, parse_free_reply, read_free_judgments
+from mira.judging.teacher import Teacher
+from mira.progress import Log
+from mira.run import RunFolder
+
+__all__ = ["discover"]
+
+_BYTES_A_TOKEN = 3  # for the limiter; budgets are counted exactly
+
+
+def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Make each group's rubric: rubrics/<group>_dim_anchors.jsonl.
+
+    A group with a rubric in the settings gets that one as it is. Where there are recorded judgments of such a group,
+    they are clustered all the same, into discovery/, so that the two can be compared.
+
+    Returns:
+        Per group: where its rubric comes from, points, slots, cohesion.
+
+    Raises:
+        MiraError: There are too few judgment points, or a given rubric cannot be read.
+    """
+    groups = load_groups(run)
+    _check_given(config, groups)
+    embedder = load_embedder(config.embedding)
+    recorded = read_free_judgments(config.teacher.free_judgments) if config.teacher.free_judgments else None
+    summary = {}
+    for group in groups:
+        given = config.discover.rubrics.get(group.name)
+        points = _points(config, run, group, recorded, log) if recorded is not None or not given else []
+        entry: dict[str, Any] = {"points": len(points), "from": "given" if given else "discovered"}
+        found = _cluster(config, points, embedder) if points else None
+        if found is not None:
+            discovered = Rubric(group.name, found.anchors, config.discover.references)
+            write_parquet(run.points(group.name), _points_table(points, found))
+            discovered.save(run.path / "discovery" / f"{group.name}_dim_anchors.jsonl")
+            entry["cohesion"] = {a.slot: a.cohesion for a in found.anchors}
+        rubric = Rubric.load(Path(given), group.name) if given else discovered
+        rubric.save(run.rubric(group.name))
+        entry |= {"slots": len(rubric.anchors), "rubric": rubric.hash}
+        if given and found is not None:
+            entry["alike"] = _alignment(rubric, discovered, embedder)
+        log.note(f"  {group.name}: {len(rubric.anchors)} slots, {entry['from']}; {len(points):,} judgment points")
+        summary[group.name] = entry
+    _remove_strays(run, groups)
+    return {"groups": summary}
+
+
+def _check_given(config: Config, groups: Sequence[Group]) -> None:
+    names = [g.name for g in groups]
+    strange = next((name for name in config.discover.rubrics if name not in names), None)
+    if strange:
+        raise ConfigError(
+            f"discover.rubrics: there is no group '{strange}'; groups are {', '.join(names)}",
+            "Name one of these, or fix the groups with group.given.",
+        )
+
+
+def _cluster(config: Config, points: Sequence[JudgmentPoint], embedder: Embedder) -> Clustering:
+    settings = config.discover
+    matrix = embed_points(points, embedder, settings.name_weight)
+    return cluster_points(points, matrix, slots=settings.slots, references=settings.references, seed=config.seed)
+
+
+def _points(
+    config: Config, run: RunFolder, group: Group, recorded: list[JudgmentPoint] | None, log: Log
+) -> list[JudgmentPoint]:
+    if recorded is None:
+        return sorted(_ask(config, run, group, log), key=lambda p: (p.source, p.record))
+    points = [p for p in recorded if p.source in group.sources]
+    if not points and group.name not in config.discover.rubrics:
+        raise InputError(
+            f"{config.teacher.free_judgments}: holds no judgment of a record of {', '.join(group.sources)}",
+            "The sources in the recording must be those of the settings.",
+        )
+    return points
+
+
+def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> Iterator[JudgmentPoint]:
+    """Have the live teacher judge a sample freely; every reply is journalled."""
+    prompt = build_free_prompt(group.family, corpus=config.discover.corpus, points=config.discover.slots)
+    failures: dict[str, Counter[str]] = {}
+    with Teacher(config, run, log) as teacher:
+        caller = teacher.caller(prompt.hash)
+        settings = caller.settings
+        tokenizer = corpus.tokenizer(settings.tokenizer)
+        records = [
+            record
+            for source in group.sources
+            for record in corpus.fetch(
+                config, run, source, corpus.sample_ids(config, run, source, config.discover.sample, "discover")
+            )
+        ]
+
+        def requests() -> Iterator[Any]:
+            for record in records:
+                user = prompt.user(record, 0, settings.max_model_len - settings.max_tokens, tokenizer)
+                if user is None:
+                    failures.setdefault(record.source, Counter())["overflow"] += 1
+                    continue
+                messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": user.text}]
+                tokens = (len(prompt.system) + len(user.text.encode())) // _BYTES_A_TOKEN
+                tag = f"free {record.source}/{record.id}"
+                yield caller.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
+
+        with log.task(f"free judging {group.name}", len(records)) as task:
+            for answer in caller.complete(requests()):
+                record, reply = answer.asked.context, answer.result
+                if isinstance(reply, Reply):
+                    parsed = parse_free_reply(reply.text, record.id, record.source, truncated=reply.truncated)
+                    yield from parsed.points
+                    reason = parsed.reason_unscored
+                else:
+                    reason = reply.reason
+                if reason:
+                    failures.setdefault(record.source, Counter())[reason] += 1
+                task.advance()
+                task.detail(caller.stats.line())
+    check_failures(failures, len(records), config.teacher.failure_budget, log)
+
+
+def _points_table(points: Sequence[JudgmentPoint], found: Clustering) -> pa.Table:
+    return pa.table(
+        {
+            "record": [p.record for p in points],
+            "source": [p.source for p in points],
+            "dimension": [p.dimension for p in points],
+            "score": pa.array([p.score for p in points], pa.float32()),
+            "reason": [p.reason for p in points],
+            "slot": [f"A{i + 1}" for i in found.labels],
+        }
+    )
+
+
+def _alignment(given: Rubric, discovered: Rubric, embedder: Embedder) -> dict[str, list[Any]]:
+    """Return, for each given slot, the discovered slot whose name is nearest, that name and the cosine."""
+    ours, theirs = (embedder.embed([a.name for a in rubric.anchors]) for rubric in (given, discovered))
+    cosines = ours @ theirs.T
+    nearest = np.argmax(cosines, axis=1)
+    return {
+        anchor.slot: [discovered.anchors[j].slot, discovered.anchors[j].name, round(float(cosines[i, j]), 3)]
+        for i, (anchor, j) in enumerate(zip(given.anchors, nearest, strict=True))
+    }
+
+
+def _remove_strays(run: RunFolder, groups: Sequence[Group]) -> None:
+    wanted = {run.rubric(g.name) for g in groups}
+    for path in (run.path / "rubrics").glob("*.jsonl"):
+        if path not in wanted:
+            path.unlink()

@@ -1,0 +1,93 @@
+"""Stage `distill`: one student a group, as a scorer bundle."""
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mira import corpus
+from mira.config import Config
+from mira.corpus.record import Record
+from mira.discovery.grouping import Group, load_groups
+from mira.discovery.rubric import Rubric
+from mira.distillation.encoder import train_encoder
+from mira.distillation.label import HELD_OUT, load_labels
+from mira.distillation.student import open_student, write_endpoint_bundle
+from mira.embedding import load_embedder
+from mira.files import write_parquet
+from mira.judging.judge import JudgeTask
+from mira.judging.judgement import judgements_table, slot_names
+from mira.progress import Log
+from mira.run import RunFolder
+
+__all__ = ["distill"]
+
+
+def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Make each group's student; write students/<group>/.
+
+    An encoder is trained on the labels. A released scorer that is served elsewhere needs no training: where there are
+    labels, it judges the held-out ones, so that `reliability` can compare.
+
+    Returns:
+        Per group, what its training reports.
+
+    Raises:
+        MiraError: A group has too few labels, or its student cannot be made.
+    """
+    groups = load_groups(run)
+    make = _serve if config.distill.student == "endpoint" else _train
+    summary = {group.name: make(config, run, group, log) for group in groups}
+    wanted = {run.student(g.name) for g in groups}
+    for folder in (run.path / "students").glob("*"):
+        if folder.is_dir() and folder not in wanted:
+            shutil.rmtree(folder)
+    return {"groups": summary}
+
+
+def _train(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
+    labels = load_labels(run, group.name)
+    return train_encoder(
+        labels,
+        _labelled(config, run, labels),
+        Rubric.load(run.rubric(group.name), group.name),
+        load_embedder(config.embedding),
+        config.distill,
+        config.seed,
+        run.student(group.name),
+        log,
+    )
+
+
+def _serve(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
+    folder = run.student(group.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    rubric = Rubric.load(run.rubric(group.name), group.name)
+    write_endpoint_bundle(folder, rubric, config)
+    if not run.labels(group.name).is_file():
+        return {"kind": "endpoint", "held_out": 0}
+    labels = load_labels(run, group.name)
+    held_out = labels.filter(pc.equal(labels["split"], HELD_OUT))
+    with open_student(config, run, group.name, log) as student, log.task("held-out records") as task:
+        judgements = []
+        for judgement in student.judge(JudgeTask(record) for record in _labelled(config, run, held_out)):
+            judgements.append(judgement)
+            task.advance()
+    judgements.sort(key=lambda j: (j.source, j.id))
+    table = judgements_table(judgements, student.n_slots)
+    columns = table.select(["id", "source", *slot_names(student.n_slots), "overall"])
+    split = pa.array(np.full(len(columns), HELD_OUT), pa.string())
+    write_parquet(folder / "held_out.parquet", columns.append_column("split", split))
+    return {"kind": "endpoint", "held_out": len(columns)}
+
+
+def _labelled(config: Config, run: RunFolder, labels: pa.Table) -> Iterator[Record]:
+    sources, ids = labels["source"].to_pylist(), labels["id"].to_pylist()
+    wanted: dict[str, set[str]] = {}
+    for source, id in zip(sources, ids, strict=True):
+        wanted.setdefault(source, set()).add(id)
+    for source in sorted(wanted):
+        yield from corpus.fetch(config, run, source, wanted[source])

@@ -1,0 +1,175 @@
+"""Stage `label`: teacher judgements of a sample on the fixed anchors, split into training and held-out records."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira import corpus
+from mira.config import Config
+from mira.corpus.record import Record
+from mira.discovery.grouping import Group, load_groups
+from mira.discovery.rubric import Rubric
+from mira.errors import ConservationError, InputError, RunError
+from mira.files import write_parquet
+from mira.judging.failures import check_failures
+from mira.judging.judge import Judge, JudgeTask
+from mira.judging.judgement import Judgement, judgement_schema, judgements_table
+from mira.judging.recorded import RecordedJudge
+from mira.judging.teacher import Teacher
+from mira.progress import Log
+from mira.run import RunFolder
+
+__all__ = ["HELD_OUT", "TRAIN", "label", "label_schema", "load_labels", "split_of"]
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+Sample = dict[str, dict[str, int]]  # source -> record id -> number of independent judgements
+
+
+def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Have the teacher judge a sample of every group's records; write labels/<group>.parquet.
+
+    With recorded replies, the sample is the records that the recording knows. With a live teacher it is
+    `label.sample` records a source, a share `label.replicates` of them judged twice. A record and its replicates
+    share one split.
+
+    Returns:
+        Per group: labelled records, replicates, held-out records, unscored by reason.
+
+    Raises:
+        MiraError: More judgements failed than the failure budget allows, or recorded replies do not fit.
+    """
+    summary, failures, total = {}, {}, 0
+    groups = load_groups(run)
+    if not config.teacher.endpoint and not config.teacher.replies:
+        (run.path / "labels").mkdir(parents=True, exist_ok=True)
+        return {"groups": {}, "note": "no teacher: the student's mask must be given, or every slot counts"}
+    with Teacher(config, run, log) as teacher:
+        for group in groups:
+            rubric = Rubric.load(run.rubric(group.name), group.name)
+            judge = teacher.judge(rubric)
+            sample = _recorded_sample(config, run, group, judge, log) if isinstance(judge, RecordedJudge) else None
+            table = _label_group(config, run, group, judge, sample or _drawn_sample(config, run, group), log)
+            write_parquet(run.labels(group.name), table)
+            unscored = _unscored(table)
+            failures.update(unscored)
+            total += len(table)
+            summary[group.name] = _summary(table, unscored)
+    _remove_strays(run, groups)
+    check_failures(failures, total, config.teacher.failure_budget, log)
+    return {"groups": summary}
+
+
+def load_labels(run: RunFolder, group: str) -> pa.Table:
+    """Read a group's labels.
+
+    Raises:
+        RunError: There are none.
+    """
+    path = run.labels(group)
+    if not path.is_file():
+        raise RunError(f"{path}: there are no labels yet", "Run: mira label CONFIG")
+    return pq.read_table(path)
+
+
+def label_schema(n_slots: int) -> pa.Schema:
+    """Return the columns of labels: a judgement's, with n_tokens and split."""
+    return pa.schema([*judgement_schema(n_slots), ("n_tokens", pa.int32()), ("split", pa.string())])
+
+
+def split_of(seed: int, source: str, id: str, held_out: float) -> str:
+    """Return "train" or "held_out" for a record, by a hash of (seed, source, id)."""
+    digest = blake2b(f"split\0{seed}\0{source}\0{id}".encode(), digest_size=8).digest()
+    return HELD_OUT if int.from_bytes(digest) / 2**64 < held_out else TRAIN
+
+
+def _drawn_sample(config: Config, run: RunFolder, group: Group) -> Sample:
+    sample: Sample = {}
+    for source in group.sources:
+        ids = corpus.sample_ids(config, run, source, config.label.sample, "label")
+        twice = round(len(ids) * config.label.replicates)
+        sample[source] = {id: 2 if i < twice else 1 for i, id in enumerate(ids)}
+    return sample
+
+
+def _recorded_sample(config: Config, run: RunFolder, group: Group, judge: RecordedJudge, log: Log) -> Sample:
+    sample: Sample = {}
+    for source in group.sources:
+        recorded = judge.ids(source)
+        records = corpus.fetch(config, run, source, recorded, allow_missing=True)
+        sample[source] = {r.id: recorded[r.id] for r in records}
+        lost = len(recorded) - len(records)
+        if lost:
+            log.note(f"  {source}: {lost:,} recorded replies are of records that this corpus does not hold")
+    if not any(sample.values()):
+        raise InputError(
+            f"{config.teacher.replies}: no reply is of a record of {', '.join(group.sources)}",
+            "The ids and sources in the recording must be those of the corpus.",
+        )
+    return sample
+
+
+def _label_group(config: Config, run: RunFolder, group: Group, judge: Judge, sample: Sample, log: Log) -> pa.Table:
+    n_tokens: dict[tuple[str, str], int] = {}
+    expected = sum(sum(counts.values()) for counts in sample.values())
+    with log.task(f"labelling {group.name}", expected) as progress:
+        judgements = []
+        for judgement in judge.judge(_tasks(config, run, sample, n_tokens)):
+            judgements.append(judgement)
+            progress.advance()
+    if len({(j.source, j.id, j.replicate) for j in judgements}) != expected or len(judgements) != expected:
+        raise ConservationError(f"{group.name}: {expected:,} judgements were asked for, {len(judgements):,} came back")
+    return _table(config, sorted(judgements, key=lambda j: (j.source, j.id, j.replicate)), n_tokens, judge.n_slots)
+
+
+def _tasks(
+    config: Config, run: RunFolder, sample: Mapping[str, Mapping[str, int]], n_tokens: dict[tuple[str, str], int]
+) -> Iterator[JudgeTask]:
+    for source, counts in sample.items():
+        for record in _fetch(config, run, source, counts):
+            n_tokens[source, record.id] = record.n_tokens
+            for replicate in range(counts[record.id]):
+                yield JudgeTask(record, replicate)
+
+
+def _fetch(config: Config, run: RunFolder, source: str, ids: Iterable[str]) -> list[Record]:
+    return corpus.fetch(config, run, source, list(ids))
+
+
+def _table(config: Config, judgements: list[Judgement], n_tokens: dict[tuple[str, str], int], n_slots: int) -> pa.Table:
+    table = judgements_table(judgements, n_slots)
+    tokens = pa.array([n_tokens[j.source, j.id] for j in judgements], pa.int32())
+    split = pa.array([split_of(config.seed, j.source, j.id, config.label.held_out) for j in judgements], pa.string())
+    return table.append_column("n_tokens", tokens).append_column("split", split)
+
+
+def _unscored(table: pa.Table) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {}
+    for source, reason in zip(table["source"].to_pylist(), table["reason_unscored"].to_pylist(), strict=True):
+        if reason:
+            counts.setdefault(source, Counter())[reason] += 1
+    return counts
+
+
+def _summary(table: pa.Table, unscored: dict[str, Counter[str]]) -> dict[str, Any]:
+    first = table.filter(pc.equal(table["replicate"], 0))
+    records = Counter(first["source"].to_pylist())
+    return {
+        "judgements": len(table),
+        "records": dict(sorted(records.items())),
+        "replicates": len(table) - len(first),
+        "held_out": Counter(first["split"].to_pylist())[HELD_OUT],
+        "unscored": {source: dict(counts) for source, counts in unscored.items()},
+    }
+
+
+def _remove_strays(run: RunFolder, groups: list[Group]) -> None:
+    wanted = {run.labels(g.name) for g in groups}
+    for path in (run.path / "labels").glob("*.parquet"):
+        if path not in wanted:
+            path.unlink()

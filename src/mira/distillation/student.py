@@ -1,0 +1,72 @@
+"""A group's student, whatever its kind, as a judge."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mira.config import Config
+from mira.discovery.rubric import Rubric
+from mira.distillation.encoder import EncoderStudent
+from mira.embedding import load_embedder
+from mira.errors import ConfigError, RunError
+from mira.files import hash_json, read_json, write_json
+from mira.judging.cost import Spending
+from mira.judging.endpoint import EndpointJudge
+from mira.judging.journal import Journal
+from mira.judging.judge import Judge
+from mira.judging.prompt import build_prompt
+from mira.progress import Log
+from mira.run import RunFolder
+
+__all__ = ["open_student", "runs_here", "student_kind", "write_endpoint_bundle"]
+
+ENCODER, ENDPOINT = "encoder", "endpoint"
+
+
+def student_kind(run: RunFolder, group: str) -> str:
+    """Return the kind of a group's student: "encoder", "sft" or "endpoint".
+
+    Raises:
+        RunError: The group has no student yet.
+    """
+    try:
+        return str(read_json(run.student(group) / "bundle.json")["kind"])
+    except FileNotFoundError:
+        raise RunError(f"{run.student(group)}: there is no student yet", "Run: mira distill CONFIG") from None
+
+
+def runs_here(run: RunFolder, group: str) -> bool:
+    """Tell whether a group's student computes in this process, so that several processes go faster than one."""
+    return student_kind(run, group) == ENCODER
+
+
+@contextmanager
+def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterator[Judge]:
+    """Open a group's student and close what it holds.
+
+    Raises:
+        MiraError: The bundle is damaged, or the endpoint is not configured.
+    """
+    folder = run.student(group)
+    if runs_here(run, group):
+        yield EncoderStudent.load(folder, load_embedder(config.embedding))
+        return
+    settings = config.distill.endpoint
+    if settings is None:
+        raise ConfigError(
+            f"{folder} is a served student, but distill.endpoint does not say where it is served",
+            "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
+        )
+    rubric = Rubric.load(folder / "rubric.jsonl", group)
+    prompt = build_prompt(rubric, corpus=config.discover.corpus, slot_order=settings.slot_order)
+    spending = Spending(config.teacher.max_cost, config.teacher.max_requests)
+    with Journal(run.journal, "student") as journal:
+        yield EndpointJudge(settings, rubric, prompt, journal, spending=spending, log=log)
+
+
+def write_endpoint_bundle(folder: Path, rubric: Rubric, config: Config) -> None:
+    """Write the bundle of a student that is served elsewhere: its rubric, and what its answers depend on."""
+    assert config.distill.endpoint is not None, "the settings are checked when they are loaded"
+    answers = config.distill.endpoint.model_dump(mode="json", exclude={"api_key_env", "price_in", "price_out"})
+    rubric.save(folder / "rubric.jsonl")
+    write_json(folder / "bundle.json", {"kind": ENDPOINT, "rubric": rubric.hash, "endpoint": hash_json(answers)})

@@ -1,0 +1,77 @@
+"""The teacher of a run: a live endpoint with its journal, or recorded replies."""
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from mira.config import Config
+from mira.judging.caller import Caller
+from mira.judging.cost import Spending
+from mira.judging.endpoint import EndpointJudge
+from mira.judging.journal import Journal
+from mira.judging.prompt import Prompt, build_prompt
+from mira.judging.recorded import RecordedJudge
+from mira.progress import Log
+from mira.run import RunFolder
+
+if TYPE_CHECKING:  # at run time this would import discovery, and with it scikit-learn
+    from mira.discovery.rubric import Rubric
+
+__all__ = ["Teacher"]
+
+
+class Teacher:
+    """Opens what the teacher needs and closes it; a context manager.
+
+    Args:
+        config: The settings.
+        run: The run folder, for the journal.
+        log: Where progress goes.
+    """
+
+    def __init__(self, config: Config, run: RunFolder, log: Log) -> None:
+        self._config, self._run, self._log = config, run, log
+        self._spending = Spending(config.teacher.max_cost, config.teacher.max_requests)
+        self._stack = ExitStack()
+        self._journal: Journal | None = None
+
+    def __enter__(self) -> "Teacher":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def judge(self, rubric: "Rubric") -> RecordedJudge | EndpointJudge:
+        """Return the judge on a rubric: recorded replies where they are given, else the live endpoint.
+
+        Raises:
+            MiraError: The recording or the endpoint cannot be used.
+        """
+        if self._config.teacher.replies:
+            return RecordedJudge(self._config.teacher.replies, rubric)
+        settings = self._config.teacher.endpoint
+        assert settings is not None, "check_teacher comes first"
+        return EndpointJudge(
+            settings, rubric, self.prompt(rubric), self.journal, spending=self._spending, log=self._log
+        )
+
+    def prompt(self, rubric: "Rubric") -> Prompt:
+        """Return how records are put to the teacher."""
+        endpoint = self._config.teacher.endpoint
+        order = endpoint.slot_order if endpoint else "fixed"
+        return build_prompt(rubric, corpus=self._config.discover.corpus, slot_order=order)
+
+    def caller(self, purpose: str) -> Caller:
+        """Return the stream of requests below, for free-form judging."""
+        settings = self._config.teacher.endpoint
+        assert settings is not None, "check_teacher comes first"
+        return Caller(settings, self.journal, purpose, spending=self._spending, log=self._log)
+
+    @property
+    def journal(self) -> Journal:
+        """The run's journal, opened when first needed."""
+        if self._journal is None:
+            self._journal = self._stack.enter_context(Journal(self._run.journal, "teacher"))
+        return self._journal

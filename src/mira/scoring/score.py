@@ -1,0 +1,263 @@
+"""Stage `score`: shard in, sidecar out. A sidecar's existence, with the right fingerprint, means done."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira import corpus
+from mira.config import Config
+from mira.corpus import Shard
+from mira.corpus.record import Record
+from mira.discovery.grouping import Group, load_groups
+from mira.distillation.student import open_student, runs_here
+from mira.engine import load_engine
+from mira.errors import ConservationError
+from mira.files import hash_file, hash_json, write_parquet
+from mira.judging.failures import check_failures
+from mira.judging.judge import Judge, JudgeTask
+from mira.judging.judgement import Judgement, Unscored, judgement_schema, judgements_table
+from mira.progress import Log, Quiet
+from mira.run import RunFolder
+
+__all__ = ["score", "score_schema", "score_shards"]
+
+BATCH = 4096  # judgements held as objects; beyond that they are columns
+FINGERPRINT = b"mira.fingerprint"
+DROPPED_COLUMNS = ("rationales", "domain_tag", "brief")  # kept in the journal and in labels; not worth it at scale
+
+
+class ShardResult(NamedTuple):
+    """What came of one shard: source, rows in its sidecar, and unscored rows by reason."""
+
+    source: str
+    rows: int
+    unscored: Counter[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    config: Config
+    run: RunFolder
+    group: str
+    shard: Shard
+
+
+def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Score every valid record of every source with its group's student.
+
+    Returns:
+        Per source, rows in the sidecars and unscored rows by reason.
+
+    Raises:
+        ConservationError: A sidecar does not hold exactly its shard's valid records.
+        MiraError: More records stayed unscored than the failure budget allows.
+    """
+    shards = corpus.shards(config)
+    rows: Counter[str] = Counter()
+    unscored: dict[str, Counter[str]] = {source: Counter() for source in shards}
+    _remove_strays(run, shards)
+    totals = corpus.totals(config, run)
+    with log.task("scoring", sum(t["valid"] for t in totals.values())) as task:
+        for group in load_groups(run):
+            for result in _score_group(config, run, group, shards, log):
+                rows[result.source] += result.rows
+                unscored[result.source] += result.unscored
+                task.advance(result.rows)
+    for source, total in totals.items():
+        if rows[source] != total["valid"]:
+            raise ConservationError(
+                f"source '{source}': {total['valid']} valid records, {rows[source]} rows in its score sidecars",
+                f"Remove {run.scores(source)} and score again.",
+            )
+    check_failures(unscored, sum(rows.values()), config.teacher.failure_budget, log)
+    return {"rows": dict(rows), "unscored": {s: dict(c) for s, c in unscored.items()}}
+
+
+def score_shards(
+    shards: Sequence[Shard],
+    judge: Judge,
+    read: Callable[[Shard], Iterator[Record]],
+    sidecar: Callable[[Shard], Path],
+    fingerprint: Callable[[Shard], str],
+) -> Iterator[ShardResult]:
+    """Score shards with one judge, writing each sidecar as soon as its last judgement is there.
+
+    The judge sees one stream over all the shards, so an endpoint stays busy at their ends.
+
+    Args:
+        shards: What to score.
+        judge: The student.
+        read: Shard -> its valid records, in row order.
+        sidecar: Shard -> the Parquet file to write.
+        fingerprint: Shard -> what its sidecar must carry to count as done.
+
+    Yields:
+        One result a shard, in the order in which they finish.
+    """
+    sidecars: dict[str, _Sidecar] = {}
+    owner: dict[tuple[str, str], _Sidecar] = {}
+    finished: list[_Sidecar] = []
+
+    def tasks() -> Iterator[JudgeTask]:
+        for shard in shards:
+            open_sidecar = sidecars[shard.name] = _Sidecar(shard, sidecar(shard), fingerprint(shard), judge.n_slots)
+            for record in read(shard):
+                owner[record.source, record.id] = open_sidecar
+                open_sidecar.expect(record)
+                yield JudgeTask(record)
+            open_sidecar.complete = True
+            if open_sidecar.done:
+                finished.append(open_sidecar)
+
+    for judgement in judge.judge(tasks()):
+        target = owner.pop((judgement.source, judgement.id))
+        target.add(judgement)
+        if target.done:
+            finished.append(target)
+        while finished:
+            yield finished.pop().write()
+    while finished:
+        yield finished.pop().write()
+
+
+@dataclass(slots=True)
+class _Sidecar:
+    """A sidecar in the making: rows still awaited, and columns so far."""
+
+    shard: Shard
+    path: Path
+    fingerprint: str
+    n_slots: int
+    complete: bool = False
+    _waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _batch: list[Judgement] = field(default_factory=list)
+    _places: list[tuple[int, int]] = field(default_factory=list)
+    _tables: list[pa.Table] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return self.complete and not self._waiting
+
+    def expect(self, record: Record) -> None:
+        self._waiting[record.id] = (record.row, record.n_tokens)
+
+    def add(self, judgement: Judgement) -> None:
+        self._places.append(self._waiting.pop(judgement.id))
+        self._batch.append(judgement)
+        if len(self._batch) >= BATCH:
+            self._flush()
+
+    def write(self) -> ShardResult:
+        self._flush()
+        table = pa.concat_tables([score_schema(self.n_slots).empty_table(), *self._tables]).sort_by("row")
+        reasons: Counter[str] = Counter()
+        for item in pc.value_counts(table["reason_unscored"].drop_null()).to_pylist():
+            reasons[item["values"]] = item["counts"]
+        metadata = {
+            FINGERPRINT: self.fingerprint.encode(),
+            b"mira.retry": str(reasons[Unscored.ENDPOINT_ERROR]).encode(),
+        }
+        write_parquet(self.path, table.replace_schema_metadata(metadata))
+        return ShardResult(self.shard.source, len(table), reasons)
+
+    def _flush(self) -> None:
+        table = judgements_table(self._batch, self.n_slots).drop_columns(list(DROPPED_COLUMNS))
+        rows, n_tokens = (pa.array(column) for column in zip(*self._places, strict=True)) if self._places else ([], [])
+        table = table.append_column("row", pa.array(rows, pa.int64()))
+        self._tables.append(table.append_column("n_tokens", pa.array(n_tokens, pa.int32())))
+        self._batch, self._places = [], []
+
+
+def score_schema(n_slots: int) -> pa.Schema:
+    """Return the columns of score sidecars: a judgement's, less its prose, with row and n_tokens."""
+    kept = [f for f in judgement_schema(n_slots) if f.name not in DROPPED_COLUMNS]
+    return pa.schema([*kept, ("row", pa.int64()), ("n_tokens", pa.int32())])
+
+
+def _score_group(
+    config: Config, run: RunFolder, group: Group, shards: dict[str, list[Shard]], log: Log
+) -> Iterator[ShardResult]:
+    with open_student(config, run, group.name, log) as student:
+        todo = []
+        for shard in (s for source in group.sources for s in shards[source]):
+            done = _done(_sidecar_path(run, shard), _fingerprint(run, shard, student.identity))
+            if done:
+                yield done
+            else:
+                todo.append(shard)
+        if runs_here(run, group.name):
+            jobs = [_Job(config, run, group.name, shard) for shard in todo]
+            yield from load_engine(config.score.engine, config.score.workers).map(_score_one, jobs)
+        elif todo:
+            yield from _score_here(config, run, student, todo)
+
+
+def _score_one(job: _Job) -> ShardResult:
+    key = (job.run.path, job.group)
+    if key not in _opened:  # once a process: consecutive shards are mostly of one group
+        _close_students()
+        _opened[key] = _students.enter_context(open_student(job.config, job.run, job.group, Quiet()))
+    return next(_score_here(job.config, job.run, _opened[key], [job.shard]))
+
+
+_students = ExitStack()
+_opened: dict[tuple[Path, str], Judge] = {}
+
+
+def _close_students() -> None:
+    _students.close()
+    _opened.clear()
+
+
+def _score_here(config: Config, run: RunFolder, judge: Judge, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+    return score_shards(
+        shards,
+        judge,
+        read=lambda shard: corpus.read(config, run, shard),
+        sidecar=lambda shard: _sidecar_path(run, shard),
+        fingerprint=lambda shard: _fingerprint(run, shard, judge.identity),
+    )
+
+
+def _sidecar_path(run: RunFolder, shard: Shard) -> Path:
+    return run.scores(shard.source) / f"{shard.name}.parquet"
+
+
+def _fingerprint(run: RunFolder, shard: Shard, identity: str) -> str:
+    """Hash what a sidecar depends on: the shard, the judge, and which of its rows are valid records."""
+    folder = run.index(shard.source)
+    duplicates = pq.read_table(folder / "duplicates.parquet", filters=[("shard", "=", shard.name)])
+    return hash_json(
+        [
+            shard.fingerprint,
+            identity,
+            hash_file(folder / f"{shard.name}.parquet"),
+            sorted(duplicates["row"].to_pylist()),
+        ]
+    )
+
+
+def _done(path: Path, fingerprint: str) -> ShardResult | None:
+    if not path.is_file():
+        return None
+    metadata = pq.read_schema(path).metadata or {}
+    if metadata.get(FINGERPRINT) != fingerprint.encode() or metadata.get(b"mira.retry") != b"0":
+        return None
+    reasons = pq.read_table(path, columns=["reason_unscored"])["reason_unscored"]
+    counts = pc.value_counts(reasons.drop_null()).to_pylist()
+    return ShardResult(path.parent.name, len(reasons), Counter({c["values"]: c["counts"] for c in counts}))
+
+
+def _remove_strays(run: RunFolder, shards: dict[str, list[Shard]]) -> None:
+    """Remove sidecars of shards that are no longer there."""
+    wanted = {_sidecar_path(run, shard) for found in shards.values() for shard in found}
+    for path in (run.path / "scores").glob("*/*.parquet"):
+        if path not in wanted:
+            path.unlink()
