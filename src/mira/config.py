@@ -12,6 +12,7 @@ __all__ = [
     "DiscoverSettings",
     "DistillSettings",
     "EndpointSettings",
+    "EvaluateSettings",
     "GroupSettings",
     "LabelSettings",
     "ReliabilitySettings",
@@ -275,6 +276,15 @@ class SelectSettings(Settings):
     """Write kept records in the input's format."""
 
 
+class EvaluateSettings(Settings):
+    """What a selection is worth."""
+
+    planted: int = Field(default=20, ge=0)
+    """Records a source that spoiled copies are made of, one a fault, to be scored by the student; 0 for none."""
+    interval: float = Field(default=0.95, gt=0, lt=1)
+    """Confidence of the intervals."""
+
+
 class Config(Settings):
     """All of mira.yaml."""
 
@@ -299,6 +309,7 @@ class Config(Settings):
     score: ScoreSettings = ScoreSettings()
     reliability: ReliabilitySettings = ReliabilitySettings()
     select: SelectSettings = SelectSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
 
     def source(self, name: str) -> SourceSettings:
         """Return the settings of source `name`.

@@ -42,6 +42,11 @@ class RunFolder:
         """Scope -> threshold, tokens in, tokens kept."""
         return self.path / "thresholds.json"
 
+    @property
+    def evaluation(self) -> Path:
+        """What the current selection is worth."""
+        return self.path / "evaluation.json"
+
     def index(self, source: str) -> Path:
         """Folder of a source's index shards: row, id, n_tokens, n_chars, reason_rejected, detail."""
         return self.path / "index" / source
@@ -61,6 +66,14 @@ class RunFolder:
     def student(self, group: str) -> Path:
         """The group's scorer bundle (a folder)."""
         return self.path / "students" / group
+
+    def job(self, group: str) -> Path:
+        """Folder of the group's training job for a GPU machine, and of scripts that serve the student."""
+        return self.path / "jobs" / group
+
+    def cascade(self, source: str) -> Path:
+        """Folder of a source's score sidecars after the cascade, one a shard."""
+        return self.path / "cascade" / source
 
     def scores(self, source: str) -> Path:
         """Folder of a source's score sidecars, one a shard."""

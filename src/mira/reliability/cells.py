@@ -67,13 +67,13 @@ class GroupMeasure:
 
 
 def n_resamples(records: int, wanted: int) -> int:
-    """Return how many resamples to take: `wanted`; at most 20 million drawn records, but not below 200.
+    """Return how many resamples to take: `wanted`; at most 5 million drawn records, but not below 200.
 
     Args:
         records: Labels of the largest source.
-        wanted: Resamples asked for. With more than 20,000 labels an interval is narrow enough for fewer to do.
+        wanted: Resamples asked for. With more than 5,000 labels an interval is narrow enough for fewer to do.
     """
-    return max(min(wanted, 200), min(wanted, 20_000_000 // max(records, 1)))
+    return max(min(wanted, 200), min(wanted, 5_000_000 // max(records, 1)))
 
 
 def measure_group(evidence: GroupEvidence, *, bootstrap: int, confidence: float, seed: int) -> GroupMeasure:

@@ -1,0 +1,117 @@
+"""Known ways to spoil a record: each turns good text into text that nobody would train on. All of it is ours."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+
+import numpy as np
+
+from mira.corpus.record import Record
+
+__all__ = ["Fault", "degrade"]
+
+
+class Fault(StrEnum):
+    """What is done to a record. The degraded copy is about as long as the original, except where it is truncated."""
+
+    BOILERPLATE = "boilerplate"  # all but the start gives way to navigation, cookie and licence lines
+    TRUNCATED = "truncated"  # ends in mid-word after a quarter
+    SHUFFLED = "shuffled"  # lines (of short texts: words) in random order
+    DUPLICATED = "duplicated"  # the first quarter four times over
+    OFF_FAMILY = "off_family"  # an advertisement instead of the text
+    GARBAGE = "garbage"  # encoded bytes instead of all but the start
+
+
+_SHORTEST = 80
+"""Characters that a text needs to be degraded."""
+
+_BOILERPLATE = (
+    "Home | Products | Pricing | Blog | Careers | Contact us | Log in | Sign up",
+    "We use cookies to improve your experience. By continuing you accept our cookie policy. [Accept] [Decline]",
+    "All rights reserved. No part of this page may be reproduced without written permission.",
+    "Share on social media | Print this page | Subscribe to our newsletter | Back to top",
+    "Terms of service - Privacy policy - Accessibility - Sitemap - Do not sell my personal information",
+    "You may also like: 10 related articles. Read more... Read more... Read more...",
+    "This website is provided \"as is\" without warranty of any kind, express or implied.",
+    "Loading... Please enable JavaScript to view this content.",
+)  # fmt: skip
+_OPENINGS = ("Hurry!", "Only today:", "Best price ever:", "Do not miss out:", "Special offer!", "Just arrived:")
+_GOODS = ("garden chairs", "running shoes", "phone covers", "scented candles", "coffee mugs", "yoga mats", "sun hats")
+_PRAISE = ("our customers love them", "free delivery over 20", "buy two, get one free", "five stars from 8,231 buyers")
+
+
+def degrade(record: Record, fault: Fault, seed: int = 0) -> Record | None:
+    """Return a spoiled copy of a record, the same for the same record, fault and seed.
+
+    The longest part is spoiled, the others stay. The copy's id is "<id>~<fault>"; its tokens are not counted.
+
+    Args:
+        record: The record.
+        fault: What to do to it.
+        seed: Another seed gives another copy, where chance plays a part.
+
+    Returns:
+        The copy, or None where the text is too short to be spoiled this way (less than 80 characters, or every order
+        of its words is the same).
+    """
+    at = max(range(len(record.parts)), key=lambda i: len(record.parts[i].text))
+    text = record.parts[at].text
+    if len(text) < _SHORTEST:
+        return None
+    key = f"{seed}\x1f{record.source}\x1f{record.id}\x1f{fault}".encode()
+    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
+    spoiled = _FAULTS[fault](text, rng)
+    if spoiled.split() == text.split():
+        return None
+    parts = tuple(replace(p, text=spoiled) if i == at else p for i, p in enumerate(record.parts))
+    return replace(record, id=f"{record.id}~{fault}", parts=parts, n_tokens=0)
+
+
+def _boilerplate(text: str, rng: np.random.Generator) -> str:
+    lines = [_BOILERPLATE[i] for i in rng.integers(0, len(_BOILERPLATE), len(text) // 60 + 1)]
+    return "\n".join([text[: len(text) // 5], *lines])[: len(text)]
+
+
+def _truncated(text: str, rng: np.random.Generator) -> str:
+    stop = len(text) // 4
+    while stop > 1 and not (text[stop - 1].isalnum() and text[stop].isalnum()):
+        stop -= 1
+    return text[: max(stop, 1)]
+
+
+def _shuffled(text: str, rng: np.random.Generator) -> str:
+    pieces, glue = text.split("\n"), "\n"
+    if len(pieces) < 8:
+        pieces, glue = text.split(), " "
+    return glue.join(pieces[i] for i in rng.permutation(len(pieces)))
+
+
+def _duplicated(text: str, rng: np.random.Generator) -> str:
+    block = text[: len(text) // 4]
+    return "\n".join([block] * 4)
+
+
+def _off_family(text: str, rng: np.random.Generator) -> str:
+    def line() -> str:
+        opening, goods, praise = (words[rng.integers(len(words))] for words in (_OPENINGS, _GOODS, _PRAISE))
+        return f"{opening} {goods} from {rng.integers(3, 99)}.99, {praise}."
+
+    return "\n".join(line() for _ in range(len(text) // 60 + 1))[: len(text)]
+
+
+def _garbage(text: str, rng: np.random.Generator) -> str:
+    alphabet = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=%", dtype="S1")
+    start = text[: len(text) // 5]
+    drawn = b"".join(alphabet[rng.integers(0, len(alphabet), len(text) - len(start))]).decode()
+    return start + "\n" + "\n".join(drawn[i : i + 76] for i in range(0, len(drawn), 76))
+
+
+_FAULTS: dict[Fault, Callable[[str, np.random.Generator], str]] = {
+    Fault.BOILERPLATE: _boilerplate,
+    Fault.TRUNCATED: _truncated,
+    Fault.SHUFFLED: _shuffled,
+    Fault.DUPLICATED: _duplicated,
+    Fault.OFF_FAMILY: _off_family,
+    Fault.GARBAGE: _garbage,
+}

@@ -1,0 +1,157 @@
+"""What the current selection is worth: agreement with held-out labels, and planted faults -> evaluation.json."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from mira import corpus
+from mira.config import Config
+from mira.corpus.record import Record
+from mira.discovery.grouping import Group, load_groups
+from mira.distillation.student import open_student
+from mira.errors import RunError
+from mira.evaluation.agreement import Held, agreement
+from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
+from mira.files import read_json, write_json
+from mira.progress import Log
+from mira.run import RunFolder
+from mira.selection.aggregate import load_mask
+
+__all__ = ["evaluate", "held_out_records"]
+
+
+def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Evaluate the current selection and write evaluation.json.
+
+    Agreement takes the labels' held-out split only, since the student has seen the rest. Planted faults are scored by
+    each group's student, whatever the method of the selection; recall at the threshold is counted where that method
+    is mira without noise, since thresholds of other methods are not on the scale of quality.
+
+    Returns:
+        What evaluation.json holds: method, scope, agreement, planted.
+
+    Raises:
+        RunError: An earlier stage has not run.
+    """
+    if not run.thresholds.is_file():
+        raise RunError(f"{run.thresholds} is not there yet", "Run `mira select` first.")
+    selected = read_json(run.thresholds)
+    groups = load_groups(run)
+    held = [r for group in groups for r in held_out_records(run, group)]
+    result = {
+        "method": selected["method"],
+        "scope": selected["scope"],
+        "agreement": agreement(held, config.evaluate.interval),
+        "planted": _planted(config, run, log, groups, _thresholds(selected)),
+    }
+    write_json(run.evaluation, result)
+    _tell(result, log)
+    return result
+
+
+def held_out_records(run: RunFolder, group: Group) -> list[Held]:
+    """Return a group's held-out labels (each record's first judgement) with what selection did with the record.
+
+    Empty where the group has no labels. Labels of records that are no longer in the corpus are left out.
+    """
+    if not run.labels(group.name).is_file():
+        return []
+    columns = ["id", "source", "replicate", "overall", "recommendation", "split"]
+    labels = pq.read_table(run.labels(group.name), columns=columns)
+    labels = labels.filter(pc.equal(labels["split"], "held_out"))
+    labels = labels.sort_by([("id", "ascending"), ("replicate", "descending")])
+    found = []
+    for source in group.sources:
+        first = {row["id"]: row for row in labels.filter(pc.equal(labels["source"], source)).to_pylist()}
+        for row in _selection(run, source, list(first)):
+            label = first[row["id"]]
+            found.append(Held(source, row["kept"], row["quality"], label["overall"], label["recommendation"]))
+    return found
+
+
+def _selection(run: RunFolder, source: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+    paths = sorted(run.selection(source).glob("*.parquet"))
+    if not paths:
+        raise RunError(f"{run.selection(source)}: there is no selection", "Run `mira select` first.")
+    wanted = ds.field("id").isin(pa.array(ids, pa.string()))
+    rows = ds.dataset(paths).to_table(columns=["id", "kept", "quality"], filter=wanted)
+    return list(rows.sort_by("id").to_pylist())
+
+
+def _thresholds(selected: Mapping[str, Any]) -> dict[str, float]:
+    if selected["method"] != "mira" or selected.get("temperature"):
+        return {}
+    cuts = {source: counts.get("threshold") for source, counts in selected["sources"].items()}
+    return {source: float(cut) for source, cut in cuts.items() if cut is not None}
+
+
+def _planted(
+    config: Config, run: RunFolder, log: Log, groups: Sequence[Group], thresholds: Mapping[str, float]
+) -> dict[str, Any]:
+    if not config.evaluate.planted:
+        return {"records": 0, "methods": {}, "sources": {}}
+    mask, select = load_mask(run), config.select
+    pairs: list[Pair] = []
+    values: dict[tuple[str, str], float] = {}
+    with log.task("planted faults", total=len(groups)) as task:
+        for group in groups:
+            records = [r for s in group.sources if mask.get(s) for r in _unlabelled(config, run, group, s)]
+            own = plant(records, seed=config.seed)
+            copies = [*records, *(p.degraded for p in own)]
+            with open_student(config, run, group.name, log) as judge:
+                scored = judge_scorer(judge, mask, select.trim, select.min_slots)(copies)
+            values |= {(r.source, r.id): float(v) for r, v in zip(copies, scored, strict=True)}
+            pairs += own
+            task.advance()
+    known = _known(values)
+    usable = {s: t for s, t in thresholds.items() if mask.get(s)}
+    confidence = config.evaluate.interval
+    return {
+        "records": len({(p.original.source, p.original.id) for p in pairs}),
+        "methods": {
+            "mira": [asdict(f) for f in measure_planted(pairs, known, usable, confidence)],
+            "length": [asdict(f) for f in measure_planted(pairs, by_length, None, confidence)],
+        },
+        "sources": {
+            source: asdict(measure_planted(own, known, usable, confidence)[-1])
+            for source in sorted({p.original.source for p in pairs})
+            if (own := [p for p in pairs if p.original.source == source])
+        },
+    }
+
+
+def _known(values: Mapping[tuple[str, str], float]) -> Scorer:
+    return lambda records: np.array([values[r.source, r.id] for r in records], dtype=np.float64)
+
+
+def _unlabelled(config: Config, run: RunFolder, group: Group, source: str) -> list[Record]:
+    """Return a seeded sample of records that the student was not trained on."""
+    labelled: set[str] = set()
+    if run.labels(group.name).is_file():
+        labels = pq.read_table(run.labels(group.name), columns=["id", "source"])
+        labelled = set(labels.filter(pc.equal(labels["source"], source))["id"].to_pylist())
+    ids = corpus.sample_ids(config, run, source, config.evaluate.planted + len(labelled), "planted")
+    fresh = [i for i in ids if i not in labelled][: config.evaluate.planted]
+    return corpus.fetch(config, run, source, fresh)
+
+
+def _tell(result: Mapping[str, Any], log: Log) -> None:
+    held = result["agreement"]["all"]
+    if held["precision"] is not None:
+        log.note(
+            f"the teacher would keep {held['precision']:.0%} "
+            f"[{held['precision_low']:.0%}, {held['precision_high']:.0%}] of the {held['kept']} held-out records kept, "
+            f"{held['base_rate']:.0%} of all {held['n']}"
+        )
+    for figures in result["planted"]["methods"].get("mira", []):
+        if figures["accuracy"] is not None:
+            log.note(
+                f"planted {figures['fault']}: the original scores higher in {figures['accuracy']:.0%} "
+                f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['pairs']} pairs"
+            )

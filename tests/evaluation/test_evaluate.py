@@ -1,0 +1,159 @@
+"""The stage on a small run folder: real index, real student, real selection."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mira import corpus
+from mira.config import Config
+from mira.discovery.rubric import Anchor, Reference, Rubric
+from mira.distillation import EncoderStudent, train_encoder
+from mira.errors import RunError
+from mira.evaluation import evaluate
+from mira.files import read_json, write_json, write_parquet
+from mira.judging.judge import JudgeTask
+from mira.judging.judgement import Judgement, Recommendation, judgement_schema, judgements_table
+from mira.progress import Quiet
+from mira.reliability import reliability
+from mira.run import RunFolder
+from mira.selection import select
+
+GROUP = "text_group_A"
+SOURCES = ("docs", "tests")
+GOOD = ["explains", "why", "carefully", "with", "examples", "and", "reasons"]
+BAD = ["lorem", "ipsum", "click", "here", "buy", "now", "banner"]
+
+
+class Notes(Quiet):
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+def write_corpus(folder, rng):
+    for source in SOURCES:
+        lines = []
+        for i in range(160):
+            quality = rng.random()
+            words = [rng.choice(GOOD) if rng.random() < quality else rng.choice(BAD) for _ in range(120)]
+            text = "\n".join(" ".join(words[k : k + 10]) for k in range(0, 120, 10))
+            lines.append(json.dumps({"id": f"{source}{i:03d}", "text": text}))
+        (folder / f"{source}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def teacher(record, replicate):
+    words = record.text.split()
+    score = round(20 * sum(w in GOOD for w in words) / len(words)) / 2
+    verdict = Recommendation.KEEP if score > 5 else Recommendation.DROP
+    scores = (score, max(score - 1, 0.0), 10 - score if replicate else 9.5)
+    return Judgement(record.id, record.source, scores, overall=10 * score, recommendation=verdict, replicate=replicate)
+
+
+def write_labels(run, records):
+    judgements = [teacher(r, 0) for r in records]
+    table = judgements_table(judgements, 3)
+    split = ["held_out" if int(r.id[-3:]) % 4 == 0 else "train" for r in records]
+    tokens = pa.array([r.n_tokens for r in records], pa.int32())
+    table = table.append_column("n_tokens", tokens).append_column("split", pa.array(split))
+    write_parquet(run.labels(GROUP), table)
+    return table
+
+
+def write_scores(config, run):
+    student = EncoderStudent.load(run.student(GROUP))
+    dropped = ["rationales", "domain_tag", "brief"]
+    names = [n for n in judgement_schema(3).names if n not in dropped]
+    for source, parts in corpus.shards(config).items():
+        for shard in parts:
+            records = list(corpus.read(config, run, shard))
+            table = judgements_table(list(student.judge(map(JudgeTask, records))), 3).select(names)
+            table = table.append_column("row", pa.array([r.row for r in records], pa.int64()))
+            table = table.append_column("n_tokens", pa.array([r.n_tokens for r in records], pa.int32()))
+            write_parquet(run.scores(source) / f"{shard.name}.parquet", table)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_corpus(folder, np.random.default_rng(0))
+    config = Config.model_validate(
+        {
+            "sources": [{"name": s, "path": str(folder / f"{s}.jsonl")} for s in SOURCES],
+            "evaluate": {"planted": 6},
+            "select": {"min_slots": 1},
+        }
+    )
+    run = RunFolder(folder / "run")
+    corpus.build_index(config, run, Quiet())
+    group = {"name": GROUP, "family": "text", "group": "A", "sources": list(SOURCES), "cosines": []}
+    write_json(run.groups, {"groups": [group], "k": {}})
+    rubric = Rubric(GROUP, tuple(Anchor(f"A{i}", f"slot {i}", 5, Reference("r", 5.0, "why")) for i in (1, 2, 3)))
+    rubric.save(run.rubric(GROUP))
+    ids = {s: [f"{s}{i:03d}" for i in range(120)] for s in SOURCES}
+    records = [r for s in SOURCES for r in corpus.fetch(config, run, s, ids[s])]
+    labels = write_labels(run, records)
+    train_encoder(labels, records, rubric, None, config.distill, 0, run.student(GROUP), Quiet())
+    write_scores(config, run)
+    reliability(config, run, Quiet())
+    return config, run
+
+
+def with_select(config, **settings):
+    return config.model_copy(update={"select": config.select.model_copy(update=settings)})
+
+
+def test_before_selection(tmp_path, world):
+    with pytest.raises(RunError, match="mira select"):
+        evaluate(world[0], RunFolder(tmp_path), Quiet())
+
+
+def test_a_good_selection_is_told_from_a_random_one(world):
+    config, run = world
+    select(config, run, Quiet())
+    notes = Notes()
+    found = evaluate(config, run, notes)
+    assert json.loads(json.dumps(found)) == read_json(run.evaluation)
+    assert (found["method"], found["scope"]) == ("mira", "group")
+    held = found["agreement"]["all"]
+    assert held["n"] == 60 and sum(s["n"] for s in found["agreement"]["sources"].values()) == 60
+    assert held["precision"] > 0.85 and held["base_rate"] < 0.65
+    assert held["ndcg"] > 0.97 and held["ndcg_random"] < 0.95
+    assert any("the teacher would keep" in line for line in notes.lines)
+
+    planted = found["planted"]
+    assert planted["records"] == 12
+    mira = {f["fault"]: f for f in planted["methods"]["mira"]}
+    assert mira["garbage"]["pairs"] == 12 and mira["all"]["pairs"] == sum(f["pairs"] for f in mira.values()) / 2
+    assert mira["all"]["recall"] is not None
+    assert set(planted["sources"]) == set(SOURCES)
+    length = {f["fault"]: f for f in planted["methods"]["length"]}
+    assert length["truncated"]["accuracy"] == 1.0 and length["truncated"]["recall"] is None
+    assert any(line.startswith("planted garbage") for line in notes.lines)
+
+    select(with_select(config, method="random"), run, Quiet())
+    random = evaluate(with_select(config, method="random"), run, Quiet())
+    assert random["agreement"]["all"]["precision"] < held["precision"] - 0.1
+    assert random["agreement"]["all"]["ndcg"] is None
+    by_random = {f["fault"]: f for f in random["planted"]["methods"]["mira"]}
+    assert by_random["all"]["recall"] is None
+    assert by_random["all"]["accuracy"] == mira["all"]["accuracy"]
+
+
+def test_same_bytes_twice(world):
+    config, run = world
+    select(config, run, Quiet())
+    evaluate(config, run, Quiet())
+    first = run.evaluation.read_bytes()
+    evaluate(config, run, Quiet())
+    assert run.evaluation.read_bytes() == first
+
+
+def test_nothing_planted_when_none_is_wanted(world):
+    config, run = world
+    select(config, run, Quiet())
+    none = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"planted": 0})})
+    assert evaluate(none, run, Quiet())["planted"] == {"records": 0, "methods": {}, "sources": {}}

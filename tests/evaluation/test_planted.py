@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from mira.corpus.record import FamilyName, Part, Record
+from mira.evaluation import Fault, by_length, judge_scorer, measure_planted, plant
+from mira.judging.judgement import Judgement, Unscored
+from mira.reliability.stats import wilson
+
+WORDS = "a sentence with words of its own that nobody repeats "
+
+
+def records(n, source="docs"):
+    text = "\n".join(f"{WORDS}{i}" for i in range(12))
+    return [Record(f"{source}{i}", source, FamilyName.TEXT, (Part("", f"{i}\n{text}"),)) for i in range(n)]
+
+
+def by_words(found):
+    """Sees garbage and advertisements, and nothing else."""
+    return np.array([float(r.text.count(WORDS) > 8) for r in found])
+
+
+def figures(pairs, scorer, **options):
+    return {f.fault: f for f in measure_planted(pairs, scorer, **options)}
+
+
+def test_a_scorer_is_credited_with_what_it_sees():
+    found = figures(plant(records(10)), by_words, thresholds={"docs": 0.5})
+    garbage, shuffled = found["garbage"], found["shuffled"]
+    assert (garbage.pairs, garbage.accuracy, garbage.recall, garbage.originals_dropped) == (10, 1.0, 1.0, 0.0)
+    assert (garbage.accuracy_low, garbage.accuracy_high) == wilson(10, 10)
+    assert (shuffled.accuracy, shuffled.recall) == (0.5, 0.0)
+    assert found["all"].pairs == 10 * len(Fault)
+    assert 0.5 < found["all"].recall < 1
+
+
+def test_length_sees_truncation_only():
+    found = figures(plant(records(20)), by_length)
+    assert found["truncated"].accuracy == 1.0
+    assert found["shuffled"].accuracy == 0.5
+    assert found["truncated"].recall is None and found["truncated"].originals_dropped is None
+
+
+def test_recall_counts_only_sources_with_a_threshold():
+    pairs = plant([*records(4), *records(6, "tests")], [Fault.GARBAGE])
+    found = figures(pairs, by_words, thresholds={"docs": 2.0})["garbage"]
+    assert found.pairs == 10
+    assert (found.recall, found.recall_low) == (1.0, wilson(4, 4)[0])
+    assert found.originals_dropped == 1.0
+
+
+def test_unscored_copies_are_dropped_but_compared_with_nothing():
+    def scorer(found):
+        return np.array([np.nan if "~" in r.id and r.id.startswith("docs0") else float("~" not in r.id) for r in found])
+
+    found = figures(plant(records(5), [Fault.GARBAGE]), scorer, thresholds={"docs": 0.5})["garbage"]
+    assert (found.pairs, found.unscored, found.accuracy, found.recall) == (5, 1, 1.0, 1.0)
+    assert found.accuracy_low == wilson(4, 4)[0]
+
+
+def test_nothing_planted():
+    (nothing,) = measure_planted([], by_length)
+    assert (nothing.fault, nothing.pairs, nothing.accuracy, nothing.recall) == ("all", 0, None, None)
+
+
+class Backwards:
+    """A judge that answers in reverse order and leaves records out of its depth unscored."""
+
+    identity = "backwards"
+    n_slots = 3
+
+    def judge(self, tasks):
+        for task in reversed(list(tasks)):
+            if task.record.id == "docs1":
+                yield Judgement.unscored("docs1", "docs", 3, Unscored.OVERFLOW)
+            else:
+                number = float(task.record.id[-1])
+                yield Judgement(task.record.id, task.record.source, (number, 10.0, None))
+
+
+def test_a_judge_is_scored_as_selection_does():
+    mask = {"docs": ("A1", "A2"), "tests": ("A2",), "masked": ()}
+    found = [*records(3), *records(1, "tests"), *records(1, "masked")]
+    quality = judge_scorer(Backwards(), mask, trim=0.1, min_slots=1)(found)
+    np.testing.assert_array_equal(quality, [5.0, np.nan, 6.0, 10.0, np.nan])
+    strict = judge_scorer(Backwards(), {"docs": ("A1", "A2", "A3")}, trim=0.0, min_slots=3)(records(1))
+    assert np.isnan(strict).all()
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_every_record_is_scored_once(n):
+    seen = []
+
+    def scorer(found):
+        seen.extend(r.id for r in found)
+        return np.ones(len(found))
+
+    pairs = plant(records(n))
+    measure_planted(pairs, scorer)
+    assert len(seen) == len(set(seen)) == n + len(pairs)
