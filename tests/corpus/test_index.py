@@ -1,9 +1,4 @@
-import multiprocessing
 import os
-import signal
-import threading
-import time
-from pathlib import Path
 
 import orjson
 import pyarrow as pa
@@ -12,7 +7,7 @@ import pytest
 import zstandard
 
 from mira.corpus import index as index_module
-from mira.corpus import shards, tokenizer, totals, workers
+from mira.corpus import peek, shards, tokenizer, totals
 from mira.errors import ConfigError, InputError, RunError
 
 from .conftest import Project
@@ -262,40 +257,28 @@ def test_the_index_is_the_same_bytes_again(project: Project) -> None:
     assert images[0] == images[1]
 
 
+def test_peek_reads_the_first_valid_record(project: Project) -> None:
+    project.lines("in.jsonl", {"text": " "}, GOOD)
+    assert peek(project.config(project.source()), "s").text == GOOD["text"]
+    project.lines("in.jsonl", {"text": " "})
+    with pytest.raises(InputError, match="no valid record"):
+        peek(project.config(project.source()), "s")
+
+
 def test_without_index_totals_tells_the_way(project: Project) -> None:
     project.lines("in.jsonl", GOOD)
     with pytest.raises(RunError, match="source 's' is not indexed yet"):
         totals(project.config(project.source()), project.run)
 
 
-def _write_or_fail(path: Path) -> None:
-    if path.name == "fail":
-        raise InputError("no", "hint")
-    if path.name == "die":
-        os._exit(1)
-    path.write_text(str(os.getpid()))
-
-
-def test_processes_do_the_work_and_hand_errors_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(list(workers.run_all(_write_or_fail, [tmp_path / "a", tmp_path / "b"], 2))) == 2
-    assert (tmp_path / "a").read_text() != str(os.getpid())
-    with pytest.raises(InputError, match="no\n  hint"):
-        list(workers.run_all(_write_or_fail, [tmp_path / "fail", tmp_path / "c"], 2))
-    with pytest.raises(RunError, match="a worker process was killed"):
-        list(workers.run_all(_write_or_fail, [tmp_path / "die", tmp_path / "d"], 2))
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert [workers.workers(n, size) for n, size in ((8, 2**30), (3, 2**30), (8, 2**20))] == [4, 3, 1]
-
-
-def test_an_interrupt_ends_the_processes_at_once() -> None:
-    started = time.monotonic()
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        list(workers.run_all(time.sleep, [60, 60, 60], 2))
-    # the pool's own thread may still be collecting the dead
-    while multiprocessing.active_children() and time.monotonic() - started < 20:
-        time.sleep(0.01)
-    assert time.monotonic() - started < 20
+def test_small_inputs_need_no_processes(monkeypatch: pytest.MonkeyPatch, project: Project) -> None:
+    project.lines("a.jsonl", GOOD)
+    project.lines("b.jsonl", GOOD)
+    found = shards(project.config(project.source("*.jsonl")))["s"]
+    assert index_module._workers(found) == 1
+    monkeypatch.setattr(index_module, "_WORTHWHILE_BYTES", 1)
+    assert index_module._workers(found) == 0
+    assert index_module._workers(found[:1]) == 1
 
 
 def test_indexing_in_processes_gives_the_same_index(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +288,7 @@ def test_indexing_in_processes_gives_the_same_index(project: Project, monkeypatc
     alone = {p.name: p.read_bytes() for p in project.run.index("s").iterdir()}
     for path in project.run.index("s").iterdir():
         path.unlink()
-    monkeypatch.setattr(index_module, "workers", lambda n, size: 2)
+    monkeypatch.setattr(index_module, "_WORTHWHILE_BYTES", 1)
     project.index(config)
     assert {p.name: p.read_bytes() for p in project.run.index("s").iterdir()} == alone
     assert len(shards(config)["s"]) == len(alone) - 1 > 1

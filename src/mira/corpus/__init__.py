@@ -1,6 +1,6 @@
 """Sources and families: find, read, render, count tokens, shard, sample, write."""
 
-from mira.corpus.index import build_index, totals
+from mira.corpus.index import build_index, peek, totals
 from mira.corpus.read import fetch, read, sample_ids
 from mira.corpus.record import FamilyName, Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, shards
@@ -18,6 +18,7 @@ __all__ = [
     "build_index",
     "copy_kept",
     "fetch",
+    "peek",
     "read",
     "sample_ids",
     "shards",

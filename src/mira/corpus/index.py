@@ -27,7 +27,7 @@ from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, format_of, shards
 from mira.corpus.tables import schema
 from mira.corpus.tokens import Tokenizer, tokenizer
-from mira.corpus.workers import run_all, workers
+from mira.engine import LocalEngine
 from mira.errors import InputError, RunError
 from mira.files import atomic, hash_json
 from mira.progress import Log
@@ -36,7 +36,7 @@ from mira.run import RunFolder
 if TYPE_CHECKING:
     from mira.config import Config, SourceSettings
 
-__all__ = ["build_index", "check_shard", "duplicates_path", "shard_path", "totals"]
+__all__ = ["build_index", "check_shard", "duplicates_path", "peek", "shard_path", "totals"]
 
 VERSION = 1
 SCHEMA = pa.schema(
@@ -60,6 +60,7 @@ _FIND_DUPLICATES = """
 _KEY = b"mira.key"
 _BATCH_ROWS, _BATCH_CHARS = 2048, 2**23
 _PEEKED = 100
+_WORTHWHILE_BYTES = 64 * 2**20  # below this, starting processes takes longer than the work
 _USUAL = {
     "text": ("content", "body", "document", "raw_content", "markdown"),
     "question": ("prompt", "query", "instruction", "problem", "input"),
@@ -110,7 +111,7 @@ def build_index(config: "Config", run: RunFolder, log: Log) -> dict[str, Any]:
     for source in config.sources:
         _sweep(run.index(source.name), {shard_path(run, s).name for s in found[source.name]})
     with log.task("index", len(jobs)) as task:
-        for _ in run_all(_index_shard, jobs, workers(len(jobs), sum(_bytes(j.shard) for j in jobs))):
+        for _ in LocalEngine(_workers([j.shard for j in jobs])).map(_index_shard, jobs):
             task.advance()
     for source in config.sources:
         _find_duplicates(run, source.name, found[source.name])
@@ -126,11 +127,16 @@ def _jobs(config: "Config", run: RunFolder, counter: Tokenizer, found: dict[str,
     pairs = [(source, shard) for source in config.sources for shard in found[source.name]]
     keys = [_key(config, counter, source, shard) for source, shard in pairs]
     stale = [(*pair, k) for pair, k in zip(pairs, keys, strict=True) if _read_key(shard_path(run, pair[1])) != k]
-    threads = 1 if workers(len(stale), sum(_bytes(shard) for _, shard, _ in stale)) > 1 else 0
+    threads = 1 if _workers([shard for _, shard, _ in stale]) != 1 else 0
     return [
         _Job(source, shard, config.tokenizer, threads, config.max_record_bytes, shard_path(run, shard), key)
         for source, shard, key in stale
     ]
+
+
+def _workers(todo: list[Shard]) -> int:
+    """Return the processes that are worth their start: one a core (0), or none but this one (1)."""
+    return 0 if len(todo) > 1 and sum(map(_bytes, todo)) >= _WORTHWHILE_BYTES else 1
 
 
 def _bytes(shard: Shard) -> int:
@@ -269,6 +275,21 @@ def totals(config: "Config", run: RunFolder) -> dict[str, dict[str, Any]]:
         RunError: A source is not indexed yet.
     """
     return {source.name: _source_totals(run, source.name) for source in config.sources}
+
+
+def peek(config: "Config", source: str) -> Record:
+    """Return the first valid record of a source, without an index; `n_tokens` is 0.
+
+    Raises:
+        InputError: A required field is missing from the first records, or there is no valid record at all.
+    """
+    settings, found = config.source(source), shards(config)[source]
+    _peek(settings, found, config.max_record_bytes)
+    parser = Parser(settings, config.max_record_bytes)
+    record = next((item for shard in found for item in parser.parse(shard) if isinstance(item, Record)), None)
+    if record is None:
+        raise InputError(f"source '{source}' holds no valid record", "Run `mira index` to see why each is rejected.")
+    return record
 
 
 def _source_totals(run: RunFolder, source: str) -> dict[str, Any]:
