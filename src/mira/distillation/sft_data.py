@@ -1,0 +1,239 @@
+"""Training examples of a tuned student: the exact serving prompt of a record, and the teacher's reply to it.
+
+A label that cannot become an example is never lost silently: it comes out as a `LeftOut` with a reason.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira.config import Config, SftSettings
+from mira.corpus import Record, Tokenizer, fetch
+from mira.discovery.rubric import Rubric
+from mira.errors import RunError
+from mira.judging._fence import defuse
+from mira.judging.prompt import Prompt, build_prompt
+from mira.run import RunFolder
+
+__all__ = [
+    "Example",
+    "Fetch",
+    "LeftOut",
+    "count_reasons",
+    "examples",
+    "read_labels",
+    "render_reply",
+    "run_records",
+    "student_prompt",
+]
+
+Fetch = Callable[[str, Sequence[str]], Iterable[Record]]
+"""(source, ids) -> those of the records that are there, in any order."""
+
+_FETCH = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example.
+
+    Attributes:
+        id: Record id.
+        source: Its source.
+        replicate: Which of the teacher's judgements of the record this is.
+        slots: The slots that are asked for, in the order of their lines.
+        system: System prompt.
+        user: User message.
+        reply: The teacher's reply in the card's grammar, its lines in the order of `slots`.
+        notes: What was done to the record to fit: "cut:1234".
+    """
+
+    id: str
+    source: str
+    replicate: int
+    slots: tuple[str, ...]
+    system: str
+    user: str
+    reply: str
+    notes: tuple[str, ...] = ()
+
+    def messages(self) -> list[dict[str, str]]:
+        """Return the example as chat messages."""
+        contents = {"system": self.system, "user": self.user, "assistant": self.reply}
+        return [{"role": role, "content": content} for role, content in contents.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A label that is not trained on.
+
+    Attributes:
+        id: Record id.
+        source: Its source.
+        replicate: Which judgement of the record.
+        reason: "unscored:<why>", "no_overall", "no_recommendation", "no_domain_tag", "no_brief", "record_missing" or
+            "too_long".
+    """
+
+    id: str
+    source: str
+    replicate: int
+    reason: str
+
+
+def student_prompt(rubric: Rubric, config: Config) -> Prompt:
+    """Return the prompt that a tuned student of this rubric is trained and served with."""
+    settings = config.distill.sft
+    shown = rubric if settings.references else replace(rubric, n_referenced=0)
+    return build_prompt(shown, corpus=config.discover.corpus, slot_order=settings.slot_order)
+
+
+def read_labels(run: RunFolder, group: str) -> pa.Table:
+    """Return a group's labels of the training split, ordered by source, id and replicate.
+
+    Raises:
+        RunError: The group has no labels, or none to train on.
+    """
+    path = run.labels(group)
+    if not path.is_file():
+        raise RunError(f"{path} is not there yet", "Run `mira label` first.")
+    table = pq.read_table(path)
+    table = table.filter(pc.equal(table["split"], "train"))
+    if not table.num_rows:
+        raise RunError(f"{path}: no label is in the training split", "Label more records, or lower label.held_out.")
+    return table.sort_by([(name, "ascending") for name in ("source", "id", "replicate")])
+
+
+def examples(
+    prompt: Prompt,
+    labels: pa.Table,
+    records: Fetch,
+    settings: SftSettings,
+    *,
+    seed: int = 0,
+    tokenizer: Tokenizer | None = None,
+) -> Iterator[Example | LeftOut]:
+    """Yield one example or the reason against it a label, in the order of `labels`.
+
+    Args:
+        prompt: The student's prompt; its slots are those of the labels.
+        labels: Labels ordered by source (`read_labels`).
+        records: Where the labelled records come from.
+        settings: Order and subsets of slots; what happens to records that are too long.
+        seed: Seed of the random subsets.
+        tokenizer: The student's; with it, and where `settings` say so, long records are cut middle-out to fit
+            `max_length` less `max_reply`, as the judge cuts them.
+    """
+    room = settings.max_length - settings.max_reply if tokenizer and settings.overflow == "cut" else None
+    maker = _Maker(prompt, settings.slot_subsets, seed, tokenizer, room)
+    for rows in _by_source(labels):
+        found = {r.id: r for r in records(rows[0]["source"], sorted({row["id"] for row in rows}))}
+        for row in rows:
+            yield maker.example(row, found.get(row["id"]))
+
+
+def run_records(config: Config, run: RunFolder) -> Fetch:
+    """Return how `examples` finds the records of a run."""
+    return lambda source, ids: fetch(config, run, source, ids, allow_missing=True)
+
+
+def _by_source(labels: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows of one source at a time, at most so many that their records fit in memory."""
+    for source in pc.unique(labels["source"]).to_pylist():
+        part = labels.filter(pc.equal(labels["source"], source))
+        for start in range(0, part.num_rows, _FETCH):
+            yield part.slice(start, _FETCH).to_pylist()
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    prompt: Prompt
+    subsets: float
+    seed: int
+    tokenizer: Tokenizer | None
+    room: int | None
+
+    def example(self, row: dict[str, Any], record: Record | None) -> Example | LeftOut:
+        who = (row["id"], row["source"], row["replicate"])
+        reason = _unusable(self.prompt, row)
+        if reason or record is None:
+            return LeftOut(*who, reason or "record_missing")
+        scored = [slot for slot in self.prompt.slots if row[slot] is not None]
+        key = f"{self.seed}\0{row['source']}\0{row['id']}\0{row['replicate']}"
+        slots = _subset(scored, self.subsets, key)
+        user = self.prompt.user(record, row["replicate"], self.room, self.tokenizer, slots)
+        if user is None:
+            return LeftOut(*who, "too_long")
+        reply = render_reply(self.prompt, row, user.order)
+        return Example(*who, user.order, self.prompt.system, user.text, reply, user.notes)
+
+
+def _unusable(prompt: Prompt, row: dict[str, Any]) -> str:
+    """Return why a label cannot be trained on, or "".
+
+    A reply without a closing line would teach the student to leave the line out although it is asked for.
+    """
+    if row["reason_unscored"]:
+        return f"unscored:{row['reason_unscored']}"
+    if all(row[slot] is None for slot in prompt.slots):
+        return "unscored:missing_slot"
+    return next((f"no_{c}" for c in ("overall", "recommendation", "domain_tag", "brief") if row[c] in (None, "")), "")
+
+
+def _subset(slots: Sequence[str], share: float, key: str) -> list[str]:
+    """Return all slots, or for a `share` of the keys a random part of them, both decided by the key alone."""
+    if len(slots) < 2 or _uniform(key, "take part") >= share:
+        return list(slots)
+    size = 1 + int(_uniform(key, "size") * (len(slots) - 1))
+    chosen = set(sorted(slots, key=lambda slot: _uniform(key, slot))[:size])
+    return [slot for slot in slots if slot in chosen]
+
+
+def _uniform(key: str, purpose: str) -> float:
+    digest = blake2b(f"{key}\0{purpose}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return float(int.from_bytes(digest, "big") / 2**64)
+
+
+def render_reply(prompt: Prompt, row: dict[str, Any], order: Sequence[str]) -> str:
+    """Render a label in the card's grammar.
+
+    Args:
+        prompt: Gives slots and names.
+        row: A row of `judgement_schema`, with a score in every slot of `order` and all four closing lines.
+        order: Slots in the order of their lines.
+
+    Returns:
+        The reply. Scores have at most one decimal; a slot without a rationale ends after "/10".
+    """
+    rationales = dict(zip(prompt.slots, row["rationales"] or [""] * len(prompt.slots), strict=True))
+    names = dict(zip(prompt.slots, prompt.names, strict=True))
+    lines = []
+    for slot in order:
+        why = _line(rationales[slot])
+        lines.append(f"[{slot}] {names[slot]}: {round(row[slot], 1):g}/10" + (f" — {why}" if why else ""))
+    lines += [
+        f"overall: {row['overall']:.0f}",
+        f"training_recommendation: {row['recommendation']}",
+        f"domain_tag: {_line(row['domain_tag'])}",
+        f"brief: {_line(row['brief'])}",
+    ]
+    return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """Return text on one line, without anything that a server would read as the end of a turn."""
+    return defuse(" ".join(text.split()))[0]
+
+
+def count_reasons(left_out: Iterable[LeftOut]) -> dict[str, dict[str, int]]:
+    """Return source -> reason -> labels."""
+    counts: dict[str, Counter[str]] = {}
+    for item in left_out:
+        counts.setdefault(item.source, Counter())[item.reason] += 1
+    return {source: dict(sorted(counter.items())) for source, counter in sorted(counts.items())}

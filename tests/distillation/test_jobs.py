@@ -1,0 +1,101 @@
+import os
+import subprocess
+
+import orjson
+import pytest
+
+from distillation.sft_case import config, judgement, labels, lookup, records, rubric
+from mira.config import SftSettings
+from mira.distillation.jobs import estimate, write_job, write_serve_scripts
+from mira.distillation.sft_data import student_prompt
+from mira.progress import Quiet
+
+
+def write(folder, found, **settings):
+    chosen = config(folder, **settings)
+    table = labels(map(judgement, found))
+    prompt = student_prompt(rubric(), chosen)
+    return write_job(folder / "job", prompt, table, lookup(found[:-1]), chosen.distill.sft, seed=3, log=Quiet())
+
+
+def test_memory_and_time_are_the_published_ones():
+    facts = estimate([3650] * 100_000, 1)
+    assert facts["tokens"] == 365_000_000
+    assert facts["hours"] == [0.8, 2.5]
+    assert (facts["state_gb"], facts["state_gb_a_gpu"]) == (624, 78)
+    assert facts["fits"] and facts["tensor_parallel"] == 1
+    assert estimate([3650] * 100_000, 2)["hours"] == [1.6, 5.0]
+
+
+@pytest.mark.parametrize(("longest", "split"), [(8_192, 1), (65_536, 4)])
+def test_long_examples_are_split_over_gpus(longest, split):
+    facts = estimate([1000, longest], 1)
+    assert facts["tensor_parallel"] == split
+    assert facts["fits"] and facts["activations_gb_a_gpu"] + 78 < 0.9 * 141
+    assert not estimate([10**6], 1)["fits"]
+    assert estimate([], 1)["hours"] == [0, 0]
+
+
+def test_the_job_holds_every_label_or_says_why_not(tmp_path):
+    found = records(10)
+    facts = write(tmp_path, found, max_length=65536)
+    rows = [orjson.loads(line) for line in (tmp_path / "job" / "train.jsonl").read_bytes().splitlines()]
+    assert facts["examples"] == len(rows) == 9
+    assert facts["left_out"] == {found[-1].source: {"record_missing": 1}}
+    assert [m["role"] for m in rows[0]["messages"]] == ["system", "user", "assistant"]
+    assert len({row["messages"][0]["content"] for row in rows}) == 1
+    none = write(tmp_path, found, max_length=300)
+    assert none["left_out"] == {"docs": {"too_long": 5}, "notes": {"record_missing": 1, "too_long": 4}}
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """Stand-ins on the PATH that print how they were called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("megatron", "vllm"):
+        (folder / name).write_text('#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES:" "$@"\n')
+        (folder / name).chmod(0o755)
+    return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def run(script, environment, *arguments):
+    done = subprocess.run(
+        [script, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=20
+    )
+    return done.returncode, done.stdout.strip().splitlines()
+
+
+def test_the_training_script_calls_megatron_with_the_settings(tmp_path, tools):
+    write(tmp_path, records(10), learning_rate=3e-6, batch_size=32, epochs=1.5)
+    code, (line,) = run(tmp_path / "job" / "train.sh", tools)
+    words = line.split()
+    assert code == 0
+    assert words[:2] == ["0,1,2,3,4,5,6,7:", "sft"]
+    flags = dict(zip(words[2::2], words[3::2], strict=True))
+    assert flags["--lr"] == "3e-06" and flags["--global_batch_size"] == "32" and flags["--num_train_epochs"] == "1.5"
+    assert flags["--tuner_type"] == "full" and flags["--packing"] == "false" and flags["--seed"] == "3"
+    assert flags["--dataset"] == "train.jsonl" and flags["--max_length"] == "65536"
+
+
+def test_replicas_get_one_gpu_and_one_port_each_and_the_card_gets_its_own_line(tmp_path, tools):
+    write_serve_scripts(tmp_path, 65536)
+    code, lines = run(tmp_path / "serve_replicas.sh", tools, "my student")
+    assert code == 0
+    assert sorted(line.split(":")[0] for line in lines) == [str(i) for i in range(8)]
+    assert sorted(int(line.split()[-1]) for line in lines) == list(range(8000, 8008))
+    for line in lines:
+        assert "serve my student --served-model-name student --tensor-parallel-size 1" in line
+        assert "--max-model-len 65536 --performance-mode throughput --language-model-only" in line
+        assert "--enable-prefix-caching --generation-config vllm" in line
+        assert "--trust-remote-code" not in line
+    code, (line,) = run(tmp_path / "serve_card.sh", tools, "x")
+    assert line.split(": ", 1)[1] == (
+        "serve x --served-model-name student --tensor-parallel-size 8 --dtype bfloat16 --max-model-len 65536 "
+        "--max-num-batched-tokens 131072 --gpu-memory-utilization 0.9 --trust-remote-code --port 8000"
+    )
+    assert run(tmp_path / "serve_card.sh", tools)[0] != 0
+
+
+def test_defaults_are_within_what_the_job_can_do():
+    assert estimate([SftSettings().max_length], 1)["fits"]
