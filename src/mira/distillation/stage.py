@@ -14,7 +14,7 @@ from mira.corpus.record import Record
 from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
 from mira.distillation.encoder import train_encoder
-from mira.distillation.label import HELD_OUT, load_labels
+from mira.distillation.labels import HELD_OUT, load_labels
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
 from mira.files import write_parquet

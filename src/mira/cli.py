@@ -1,0 +1,146 @@
+"""The command line: one verb a stage, no logic."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mira._version import __version__
+from mira.errors import ConfigError, MiraError
+from mira.progress import Terminal
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="mira",
+    help="Choose the training data of language models' mid-training by quality, source by source.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The settings, e.g. mira.yaml.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. --set select.budget=25%.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Run the stage even when it is up to date.")]
+NO_OVERRIDES: list[str] = []
+
+
+def main() -> None:
+    """Run the command line. A user's mistake ends in a message and status 1 (2 for settings), not in a traceback."""
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        app(standalone_mode=False)
+    except MiraError as error:
+        console.print(f"error: {error}", markup=False, highlight=False, style="red")
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except (KeyboardInterrupt, typer.Abort):
+        console.print("stopped; what is finished is kept. Run the same command again to go on.", style="yellow")
+        sys.exit(130)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except Exception as error:
+        show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if show is None or status is None:  # not a usage error, whichever click raised it
+            raise
+        show()
+        sys.exit(status)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"mira {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Choose the training data of language models' mid-training by quality, source by source."""
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG", help="Where to write the settings.")] = Path("mira.yaml"),
+) -> None:
+    """Write a commented settings file to start from."""
+    from mira.template import write_template  # noqa: PLC0415
+
+    write_template(path)
+    typer.echo(f"Wrote {path}. Fill in your sources and teacher, then: mira validate {path}")
+
+
+@app.command()
+def validate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+    """Check settings, files, fields and the teacher's endpoint; nothing is spent."""
+    from mira.config_file import load_config  # noqa: PLC0415
+    from mira.plan import validate as check  # noqa: PLC0415
+
+    for line in check(load_config(config, set_)):
+        typer.echo(line)
+
+
+@app.command()
+def plan(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+    """Show what a run would do: records, tokens, LLM calls and cost of each stage, and what is already done."""
+    from mira.config_file import load_config  # noqa: PLC0415
+    from mira.plan import plan as make_plan  # noqa: PLC0415
+    from mira.plan import print_plan  # noqa: PLC0415
+
+    print_plan(make_plan(load_config(config, set_), Terminal()))
+
+
+@app.command()
+def run(config: ConfigPath, set_: Overrides = NO_OVERRIDES, force: Force = False) -> None:
+    """Run every stage; what is up to date is skipped."""
+    _stages(config, set_, [], force=force)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the demo lives.")] = Path("mira-demo"),
+) -> None:
+    """Run the whole pipeline on a real corpus of five sources, with a teacher's recorded judgments."""
+    from mira.demo.demo import demo as run_demo  # noqa: PLC0415
+    from mira.run import RunFolder  # noqa: PLC0415
+    from mira.summary import print_summary  # noqa: PLC0415
+
+    report = run_demo(folder, Terminal())
+    print_summary(RunFolder(report.parent))
+    typer.echo(f"\nThe settings: {folder / 'mira.yaml'}. Try: mira run {folder / 'mira.yaml'} --set select.budget=25%")
+
+
+def _stage_command(name: str, text: str) -> None:
+    @app.command(name=name, help=text)
+    def stage(config: ConfigPath, set_: Overrides = NO_OVERRIDES, force: Force = False) -> None:
+        _stages(config, set_, [name], force=force)
+
+
+def _stages(path: Path, overrides: list[str], names: list[str], *, force: bool) -> None:
+    from mira.config_file import load_config  # noqa: PLC0415
+    from mira.pipeline import run_stages  # noqa: PLC0415
+    from mira.run import RunFolder  # noqa: PLC0415
+    from mira.summary import print_summary  # noqa: PLC0415
+
+    config = load_config(path, overrides)
+    run_stages(config, names, Terminal(), force=force)
+    if not names or names == ["select"]:
+        print_summary(RunFolder(config.run))
+
+
+_stage_command("index", "Read every source once: ids, tokens, and every rejected line with its reason.")
+_stage_command("group", "Cluster the sources of each family into groups.")
+_stage_command("discover", "Cluster the teacher's free-form judgments into each group's rubric.")
+_stage_command("label", "Have the teacher judge a sample on the rubric (or take its recorded replies).")
+_stage_command("distill", "Train each group's student on the labels.")
+_stage_command("score", "Score every record with its group's student.")
+_stage_command("reliability", "Test every (source, slot) cell on the labels, and mask what fails.")
+_stage_command("select", "Keep the best records under the token budget.")
+_stage_command("report", "Write the HTML report.")

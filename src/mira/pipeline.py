@@ -1,0 +1,379 @@
+"""The order of the stages, their fingerprints, and what is redone when something changes.
+
+A stage's fingerprint is the hash of its code version, the settings that it reads, the files that it is given and the
+digests of the stages that it builds on. Same fingerprint and its output is there: skipped. Different: redone. A digest
+is the hash of a stage's output, so a change that leaves an output as it was stops there.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mira import corpus
+from mira._version import __version__
+from mira.config import Config
+from mira.corpus import build_index
+from mira.discovery import discover, group
+from mira.distillation import distill, label
+from mira.errors import ConfigError, RunError
+from mira.files import hash_file, hash_json, read_json, write_json
+from mira.progress import Log, Quiet
+from mira.reliability import reliability
+from mira.report import report
+from mira.run import RunFolder
+from mira.scoring import score
+from mira.selection import select
+
+__all__ = ["STAGES", "Stage", "StageState", "check_teacher", "run_stages", "stage_states"]
+
+FORMAT = 1  # of the run folder
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: a function from files to files.
+
+    Attributes:
+        name: Its verb.
+        version: Raised whenever its code would give another output for the same input.
+        function: What runs; returns a JSON-able summary.
+        needs: Stages whose output it reads.
+        settings: The part of the configuration that it depends on.
+        files: Files outside the run folder that it reads: name -> hash.
+        outputs: Files and folders that it writes.
+    """
+
+    name: str
+    version: int
+    function: Callable[[Config, RunFolder, Log], dict[str, Any]]
+    needs: tuple[str, ...]
+    settings: Callable[[Config], dict[str, Any]]
+    outputs: Callable[[RunFolder], list[Path]]
+    files: Callable[[Config, RunFolder], dict[str, str]] = lambda _config, _run: {}
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """Whether a stage is up to date, and if not, why.
+
+    Attributes:
+        stage: The stage.
+        reasons: Empty when it is up to date; else what is new or changed, in words.
+        record: What the manifest says of its last run, or None.
+    """
+
+    stage: Stage
+    reasons: tuple[str, ...]
+    record: dict[str, Any] | None
+
+
+def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
+    def settings(config: Config) -> dict[str, Any]:
+        dumped = config.model_dump(mode="json")
+        found: dict[str, Any] = {"seed": dumped["seed"]}
+        for name in names:
+            value = dumped[name]
+            found.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
+        return found
+
+    return settings
+
+
+def _index_settings(config: Config) -> dict[str, Any]:
+    sources = [s.model_dump(mode="json", exclude={"language"}) for s in config.sources]
+    return {"sources": sources, "tokenizer": config.tokenizer, "max_record_bytes": config.max_record_bytes}
+
+
+def _discover_settings(config: Config) -> dict[str, Any]:
+    return _sections("discover", "embedding")(config) | _teacher(config, "endpoint", "free_judgments")
+
+
+def _label_settings(config: Config) -> dict[str, Any]:
+    return _sections("label")(config) | _teacher(config, "endpoint", "replies") | {"corpus": config.discover.corpus}
+
+
+def _teacher(config: Config, *fields: str) -> dict[str, Any]:
+    dumped = config.teacher.model_dump(mode="json", include=set(fields))
+    return {f"teacher.{k}": v for k, v in dumped.items()}
+
+
+def _given_files(*paths: str) -> dict[str, str]:
+    found = {}
+    for path in filter(None, paths):
+        try:
+            found[path] = hash_file(Path(path))
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be read: {error.strerror}", "Correct the path in the settings."
+            ) from None
+    return found
+
+
+def _shard_list(config: Config, _run: RunFolder) -> dict[str, str]:
+    return {
+        f"source {source}": hash_json([[s.name, s.fingerprint] for s in shards])
+        for source, shards in corpus.shards(config).items()
+    }
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("index", 1, build_index, (), _index_settings, lambda run: [run.path / "index"], _shard_list),
+    Stage("group", 1, group, ("index",), _sections("group", "embedding"), lambda run: [run.groups]),
+    Stage(
+        "discover",
+        1,
+        discover,
+        ("group",),
+        _discover_settings,
+        lambda run: [run.path / "discovery", run.path / "rubrics"],
+        lambda config, _run: _given_files(config.teacher.free_judgments, *config.discover.rubrics.values()),
+    ),
+    Stage(
+        "label",
+        1,
+        label,
+        ("index", "group", "discover"),
+        _label_settings,
+        lambda run: [run.path / "labels"],
+        lambda config, _run: _given_files(config.teacher.replies),
+    ),
+    Stage(
+        "distill",
+        1,
+        distill,
+        ("group", "discover", "label"),
+        _sections("distill", "embedding"),
+        lambda run: [run.path / "students"],
+    ),
+    Stage("score", 1, score, ("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
+    Stage(
+        "reliability",
+        1,
+        reliability,
+        ("group", "discover", "label", "distill"),
+        _sections("reliability"),
+        lambda run: [run.reliability],
+        lambda config, _run: _given_files(config.reliability.mask),
+    ),
+    Stage(
+        "select",
+        1,
+        select,
+        ("index", "group", "score", "reliability"),
+        _sections("select"),
+        lambda run: [run.path / "selection", run.path / "selected", run.thresholds],
+    ),
+    Stage(
+        "report",
+        1,
+        report,
+        ("index", "group", "discover", "label", "distill", "reliability", "select"),
+        lambda _config: {},
+        lambda run: [run.report],
+    ),
+)
+
+
+def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None, *, force: bool = False) -> None:
+    """Run stages in order, skipping what is up to date.
+
+    Args:
+        config: The settings.
+        names: Stages to run; all of them when empty. A stage that is named alone needs the output of the earlier ones.
+        log: Where progress goes; nowhere by default.
+        force: Run them even when they are up to date.
+
+    Raises:
+        MiraError: A stage cannot run; what finished before it is kept.
+    """
+    log = log or Quiet()
+    run = RunFolder(config.run)
+    wanted = set(names) or {s.name for s in STAGES}
+    if not names or "label" in wanted or "discover" in wanted:
+        check_teacher(config)
+    with _locked(run):
+        manifest = _read_manifest(run)
+        for stage in STAGES:
+            if stage.name in wanted:
+                _run_stage(stage, config, run, manifest, log, force=force)
+            elif names and not manifest["stages"].get(stage.name) and _needed_by(stage.name, wanted):
+                raise RunError(
+                    f"stage '{stage.name}' has not run in {run.path}",
+                    f"Run it first: mira {stage.name} CONFIG, or mira run",
+                )
+
+
+def stage_states(config: Config) -> list[StageState]:
+    """Tell, for every stage, whether it is up to date, as far as that is known before the earlier ones run."""
+    run = RunFolder(config.run)
+    manifest = _read_manifest(run)
+    states: list[StageState] = []
+    stale: set[str] = set()
+    for stage in STAGES:
+        waiting = [n for n in stage.needs if n in stale]
+        reasons = tuple(f"waits for {n}" for n in waiting) or _reasons(
+            stage, _inputs(stage, config, run, manifest), run, manifest
+        )
+        if reasons:
+            stale.add(stage.name)
+        states.append(StageState(stage, tuple(reasons), manifest["stages"].get(stage.name)))
+    return states
+
+
+def check_teacher(config: Config) -> None:
+    """Check that there is a teacher, before anything is spent.
+
+    Raises:
+        ConfigError: There is none; says the three ways to provide one.
+    """
+    teacher = config.teacher
+    if config.distill.student == "endpoint" and not teacher.endpoint and not teacher.replies:
+        _check_released(config)
+        return
+    has_rubrics = bool(config.discover.rubrics) and set(config.group.given) == set(config.discover.rubrics)
+    free = teacher.endpoint or teacher.free_judgments or has_rubrics
+    anchored = teacher.endpoint or teacher.replies
+    if free and anchored:
+        return
+    missing = " and ".join(name for name, there in (("free-form judgments", free), ("labels", anchored)) if not there)
+    raise ConfigError(
+        f"no teacher is configured, and {missing} need one; nothing was run or spent",
+        "There are three ways to provide one:\n"
+        "  1. a live endpoint:   teacher: {endpoint: {base_url: https://.../v1, model: NAME, api_key_env: VARIABLE}}\n"
+        "  2. batch files:       mira label CONFIG --export requests.jsonl, run them, then --import results.jsonl\n"
+        "  3. recorded replies:  teacher: {free_judgments: FILE.jsonl, replies: FILE.jsonl}",
+    )
+
+
+def _check_released(config: Config) -> None:
+    if not config.discover.rubrics:
+        raise ConfigError(
+            "an endpoint student without a teacher needs its rubric",
+            "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
+            "sources: group: {given: {text_group_A: [...]}}",
+        )
+
+
+def _needed_by(name: str, wanted: set[str]) -> bool:
+    return any(name in stage.needs for stage in STAGES if stage.name in wanted)
+
+
+def _run_stage(
+    stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log, *, force: bool
+) -> None:
+    inputs = _inputs(stage, config, run, manifest)
+    reasons = _reasons(stage, inputs, run, manifest)
+    if not reasons and not force:
+        log.note(f"{stage.name:<12} up to date")
+        return
+    why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
+    log.note(f"{stage.name:<12} running{why}")
+    if manifest["stages"].pop(stage.name, None):
+        write_json(run.manifest, manifest)  # an interrupted redo must not look finished
+    started = time.monotonic()
+    summary = stage.function(config, run, log)
+    seconds = time.monotonic() - started
+    digest, files, size = _digest(stage, run)
+    manifest["stages"][stage.name] = {
+        "fingerprint": hash_json(inputs),
+        "inputs": inputs,
+        "digest": digest,
+        "files": files,
+        "bytes": size,
+        "seconds": round(seconds, 2),
+        "summary": summary,
+    }
+    manifest["config"] = hash_json(config.model_dump(mode="json"))
+    write_json(run.manifest, manifest)
+    log.note(f"{stage.name:<12} done in {seconds:.1f} s")
+
+
+def _inputs(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "version": stage.version,
+        "settings": stage.settings(config),
+        "files": stage.files(config, run),
+        "stages": {name: manifest["stages"].get(name, {}).get("digest") for name in stage.needs},
+    }
+
+
+def _reasons(stage: Stage, inputs: dict[str, Any], run: RunFolder, manifest: dict[str, Any]) -> tuple[str, ...]:
+    record = manifest["stages"].get(stage.name)
+    if record is None:
+        return ("not run yet",)
+    if record["fingerprint"] != hash_json(inputs):
+        return tuple(_changes(record["inputs"], inputs))
+    _, files, size = _digest(stage, run, content=False)
+    if (files, size) != (record["files"], record["bytes"]):
+        return ("its output was changed or removed",)
+    return ()
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    if before["version"] != after["version"]:
+        yield "its code changed"
+    for kind, text in (("settings", "{} changed"), ("files", "{} changed"), ("stages", "{} gave another output")):
+        old, new = before[kind], after[kind]
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                yield text.format(name)
+
+
+def _digest(stage: Stage, run: RunFolder, *, content: bool = True) -> tuple[str, int, int]:
+    """Return the hash of a stage's output, its number of files and its bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    files = size = 0
+    for output in stage.outputs(run):
+        for path in [output] if output.is_file() else sorted(output.rglob("*")):
+            if path.is_dir() or path.name.startswith("."):
+                continue
+            files += 1
+            size += path.stat().st_size
+            if content:
+                digest.update(f"{path.relative_to(run.path)}\0{hash_file(path)}\n".encode())
+    return digest.hexdigest(), files, size
+
+
+def _read_manifest(run: RunFolder) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = read_json(run.manifest)
+    except FileNotFoundError:
+        return {"mira": __version__, "format": FORMAT, "stages": {}}
+    except ValueError:
+        raise RunError(f"{run.manifest}: not a manifest", "Remove the file to have every stage checked anew.") from None
+    if manifest.get("format") != FORMAT:
+        raise RunError(
+            f"{run.path}: made by mira {manifest.get('mira')}, whose run folders have another form",
+            "Choose a new run folder.",
+        )
+    return manifest | {"mira": __version__}
+
+
+@contextmanager
+def _locked(run: RunFolder) -> Iterator[None]:
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        file = (run.path / ".lock").open("a+")
+    except OSError as error:
+        raise RunError(
+            f"{run.path}: cannot be written: {error.strerror}", "Choose another run folder in 'run:'."
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise RunError(
+                f"{run.path}: another mira (process {holder}) is working in this run folder", "Wait for it, or stop it."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
