@@ -29,7 +29,7 @@ from mira.judging.judge import JudgeTask
 from mira.judging.judgement import Judgement, Unscored, slot_names
 from mira.progress import Log
 
-__all__ = ["CHOICE_LABELS", "EncoderStudent", "labels_of", "train_encoder"]
+__all__ = ["CHOICE_LABELS", "EncoderStudent", "labels_of", "store_features", "train_encoder"]
 
 Array = npt.NDArray[np.float64]
 CHOICE_LABELS = 4096
@@ -148,17 +148,29 @@ def _choose(
     few = len(table) <= CHOICE_LABELS
     sample = training[np.argsort(table.priority[training], kind="stable")[:CHOICE_LABELS]]
     rows = np.arange(len(table)) if few else np.sort(sample)
-    store, part = _store(scratch / "choice", table.take(rows), records, embedder, log)
+    store, part = store_features(scratch / "choice", table.take(rows), records, embedder, log)
     choice = choose(store, part, blocks, settings.tolerance)
     if not few:
         used = embedder if choice.blocks.embedding else None
-        store, part = _store(scratch / "all", table, records, used, log)
+        store, part = store_features(scratch / "all", table, records, used, log)
     return choice, store if choice.blocks.embedding else store.without_embedding(), part
 
 
-def _store(
+def store_features(
     folder: Path, table: Labels, records: Iterable[Record], embedder: Embedder | None, log: Log
 ) -> tuple[FeatureStore, Labels]:
+    """Return the features of the labelled records, and the labels in the store's order, which is that of `records`.
+
+    Args:
+        folder: Where the features go; must not exist.
+        table: Labels.
+        records: At least the labelled records; others are passed over.
+        embedder: See `featurise`.
+        log: Where progress goes.
+
+    Raises:
+        InputError: A labelled record is not in `records`.
+    """
     rows = {key: i for i, key in enumerate(zip(table.sources, table.ids, strict=True))}
     order: list[int] = []
     folder.mkdir()
