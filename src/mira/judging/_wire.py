@@ -1,0 +1,130 @@
+"""Requests: what is sent to an endpoint, and the key under which the reply is kept."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from mira.config import EndpointSettings
+from mira.errors import JudgeError
+from mira.files import hash_json
+from mira.judging.judgement import Unscored
+
+__all__ = ["PATH", "Message", "Request", "Smaller", "Wire"]
+
+PATH = "/chat/completions"
+_TOP_LOGPROBS = 20
+
+Message = dict[str, str]
+Smaller = Callable[[int | None], "Request | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a chat endpoint.
+
+    Attributes:
+        key: 16 bytes, the hash of everything that may change the reply.
+        body: The JSON that is sent.
+        tokens: Prompt tokens as measured here.
+        source: Source of the record it is about, for tables of failures.
+        tag: For people: what it is about, e.g. "source/id".
+        context: Whatever the caller wants to find beside the reply.
+        smaller: Gives a smaller request when the server says that this one does not fit, or None when there is none;
+            it is told the context length that the server named, or None.
+        hopeless: Set on what is not sent at all; see `unsendable`.
+    """
+
+    key: bytes
+    body: bytes
+    tokens: int
+    source: str
+    tag: str = ""
+    context: Any = None
+    smaller: Smaller | None = None
+    hopeless: Unscored | None = None
+
+    @classmethod
+    def unsendable(cls, reason: Unscored, *, source: str, tag: str = "", context: Any = None) -> "Request":
+        """Return a request that is answered with a failure at once: it is known that there can be no reply."""
+        return cls(b"", b"", 0, source, tag, context, None, reason)
+
+
+class Wire:
+    """Makes requests for one endpoint.
+
+    Args:
+        settings: The endpoint.
+        purpose: Hash of what the requests are for beyond their text: rubric and prompt.
+
+    Attributes:
+        urls: Base URLs without a trailing slash.
+        identity: Hash of endpoint, model, sampling, extra body and purpose: all of the key but the messages.
+
+    Raises:
+        JudgeError: A base URL is none, or carries a key.
+    """
+
+    def __init__(self, settings: EndpointSettings, purpose: str) -> None:
+        urls = [settings.base_url] if isinstance(settings.base_url, str) else settings.base_url
+        self.urls = [_checked(url) for url in urls]
+        if not self.urls:
+            raise JudgeError(
+                "base_url: there is none", "Give the endpoint's base URL, such as http://localhost:8000/v1."
+            )
+        self._settings = settings
+        # A name for what is served keeps replies usable when only hosts change; without one the URLs stand for it.
+        served = settings.identity or sorted(self.urls)
+        self.identity = hash_json([served, self._fields(), purpose])
+
+    def _fields(self) -> dict[str, Any]:
+        s = self._settings
+        fields: dict[str, Any] = {
+            "model": s.model,
+            "temperature": s.temperature,
+            "top_p": s.top_p,
+            "max_tokens": s.max_tokens,
+        }
+        if s.logprobs:
+            fields |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+        # null takes a field out, for endpoints that refuse one.
+        return {k: v for k, v in (fields | s.extra_body).items() if v is not None}
+
+    def body(self, messages: Sequence[Message]) -> dict[str, Any]:
+        """Return the JSON object to send."""
+        return {"messages": list(messages)} | self._fields()
+
+    def request(
+        self, messages: Sequence[Message], *, index: Sequence[int] = (0, 0), tokens: int, source: str, tag: str = "",
+        context: Any = None, smaller: Smaller | None = None,
+    ) -> Request:  # fmt: skip
+        """Return a request for one reply.
+
+        Args:
+            messages: Chat messages.
+            index: (replicate, sample): independent replies to the same messages have different ones.
+            tokens: Prompt tokens.
+            source: Source of the record.
+            tag: What it is about, for people.
+            context: Kept beside the reply.
+            smaller: See `Request`.
+        """
+        body = orjson.dumps(self.body(messages), option=orjson.OPT_SORT_KEYS)
+        head = f"mira reply 1\0{self.identity}\0{index[0]}\0{index[1]}\0".encode()
+        key = hashlib.blake2b(head + body, digest_size=16).digest()
+        return Request(key, body, tokens, source, tag, context, smaller)
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise JudgeError(f"base_url: {url!r} is no HTTP URL", "It looks like http://localhost:8000/v1.")
+    if parts.username or parts.password or parts.query:
+        raise JudgeError(
+            f"base_url: the URL of {parts.hostname} carries a user name, password or query",
+            "Put the key into an environment variable and name that in api_key_env; URLs end up in logs.",
+        )
+    return url.rstrip("/").removesuffix(PATH)

@@ -1,0 +1,192 @@
+"""A judge behind an OpenAI-compatible chat endpoint: the teacher, or a served student."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from mira.config import EndpointSettings
+from mira.corpus.tokens import tokenizer
+from mira.errors import ConfigError
+from mira.files import hash_json
+from mira.judging._answer import Answer, Failed, Patience
+from mira.judging._combine import combine, read_reply
+from mira.judging._wire import Request
+from mira.judging.caller import Caller
+from mira.judging.cost import Spending
+from mira.judging.journal import Journal
+from mira.judging.judge import JudgeTask
+from mira.judging.judgement import Judgement, Unscored
+from mira.judging.prompt import Prompt, UserPrompt
+from mira.judging.stats import Stats
+from mira.judging.transport import Transport
+from mira.progress import Log
+
+if TYPE_CHECKING:  # at run time this would import discovery, and with it scikit-learn
+    from mira.discovery.rubric import Rubric
+
+__all__ = ["EndpointJudge"]
+
+_READING = 1  # raised when equal replies come to be read as other scores
+_BYTES_A_TOKEN = 3
+_SHRINK = 0.8
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A task and what its samples have brought so far."""
+
+    task: JudgeTask
+    waiting: int
+    replies: dict[int, Judgement] = field(default_factory=dict)
+    failures: dict[int, Unscored] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class _Context(NamedTuple):
+    """What is kept beside a request."""
+
+    asked: _Asked
+    sample: int
+    notes: tuple[str, ...]
+
+
+class EndpointJudge:
+    """Judges records through an endpoint; every reply goes to the journal before it counts.
+
+    Records are cut to fit `max_model_len` minus the reply before they are sent, and once more where the server finds
+    them too long all the same. Where `settings.logprobs` brings log-probabilities, scores are expected scores; with
+    several samples they are means. What the endpoint does not answer stays unscored, with the reason, and is asked
+    again by the next run.
+
+    Args:
+        settings: The endpoint.
+        rubric: The group's rubric.
+        prompt: Its prompt; `settings.slot_order` does not matter here, the prompt has one.
+        journal: Where replies are kept; open as long as the judge is used.
+        transport: Another way to send requests; by default HTTP.
+        spending: The cost guard of the run.
+        patience: How long to wait for the endpoint.
+        offline: Send nothing; records that the journal has no reply for are `not_recorded`.
+        log: Where it says that it stops.
+
+    Raises:
+        ConfigError: `max_model_len` leaves no room for a prompt, or there is no such tokenizer.
+        JudgeError: A base URL is none, or carries a key.
+    """
+
+    def __init__(
+        self, settings: EndpointSettings, rubric: "Rubric", prompt: Prompt, journal: Journal, *,
+        transport: Transport | None = None, spending: Spending | None = None, patience: Patience | None = None,
+        offline: bool = False, log: Log | None = None,
+    ) -> None:  # fmt: skip
+        self._settings, self._prompt = settings, prompt
+        self._tokenizer = tokenizer(settings.tokenizer)
+        self._room = settings.max_model_len - settings.max_tokens
+        if self._room <= prompt.system_tokens(self._tokenizer):
+            raise ConfigError(
+                f"max_model_len {settings.max_model_len:,} leaves no room for a record: {settings.max_tokens:,} tokens "
+                f"are for the reply and {prompt.system_tokens(self._tokenizer):,} for the rubric",
+                "Raise max_model_len to what the server was started with, or lower max_tokens.",
+            )
+        self._caller = Caller(
+            settings, journal, hash_json([rubric.hash, prompt.hash]), transport=transport, spending=spending,
+            patience=patience, offline=offline, log=log,
+        )  # fmt: skip
+        self._identity = hash_json(
+            [self._caller.identity, settings.samples, settings.max_model_len, self._tokenizer.identity, _READING]
+        )
+
+    @property
+    def identity(self) -> str:
+        """Hash of endpoint, model, sampling, extra body, rubric, prompt, samples and of how replies are read."""
+        return self._identity
+
+    @property
+    def n_slots(self) -> int:
+        """Number of slots of the rubric."""
+        return len(self._prompt.names)
+
+    @property
+    def stats(self) -> Stats:
+        """How the work is doing."""
+        return self._caller.stats
+
+    @property
+    def caller(self) -> Caller:
+        """The stream of requests below: for batch files."""
+        return self._caller
+
+    def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
+        """Yield exactly one judgement a task, in any order, pulling tasks lazily.
+
+        Raises:
+            JudgeError: The endpoint cannot be used.
+            SpendingStop: A cost or request limit was reached.
+            RunError: The journal cannot be written.
+        """
+        answers = self._caller.complete(self.requests(tasks))
+        try:
+            for answer in answers:
+                judgement = self._take(answer)
+                if judgement is not None:
+                    yield judgement
+        finally:
+            answers.close()  # type: ignore[attr-defined]
+
+    def requests(self, tasks: Iterable[JudgeTask]) -> Iterator[Request]:
+        """Yield the requests that the tasks need: one a sample."""
+        for task in tasks:
+            asked = _Asked(task, self._settings.samples)
+            user = self._prompt.user(task.record, task.replicate, self._room, self._tokenizer)
+            for sample in range(self._settings.samples):
+                yield self._request(asked, sample, user)
+
+    def _request(self, asked: _Asked, sample: int, user: UserPrompt | None) -> Request:
+        record, replicate = asked.task
+        tag = f"{record.source}/{record.id}" + (f"#{replicate}.{sample}" if replicate or sample else "")
+        if user is None:
+            context = _Context(asked, sample, ())
+            return Request.unsendable(Unscored.OVERFLOW, source=record.source, tag=tag, context=context)
+        messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
+        tokens = self._prompt.system_tokens(self._tokenizer) + len(user.text.encode()) // _BYTES_A_TOKEN
+
+        def smaller(context_length: int | None) -> Request | None:
+            cut = self._recut(asked.task, user, context_length)
+            return None if cut is None else self._request(asked, sample, cut)
+
+        return self._caller.request(
+            messages, index=(replicate, sample), tokens=tokens, source=record.source, tag=tag,
+            context=_Context(asked, sample, user.notes), smaller=smaller,
+        )  # fmt: skip
+
+    def _recut(self, task: JudgeTask, user: UserPrompt, context_length: int | None) -> UserPrompt | None:
+        """Cut a record that the server found too long: its tokenizer or its context differs from what we were told."""
+        room = self._room if context_length is None else context_length - self._settings.max_tokens
+        sent = self._prompt.system_tokens(self._tokenizer) + self._tokenizer.count([user.text])[0]
+        room = int(_SHRINK * min(room, sent))
+        if room <= self._prompt.system_tokens(self._tokenizer):
+            return None
+        return self._prompt.user(task.record, task.replicate, room, self._tokenizer)
+
+    def _take(self, answer: Answer) -> Judgement | None:
+        """Note one sample's answer; return the judgement when it was the last."""
+        asked, sample, _ = answer.asked.context
+        notes = answer.request.context.notes
+        record, replicate = asked.task
+        if isinstance(answer.result, Failed):
+            asked.failures[sample] = answer.result.reason
+            asked.notes = asked.notes or notes
+        else:
+            asked.replies[sample] = read_reply(
+                answer.result, self._prompt.names, id=record.id, source=record.source, replicate=replicate,
+                judge=self._identity, notes=notes,
+            )  # fmt: skip
+        asked.waiting -= 1
+        if asked.waiting:
+            return None
+        if not asked.replies:
+            return Judgement.unscored(
+                record.id, record.source, self.n_slots, asked.failures[min(asked.failures)], replicate=replicate,
+                judge=self._identity, notes=asked.notes,
+            )  # fmt: skip
+        return combine([asked.replies[s] for s in sorted(asked.replies)], failed=len(asked.failures))

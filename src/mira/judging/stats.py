@@ -1,0 +1,105 @@
+"""How a stream of requests is doing: for the live panel, the log and the manifest."""
+
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Stats"]
+
+_WINDOW_S = 20.0
+_EVERY_S = 0.5
+
+
+class Stats:
+    """Counts of one judge's work. Written by its threads, read by anyone.
+
+    Attributes:
+        total: Replies wanted, or None while unknown.
+        done: Replies there are, and requests given up.
+        from_journal: Of `done`, those that the journal held already.
+        requests: HTTP requests sent.
+        retries: Of `requests`, those sent again.
+        tokens_in: Prompt tokens of replies paid for in this run.
+        tokens_out: Reply tokens paid for in this run.
+        cost: What they cost.
+        cut_prompts: Requests made smaller because the server said that they did not fit.
+        concurrency: Requests in flight.
+        limit: Seats that the limiter allows now.
+        waits: Why requests had to be sent again -> how often.
+        failures: Source -> reason -> requests given up.
+    """
+
+    def __init__(self, total: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total = total
+        self.done = self.from_journal = self.requests = self.retries = self.tokens_in = self.tokens_out = 0
+        self.cost = 0.0
+        self.cut_prompts = self.concurrency = self.limit = 0
+        self.waits: Counter[str] = Counter()
+        self.failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._clock = clock
+        self._samples: deque[tuple[float, int, int, int]] = deque([(clock(), 0, 0, 0)])
+        self._line, self._line_at = "", -1.0
+
+    def rates(self) -> tuple[float, float, float]:
+        """Return (replies, prompt tokens, reply tokens) a second, over the last 20 seconds."""
+        now = self._clock()
+        if now - self._samples[-1][0] >= _EVERY_S:
+            self._samples.append((now, self.done - self.from_journal, self.tokens_in, self.tokens_out))
+        while len(self._samples) > 2 and now - self._samples[1][0] > _WINDOW_S:
+            self._samples.popleft()
+        then, asked, tokens_in, tokens_out = self._samples[0]
+        seconds = max(now - then, 1e-3)
+        paid = self.done - self.from_journal
+        return (
+            (paid - asked) / seconds,
+            (self.tokens_in - tokens_in) / seconds,
+            (self.tokens_out - tokens_out) / seconds,
+        )
+
+    @property
+    def projected_cost(self) -> float | None:
+        """What all of `total` will have cost in this run, or None while unknown."""
+        paid = self.done - self.from_journal
+        if self.total is None or not paid:
+            return None
+        return self.cost / paid * max(self.total - self.from_journal, paid)
+
+    @property
+    def failed(self) -> int:
+        """Requests given up."""
+        return sum(sum(counts.values()) for counts in self.failures.values())
+
+    def line(self) -> str:
+        """Return one short line, renewed twice a second at most, so it may be asked for after every record."""
+        now = self._clock()
+        if now - self._line_at >= _EVERY_S or self._line_at < 0:
+            self._line, self._line_at = self._say(), now
+        return self._line
+
+    def _say(self) -> str:
+        rate, tokens_in, tokens_out = self.rates()
+        parts = [f"{rate:,.0f} replies/s", f"{tokens_in:,.0f}/{tokens_out:,.0f} tokens/s in/out"]
+        parts.append(f"{self.concurrency}/{self.limit} in flight")
+        if self.from_journal:
+            parts.append(f"{self.from_journal:,} from the journal")
+        if self.cost:
+            projected = self.projected_cost
+            parts.append(f"cost {self.cost:,.2f}" + (f" of about {projected:,.2f}" if projected else ""))
+        reasons: Counter[str] = sum(self.failures.values(), Counter())
+        parts += [f"{count:,} {reason}" for reason, count in reasons.most_common()]
+        return " · ".join(parts)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what belongs in the manifest."""
+        return {
+            "replies": self.done - self.failed,
+            "from_journal": self.from_journal,
+            "requests": self.requests,
+            "retries": dict(sorted(self.waits.items())),
+            "tokens_in": self.tokens_in,
+            "tokens_out": self.tokens_out,
+            "cost": round(self.cost, 6),
+            "cut_prompts": self.cut_prompts,
+            "failures": {source: dict(counts) for source, counts in sorted(self.failures.items())},
+        }

@@ -1,0 +1,230 @@
+"""The one HTTP seam to chat endpoints, and a public fake of it.
+
+mira speaks the protocol itself: a client library on top costs four to thirty times the CPU of the request.
+"""
+
+import asyncio
+import inspect
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from mira.errors import JudgeError
+
+__all__ = ["FakeTransport", "HttpTransport", "Lost", "Response", "TimedOut", "Transport", "completion"]
+
+_CONNECT_S = 10.0
+_HIDDEN = b"***"
+_BEARER = re.compile(rb"(Bearer\s+)[^\s\"'\\,]+", re.IGNORECASE)
+
+
+class Lost(Exception):
+    """The connection was refused or lost before a whole response came."""
+
+
+class TimedOut(Exception):
+    """No whole response came in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP response: status, headers with lower-case names, body."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Transport(Protocol):
+    """How requests reach an endpoint. Inject another one to add faults, a proxy or a recording."""
+
+    async def start(self) -> None:
+        """Open what is needed; called in the event loop before the first request."""
+        ...
+
+    async def stop(self) -> None:
+        """Close it."""
+        ...
+
+    async def post(self, url: str, body: bytes, timeout_s: float) -> Response:
+        """Send JSON and return the whole response, of any status.
+
+        Raises:
+            Lost: The connection was refused or lost.
+            TimedOut: `timeout_s` seconds passed.
+        """
+        ...
+
+    async def get(self, url: str, timeout_s: float) -> Response:
+        """Ask for `url` and return the whole response; raises as `post` does."""
+        ...
+
+
+class HttpTransport:
+    """Requests over aiohttp.
+
+    The key is read from the environment, goes out in the Authorization header and nowhere else: it is blotted out of
+    everything that comes back, so that a server which echoes it cannot put it into a journal, a log or an error.
+
+    Args:
+        api_key_env: Name of the environment variable with the key; "" for none.
+        connections: Connections at most; as many as the limiter allows requests.
+        base_urls: Where requests will go. The environment's proxy is used unless all of these are on this machine.
+
+    Raises:
+        JudgeError: The environment variable is not set, or holds what cannot be sent as a header.
+    """
+
+    def __init__(self, api_key_env: str = "", connections: int = 256, base_urls: Sequence[str] = ()) -> None:
+        self._key = _read_key(api_key_env)
+        self._connections = connections
+        self._trust_env = not all(_is_local(url) for url in base_urls)
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"HttpTransport(key={'set' if self._key else 'none'}, connections={self._connections})"
+
+    async def start(self) -> None:
+        """Open the pool of connections."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=60),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=self._trust_env,
+        )
+
+    async def stop(self) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def post(self, url: str, body: bytes, timeout_s: float) -> Response:
+        """Send JSON and return the whole response, of any status."""
+        return await self._request("POST", url, body, timeout_s)
+
+    async def get(self, url: str, timeout_s: float) -> Response:
+        """Ask for `url` and return the whole response, of any status."""
+        return await self._request("GET", url, None, timeout_s)
+
+    async def _request(self, method: str, url: str, body: bytes | None, timeout_s: float) -> Response:
+        assert self._session is not None, "start() comes first"
+        limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(_CONNECT_S, timeout_s))
+        try:
+            # Redirects are not followed: they would carry the key to another host.
+            async with self._session.request(
+                method, URL(url), data=body, timeout=limits, allow_redirects=False
+            ) as response:
+                data = self._blot(await response.read())
+                return Response(response.status, data, {k.lower(): v for k, v in response.headers.items()})
+        except TimeoutError:
+            raise TimedOut(f"no reply within {timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # The error's own text may hold the request's headers.
+            raise Lost(type(error).__name__) from None
+
+    def _blot(self, data: bytes) -> bytes:
+        if self._key and (key := self._key.encode()) in data:
+            data = data.replace(key, _HIDDEN)
+        return _BEARER.sub(rb"\1" + _HIDDEN, data) if b"earer " in data and self._key else data
+
+
+def _read_key(name: str) -> str:
+    if not name:
+        return ""
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise JudgeError(
+            f"the environment variable {name}, named by api_key_env, is not set",
+            f"Set it to the endpoint's key: export {name}=...",
+        )
+    if not key.isascii() or not key.isprintable():
+        raise JudgeError(f"the environment variable {name} holds characters that no key has", "Copy the key again.")
+    return key
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+Answer = Response | Exception
+Handler = Callable[[str, dict[str, Any]], Answer | Awaitable[Answer]]
+
+
+class FakeTransport:
+    """An endpoint in this process: `handler` answers each request.
+
+    Args:
+        handler: Called with the URL and the request's JSON ({} for GET); returns a response, or `Lost` or `TimedOut` to
+            have it raised. May be a coroutine function.
+
+    Attributes:
+        sent: (URL, request) of every POST, in order.
+    """
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    async def stop(self) -> None:
+        """Do nothing."""
+
+    async def post(self, url: str, body: bytes, timeout_s: float) -> Response:
+        """Hand the request to the handler."""
+        request = orjson.loads(body)
+        self.sent.append((url, request))
+        return await self._answer(url, request, timeout_s)
+
+    async def get(self, url: str, timeout_s: float) -> Response:
+        """Hand the request to the handler."""
+        return await self._answer(url, {}, timeout_s)
+
+    async def _answer(self, url: str, request: dict[str, Any], timeout_s: float) -> Response:
+        answer = self._handler(url, request)
+        if inspect.isawaitable(answer):
+            try:
+                answer = await asyncio.wait_for(answer, timeout_s)
+            except TimeoutError:
+                raise TimedOut(f"no reply within {timeout_s:g} s") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def completion(
+    text: str, *, finish: str = "stop", tokens_in: int = 100, tokens_out: int = 50, **message: Any
+) -> Response:
+    """Return the response of a chat endpoint that answers `text`; for fakes.
+
+    Args:
+        text: The reply.
+        finish: Finish reason.
+        tokens_in: Prompt tokens in `usage`.
+        tokens_out: Reply tokens in `usage`.
+        message: More fields of the message.
+    """
+    body = {
+        "object": "chat.completion",
+        "model": "fake",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text} | message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out},
+    }
+    return Response(200, orjson.dumps(body), {"content-type": "application/json"})
