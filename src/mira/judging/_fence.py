@@ -14,12 +14,12 @@ __all__ = ["CHAT_TOKENS", "FENCE_VERSION", "Cut", "Message", "cut_parts", "defus
 
 FENCE_VERSION = 1
 CHAT_TOKENS = 64  # what a chat template may add around system and user message (ours)
-_SMALLEST_PIECE = 64  # tokens; below it the parts are cut as one text, for shreds of every part say nothing
+_SMALLEST_PIECE = 64  # tokens; below it parts are joined and cut as one text, for shreds of each say nothing (ours)
 _MARKER_TOKENS = 16
 
 # What chat templates end a turn with. Servers turn such text into the real token wherever it stands.
 _CONTROL = re.compile(
-    r"<(?=[|｜][\w▁ /-]{1,40}[|｜]>|(?:start|end)_of_turn>|/?s>|bos>|eos>)|\[(?=/?INST\]|(?:BOS|EOS|PAD|UNK)\])"
+    r"<(?=[|｜][\w▁/-]{1,40}[|｜]>|(?:start|end)_of_turn>|/?s>|bos>|eos>)|\[(?=/?INST\]|(?:BOS|EOS|PAD|UNK)\])"
 )
 
 
@@ -61,18 +61,29 @@ def fenced_message(
     # No tokenizer of bytes makes more tokens than there are bytes: most records need no counting.
     if len(whole.text.encode()) <= budget or tokenizer.count([whole.text])[0] <= budget:
         return whole
-    frame = fence([Part(part.label, "") for part in safe])
+    fitted = _fit(safe, ask, budget, tokenizer)
+    if fitted is None and len(safe) > 1:
+        fitted = _fit((_joined(safe),), ask, budget, tokenizer)
+    return fitted and Message(fitted.text, (*notes, *fitted.notes))
+
+
+def _fit(parts: tuple[Part, ...], ask: str, budget: int, tokenizer: "Tokenizer") -> Message | None:
+    frame = fence([Part(part.label, "") for part in parts])
     room = budget - tokenizer.count([f"{frame}\n\n{ask}"])[0]
     for _ in range(4):  # cutting may join tokens differently: what is still too much is taken off the room
-        cut = cut_parts(safe, room, tokenizer)
+        cut = cut_parts(parts, room, tokenizer)
         if cut is None:
             return None
         text = f"{fence(cut.parts)}\n\n{ask}"
         excess = tokenizer.count([text])[0] - budget
         if excess <= 0:
-            return Message(text, (*notes, f"cut:{cut.tokens}"))
+            return Message(text, (f"cut:{cut.tokens}",) if cut.tokens else ())
         room -= excess + 8
     return None
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    return Part("", "\n\n".join(f"{p.label}:\n{p.text}" if p.label else p.text for p in parts))
 
 
 def _defused(parts: Sequence[Part]) -> tuple[tuple[Part, ...], int]:
@@ -123,14 +134,14 @@ def cut_parts(parts: Sequence[Part], budget: int, tokenizer: "Tokenizer") -> Cut
         tokenizer: The judge's.
 
     Returns:
-        The cut parts, or None when nothing readable would be left.
+        The cut parts, or None when nothing readable would be left of the long ones.
     """
     tokens = [tokenizer.encode(part.text) for part in parts]
-    room = _level([len(t) for t in tokens], budget)
-    if room < _SMALLEST_PIECE and len(parts) > 1:
-        whole = "\n\n".join(f"{p.label}:\n{p.text}" if p.label else p.text for p in parts)
-        return cut_parts((Part("", whole),), budget, tokenizer)
-    if room < _MARKER_TOKENS * 2:
+    lengths = [len(ids) for ids in tokens]
+    if sum(lengths) <= budget:
+        return Cut(tuple(parts), 0)
+    room = _level(lengths, budget)
+    if room < (_SMALLEST_PIECE if len(parts) > 1 else _MARKER_TOKENS * 2):
         return None
     gone = 0
     kept = []
@@ -156,4 +167,4 @@ def _level(lengths: Sequence[int], budget: int) -> int:
             return left // parts
         left -= length
         parts -= 1
-    return max(lengths, default=0)
+    return budget

@@ -56,6 +56,8 @@ def answer_start(flat: str, first_slot: int, *, truncated: bool) -> int:
         first_slot: Position of the first line that looks like a slot's; `len(flat)` when there is none.
         truncated: The reply ended at its token limit.
     """
+    if "<" not in flat and "◁" not in flat:
+        return 0
     start = flat.rfind(_FINAL)
     start = 0 if start < 0 else start + len(_FINAL)
     opened = _OPEN.search(flat, start)

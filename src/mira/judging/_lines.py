@@ -79,6 +79,8 @@ _CLOSINGS = re.compile(
 _GAP = re.compile(r"[*_`]*[^\S\n]*\**[^\S\n]*(?:[—–:：|｜,;.=]|--?)?(?:\*\*(?=\s|$))?[^\S\n]*", re.MULTILINE)
 _USUAL = re.compile(r": (10|\d(?:\.\d)?)/10(?= — | [–-] [^\s\d.])")  # what `score_at` would find, faster
 _NAME_ONLY = re.compile(r"[^\d:\n]{0,80}:?\s*")
+_NAME_GOES_ON = re.compile(r"[^\S\n]+[^\W\d]")  # "Foo of the code: 8/10" for "Foo"
+_NOTHING_MORE = re.compile(r"\W*\Z")
 _FIRST_WORD = re.compile(r"\S")
 _QUALIFIER = re.compile(r"[^\S\n]*\([^()\n]*\)")
 _MARGIN = re.compile(r"^(?:[ \t]*(?:>|[-*•+](?=[ \t])))*[ \t]*")
@@ -125,6 +127,8 @@ def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
     flat = flatten(text)
     first = _HEAD.search(flat)
     start = answer_start(flat, first.start() if first else len(flat), truncated=truncated)
+    if start:  # an answer may stand right behind the thinking's last tag
+        flat = f"{flat[: start - 1]}\n{flat[start:]}"
     heads = _heads(flat, start)
     if len(heads) < 2 <= len(names):
         flat = _relined(flat, start, names)
@@ -168,7 +172,12 @@ def _answer(page: _Page, head: _Head) -> Answer | None:
     line_end = flat.find("\n", head.end, stop)
     line_end = stop if line_end < 0 else line_end
     named = _after_own_name(flat, head.slot, head.end, page.names)
-    found = _after_name(flat, named) if named is not None else _after_unknown_name(flat, head.end, line_end)
+    if named is None:
+        found = _after_unknown_name(flat, head.end, line_end)
+    else:
+        found = _after_name(flat, named)
+        if not found and _NAME_GOES_ON.match(flat, named):
+            found = later_score(flat, named, line_end)
     if found and found.start >= line_end:
         found = None
     if not found and _NAME_ONLY.fullmatch(flat, head.end if named is None else named, line_end):
@@ -182,7 +191,8 @@ def _answer(page: _Page, head: _Head) -> Answer | None:
 
 
 def _answer_of(page: _Page, slot: int, found: Found, stop: int, *, misnamed: bool) -> Answer:
-    is_open = found.stop >= page.length and not (found.explicit and found.value is not None)
+    whole = found.explicit and found.value is not None
+    is_open = not whole and bool(_NOTHING_MORE.match(page.flat, found.stop))
     rationale = _rationale(page, found.stop, stop)
     return Answer(slot, found.value, found.reason, rationale, found.start, found.end, is_open, misnamed)
 

@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 _NUMBER = r"(?P<number>(?<![\d.,])\d+(?:\.\d+|,\d{1,2}(?!\d))?|(?<![\w.,)])\.\d+)"
 _FIRST = re.compile(rf"(?P<lead>[^\w\n]*?)(?:(?:score|rating)\b(?P<more>[^\w\n]*?))?{_NUMBER}", re.IGNORECASE)
-_LATER = re.compile(r"[:|=—–]|(?<=\s)-(?=\s)|-(?=\s)")
+_LATER = re.compile(r"[:|=—–]|-(?=\s)|[(\[](?=[^\S\n]*\d)")
 _OUT_OF = re.compile(
     r"[^\S\n]*[\])}>]?[^\S\n]*(?P<by>/|\bout\s+of\b)[^\S\n]*(?P<whole>\d+(?:[.,]\d+)?)(?![\w])", re.IGNORECASE
 )
@@ -44,7 +44,7 @@ _FOLLOW = re.compile(r"[^\S\n]*(?:$|[—–:|;)\]}>(\"'”’]|-+(?:\s|$)|[.,](?
 _CLOSING = re.compile(r"[^\S\n]*[)\]}>]")
 _SEPARATORS = frozenset(":|=—–")
 # What may stand right before the digits. Anything else ("$8", "#8") makes the number something other than a score.
-_BEFORE = frozenset(" \t:|=—([{\"'“‘~≈,.;])}+>")
+_BEFORE = frozenset(" \t:|=—([{<\"'“‘~≈,.;])}+>")
 
 
 def score_at(flat: str, position: int, *, strict: bool) -> Found | None:
@@ -85,15 +85,18 @@ def later_score(flat: str, position: int, stop: int) -> Found | None:
     Only the first separator may be followed by a bare number; after it a score must say "/10". A name is short and
     holds no full stop: what comes after one is prose, whose numbers are nobody's score.
     """
-    for turn, separator in enumerate(_LATER.finditer(flat, position, stop)):
-        between = flat[position : separator.start()]
+    after_separator = False
+    for mark in _LATER.finditer(flat, position, stop):
+        between = flat[position : mark.start()]
         if len(between) > 100 or re.search(r"[.;!?]\s", between):
             return None
-        found = score_at(flat, separator.start(), strict=turn > 0)
+        bracket = mark[0] in "(["
+        found = score_at(flat, mark.start(), strict=bracket or after_separator)
         if found and found.start >= stop:
             return None
-        if found and (turn == 0 or found.explicit):
+        if found and (found.explicit or not (bracket or after_separator)):
             return found
+        after_separator = after_separator or not bracket
     return None
 
 

@@ -109,7 +109,7 @@ class FreeReply:
 
 _HEAD = re.compile(r"^[^\w\n\[({<]{0,16}(?:[\[({<][^\S\n]*[A-Za-z]?\d{1,3}[^\S\n]*[\])}>]|\d{1,3}[.):])", re.MULTILINE)
 _GAP = re.compile(r"[*_`]*[^\S\n]*(?:[—–:：|,;.=]|--?)?(?:\*\*(?=\s|$))?[^\S\n]*", re.MULTILINE)
-_NAME = re.compile(r"[^\w(]*(?P<name>.*?)[\s:|=—–\-*_`(\[{]*\Z", re.DOTALL)
+_NAME = re.compile(r"[^\w(]*(?P<name>.*?)[\s:：|｜=—–\-*_`(（\[【{]*\Z", re.DOTALL)
 _LONGEST_NAME = 100
 
 
@@ -150,15 +150,15 @@ def _point(record: str, source: str, value: _Value) -> "JudgmentPoint":
 
 def _lines(text: str, flat: str, start: int, *, truncated: bool) -> Iterator[_Value | None]:
     heads = list(_HEAD.finditer(flat, start))
-    for head, following in zip(heads, [*heads[1:], None], strict=True):
-        stop = following.start() if following else len(flat)
+    stops = [head.start() for head in heads[1:]] + [len(flat)]
+    for head, stop in zip(heads, stops, strict=bool(heads)):
         line_end = flat.find("\n", head.end(), stop)
         line_end = stop if line_end < 0 else line_end
         score = later_score(flat, head.end(), line_end)
         name = _NAME.match(text[head.end() : score.start]) if score else None
         if not score or score.value is None or not name or not 0 < len(name["name"]) <= _LONGEST_NAME:
             yield None
-        elif not (truncated and following is None):
+        elif not (truncated and stop == len(flat)):
             gap = _GAP.match(text, score.stop, stop)
             reason = text[gap.end() if gap else score.stop : stop].strip()
             yield " ".join(name["name"].split()), score.value, " ".join(reason.split("\n\n")[0].split())

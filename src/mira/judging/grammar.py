@@ -192,7 +192,10 @@ def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedRepl
 
 def _choose(answers: list[Answer], *, truncated: bool) -> tuple[float | None, str, Unscored | None]:
     """Return the one score that a slot's answers agree on, with its rationale; or None and why, if there are any."""
-    answers = [a._replace(value=None, reason=Unscored.TRUNCATED) if truncated and a.open else a for a in answers]
+    if truncated:
+        answers = [a._replace(value=None, reason=Unscored.TRUNCATED) if a.open else a for a in answers]
+    if len(answers) == 1:
+        return answers[0].value, answers[0].rationale, answers[0].reason
     said = [a for a in answers if a.reason is not Unscored.NO_NUMBER]
     if not said:
         return None, "", answers[0].reason if answers else None
