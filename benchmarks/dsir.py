@@ -1,0 +1,83 @@
+"""DSIR's features: mira against the authors' package (data-selection 1.0.3), on one core, in one run.
+
+    python -m venv /tmp/authors && /tmp/authors/bin/pip install data-selection==1.0.3
+    python benchmarks/dsir.py corpus.jsonl --authors /tmp/authors/bin/python
+
+Reads the field "text" of a JSONL file. Tells tokens a second of CPU time: of the first pass over the texts, when no
+n-gram has been seen, and of the second (DSIR makes two: one to fit, one to weigh). The authors' package takes the same
+time for both; it is timed on a part of the texts. Checks that both count the same n-grams in every bucket.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+AUTHORS = """
+import json, sys, time
+from data_selection.hashed_ngram_dsir import get_ngram_counts
+texts = json.load(sys.stdin)
+started = time.process_time()
+counts = [get_ngram_counts(text) for text in texts]
+seconds = time.process_time() - started
+json.dump({"seconds": seconds, "counts": sum(counts).tolist()}, sys.stdout)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--authors", default=sys.executable, help="a Python that has data-selection")
+    parser.add_argument("--part", type=int, default=1000, help="texts that the authors' package is timed on")
+    args = parser.parse_args()
+    with args.corpus.open() as file:
+        texts = [json.loads(line)["text"] for line in file]
+    part = texts[:: max(len(texts) // args.part, 1)]
+    first, second, tokens = ours(texts)
+    theirs, rate = authors(args.authors, part)
+    from mira.selection.ngrams import Featuriser  # noqa: PLC0415
+
+    assert np.array_equal(sum(f.counts(10_000) for f in Featuriser()(part)), theirs), "buckets differ"
+    print(f"{tokens:,} tokens in {len(texts):,} texts; equal buckets on {len(part):,} texts")
+    print(f"{'':28}{'M tokens/s':>12}{'x authors':>12}")
+    both = 2 / (1 / first + 1 / second)
+    for name, value in (
+        ("authors", rate),
+        ("mira, first pass", first),
+        ("mira, second pass", second),
+        ("mira, both", both),
+    ):
+        print(f"{name:28}{value / 1e6:12.2f}{value / rate:12.1f}")
+
+
+def ours(texts: list[str]) -> tuple[float, float, int]:
+    from mira.selection.ngrams import Featuriser  # noqa: PLC0415 - not part of what is timed
+
+    featurise, rates, tokens = Featuriser(), [], 0
+    weights = np.random.default_rng(0).normal(size=10_000)
+    next(iter(featurise(["é"])))  # makes the table of Unicode's characters
+    for _ in range(2):
+        started, tokens = time.process_time(), 0
+        for features in featurise(texts):
+            features.sums(weights)
+            tokens += len(features.unigrams)
+        rates.append(tokens / (time.process_time() - started))
+    return rates[0], rates[1], tokens
+
+
+def authors(python: str, texts: list[str]) -> tuple[np.ndarray, float]:
+    done = subprocess.run([python, "-c", AUTHORS], input=json.dumps(texts), text=True, capture_output=True, check=False)
+    if done.returncode:
+        sys.exit(f"{python} cannot run data-selection:\n{done.stderr}")
+    told = json.loads(done.stdout)
+    counts = np.array(told["counts"])
+    tokens = (counts.sum() + len(texts)) / 2
+    return counts, tokens / told["seconds"]
+
+
+if __name__ == "__main__":
+    main()

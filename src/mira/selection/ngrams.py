@@ -1,0 +1,246 @@
+"""Hashed n-gram buckets of texts, a batch at a time: the features of DSIR (arXiv 2302.03169).
+
+Tokens are those of the lower-cased text: runs of word characters, or runs of characters that are neither word nor
+space. Features are unigrams and bigrams ("w1 w2"); an n-gram's bucket is sha256 of its UTF-8 bytes, as a number, modulo
+the number of buckets.
+
+A batch is tokenised as one array of characters. Every token gets a 64-bit hash (a polynomial over its characters), a
+bigram the mix of two; a direct-mapped table from hash to bucket answers most of them, so that only n-grams which are
+not in the table are cut out and go through sha256, each once a batch.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Features", "Featuriser", "plain_buckets"]
+
+Buckets = npt.NDArray[np.int32]
+Words = npt.NDArray[np.uint64]
+Positions = npt.NDArray[np.int64]
+
+_TOKEN = re.compile(r"\w+|[^\w\s]+")
+_BATCH = 1 << 16  # characters: small enough for the arrays to stay in a core's cache
+_TABLE_BITS = 21
+_SPACE, _WORD, _OTHER = 0, 1, 2
+_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
+
+
+class Features(NamedTuple):
+    """The n-grams of a batch of texts.
+
+    Attributes:
+        unigrams: Bucket of every token, text after text.
+        text_of_unigram: Index of the token's text.
+        bigrams: Bucket of every bigram.
+        text_of_bigram: Index of the bigram's text.
+        n_texts: Number of texts.
+    """
+
+    unigrams: Buckets
+    text_of_unigram: Positions
+    bigrams: Buckets
+    text_of_bigram: Positions
+    n_texts: int
+
+    def lengths(self) -> Positions:
+        """Return each text's number of tokens."""
+        return np.bincount(self.text_of_unigram, minlength=self.n_texts)
+
+    def counts(self, n_buckets: int) -> Positions:
+        """Return how many n-grams of the whole batch fall into each bucket."""
+        return np.bincount(self.unigrams, minlength=n_buckets) + np.bincount(self.bigrams, minlength=n_buckets)
+
+    def sums(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return each text's sum of the weights of its n-grams' buckets.
+
+        Added up in the order of the text, so that it does not depend on the batch.
+        """
+        ones = np.bincount(self.text_of_unigram, weights[self.unigrams], self.n_texts)
+        twos = np.bincount(self.text_of_bigram, weights[self.bigrams], self.n_texts)
+        return np.asarray(ones + twos, dtype=np.float64)
+
+
+class Featuriser:
+    """Cuts texts into n-grams and finds their buckets.
+
+    Args:
+        n_buckets: Number of buckets.
+    """
+
+    def __init__(self, n_buckets: int = 10_000) -> None:
+        self.n_buckets = n_buckets
+        self._unigrams = _Table(n_buckets)
+        self._bigrams = _Table(n_buckets)
+
+    def __call__(self, texts: Sequence[str]) -> Iterator[Features]:
+        """Yield the features of `texts` in batches, in order."""
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            if batch and size + len(text) > _BATCH:
+                yield self._batch(batch)
+                batch, size = [], 0
+            batch.append(text.lower())
+            size += len(text) + 1
+        if batch:
+            yield self._batch(batch)
+
+    def _batch(self, texts: Sequence[str]) -> Features:
+        if len(texts[0]) > 64 * _BATCH:  # a text that large is alone in its batch; the arrays would be too large
+            return self._long(texts[0])
+        joined = "\n".join(texts)
+        tokens = _tokenise(joined)
+        ends_of_texts = np.cumsum([len(text) + 1 for text in texts])
+        text_of = np.searchsorted(ends_of_texts, tokens.starts, side="right")
+        unigrams = self._unigrams.look_up(tokens.hashes, tokens.unigram_digests)
+        pairs = np.flatnonzero(text_of[1:] == text_of[:-1])
+        hashes = _mix(tokens.hashes[pairs] * np.uint64(_BASE) ^ tokens.hashes[pairs + 1])
+        bigrams = self._bigrams.look_up(hashes, lambda at: tokens.bigram_digests(pairs[at]))
+        return Features(unigrams, text_of, bigrams, text_of[pairs], len(texts))
+
+    def _long(self, text: str) -> Features:
+        unigrams, bigrams = plain_buckets(text, self.n_buckets)
+        zeros = np.zeros(len(unigrams), np.int64)
+        return Features(unigrams, zeros, bigrams, zeros[: len(bigrams)], 1)
+
+
+def plain_buckets(text: str, n_buckets: int) -> tuple[Buckets, Buckets]:
+    """Find the buckets of one text's unigrams and bigrams the plain way: slower, in little memory."""
+
+    @cache
+    def bucket(gram: str) -> int:
+        return int.from_bytes(hashlib.sha256(gram.encode("utf-8", "surrogatepass")).digest(), "big") % n_buckets
+
+    unigrams, bigrams, before = [], [], ""
+    for match in _TOKEN.finditer(text.lower()):
+        unigrams.append(bucket(match[0]))
+        if before:
+            bigrams.append(bucket(f"{before} {match[0]}"))
+        before = match[0]
+    return np.array(unigrams, np.int32), np.array(bigrams, np.int32)
+
+
+class _Tokens(NamedTuple):
+    """Tokens of a joined batch: their hashes, first characters, and places in its UTF-8 bytes."""
+
+    hashes: Words
+    starts: Positions
+    data: bytes
+    first: Positions
+    last: Positions
+
+    def unigram_digests(self, at: Positions) -> bytes:
+        data, sha256 = self.data, hashlib.sha256
+        bounds = zip(self.first[at].tolist(), self.last[at].tolist(), strict=True)
+        return b"".join([sha256(data[a:b]).digest() for a, b in bounds])
+
+    def bigram_digests(self, at: Positions) -> bytes:
+        data, sha256 = self.data, hashlib.sha256
+        after, before = self.last[at], self.first[at + 1]
+        spaced = (before - after == 1) & (np.frombuffer(data, np.uint8)[after] == ord(" "))
+        ends = np.where(spaced, self.last[at + 1], -1)
+        bounds = (x.tolist() for x in (self.first[at], after, before, self.last[at + 1], ends))
+        return b"".join(
+            [
+                sha256(data[a:e] if e > 0 else data[a:b] + b" " + data[c:d]).digest()
+                for a, b, c, d, e in zip(*bounds, strict=True)
+            ]
+        )
+
+
+def _tokenise(text: str) -> _Tokens:
+    if text.isascii():
+        data = text.encode("ascii")
+        codes: npt.NDArray[np.uint8 | np.uint32] = np.frombuffer(data, np.uint8)
+        places = None
+    else:
+        data = text.encode("utf-8", "surrogatepass")
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        widths = 1 + (codes > 0x7F).astype(np.int8) + (codes > 0x7FF) + (codes > 0xFFFF)
+        places = np.concatenate([[0], np.cumsum(widths, dtype=np.int64)])
+    kinds = _ASCII_KINDS[codes] if places is None else _kinds()[codes]
+    bounds = np.concatenate([[0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(codes)]])
+    inside = np.flatnonzero(kinds[bounds[:-1]] != _SPACE) if len(codes) else np.zeros(0, np.int64)
+    starts, ends = bounds[inside], bounds[inside + 1]
+    hashes = _hash_spans(codes, starts, ends)
+    return _Tokens(hashes, starts, data, *((starts, ends) if places is None else (places[starts], places[ends])))
+
+
+def _hash_spans(codes: npt.NDArray[np.uint8 | np.uint32], starts: Positions, ends: Positions) -> Words:
+    """Hash each span's characters: sum of code_j * base**(j - start) modulo 2**64, from one running sum."""
+    powers, inverses = _powers(1 << (len(codes)).bit_length())
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum((codes.astype(np.uint64) + np.uint64(0x51ED)) * powers[: len(codes)], out=sums[1:])
+    return _mix((sums[ends] - sums[starts]) * inverses[starts] + (ends - starts).astype(np.uint64))
+
+
+@cache
+def _powers(n: int) -> tuple[Words, Words]:
+    """Return base**i and base**-i modulo 2**64 for i below n."""
+    return _powers_of(_BASE, n), _powers_of(pow(_BASE, -1, 1 << 64), n)
+
+
+def _powers_of(base: int, n: int) -> Words:
+    factors = np.full(n, base, np.uint64)
+    factors[0] = 1
+    return np.cumprod(factors, dtype=np.uint64)
+
+
+@cache
+def _kinds() -> npt.NDArray[np.uint8]:
+    """Tell of every code point whether it is a space, a word character, or neither, as `re` sees it."""
+    kinds = np.full(0x110000, _OTHER, np.uint8)
+    everything = "".join(map(chr, range(0x110000)))
+    for pattern, kind in ((r"\s+", _SPACE), (r"\w+", _WORD)):
+        for match in re.finditer(pattern, everything):
+            kinds[match.start() : match.end()] = kind
+    return kinds
+
+
+_ASCII_KINDS = np.array(
+    [_SPACE if chr(c).isspace() else _WORD if chr(c).isalnum() or c == 95 else _OTHER for c in range(128)], np.uint8
+)
+
+
+def _mix(words: Words) -> Words:
+    words = (words ^ (words >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    words = (words ^ (words >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return words ^ (words >> np.uint64(32))
+
+
+class _Table:
+    """A direct-mapped table from an n-gram's hash to its bucket; a newcomer takes the place of what was there."""
+
+    def __init__(self, n_buckets: int) -> None:
+        self._n_buckets = n_buckets
+        self._keys = np.zeros(1 << _TABLE_BITS, np.uint64)
+        self._buckets = np.zeros(1 << _TABLE_BITS, np.int32)
+
+    def look_up(self, hashes: Words, digests: Callable[[Positions], bytes]) -> Buckets:
+        """Return the bucket of every hash; `digests` gives the joined sha256 of the n-grams at some positions."""
+        slots = hashes >> np.uint64(64 - _TABLE_BITS)
+        found = self._buckets[slots]
+        missing = np.flatnonzero(self._keys[slots] != hashes)
+        if len(missing):
+            distinct, first, back = np.unique(hashes[missing], return_index=True, return_inverse=True)
+            buckets = _modulo(digests(missing[first]), self._n_buckets)
+            found[missing] = buckets[back]
+            at = distinct >> np.uint64(64 - _TABLE_BITS)
+            self._keys[at], self._buckets[at] = distinct, buckets
+        return found
+
+
+def _modulo(digests: bytes, n_buckets: int) -> Buckets:
+    """Return int(digest) % n_buckets of each 32-byte digest."""
+    words = np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint64)
+    rest = np.zeros(len(words), np.uint64)
+    for column in words.T:
+        rest = ((rest << np.uint64(32)) + column) % np.uint64(n_buckets)
+    buckets: Buckets = rest.astype(np.int32)
+    return buckets
