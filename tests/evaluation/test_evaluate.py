@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from mira import corpus
@@ -18,7 +20,7 @@ from mira.judging.judgement import Judgement, Recommendation, judgement_schema, 
 from mira.progress import Quiet
 from mira.reliability import reliability
 from mira.run import RunFolder
-from mira.selection import select
+from mira.selection import load_mask, select
 
 GROUP = "text_group_A"
 SOURCES = ("docs", "tests")
@@ -157,3 +159,34 @@ def test_nothing_planted_when_none_is_wanted(world):
     select(config, run, Quiet())
     none = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"planted": 0})})
     assert evaluate(none, run, Quiet())["planted"] == {"records": 0, "methods": {}, "sources": {}}
+
+
+def test_held_out_records_are_judged_by_a_model_that_has_not_seen_them(world):
+    """The student's last fit may take all labels: its sidecars know the held-out ones by heart."""
+    config, run = world
+    select(config, run, Quiet())
+    honest = evaluate(config, run, Quiet())
+    assert honest["kept_by_held_out_model"]
+    for source in SOURCES:
+        for path in run.selection(source).glob("*.parquet"):
+            table = pq.read_table(path)
+            cheat = pa.array(np.random.default_rng(0).random(table.num_rows))
+            turned = pc.invert(table["kept"])
+            table = table.set_column(table.schema.get_field_index("quality"), "quality", cheat)
+            write_parquet(path, table.set_column(table.schema.get_field_index("kept"), "kept", turned))
+    assert evaluate(config, run, Quiet())["agreement"] == honest["agreement"]
+
+    predicted = pq.read_table(run.student(GROUP) / "held_out.parquet").to_pylist()
+    slots = load_mask(run)["docs"]
+    cut = read_json(run.thresholds)["sources"]["docs"]["threshold"]
+    means = [np.mean([row[slot] for slot in slots]) for row in predicted if row["source"] == "docs"]
+    assert honest["agreement"]["sources"]["docs"]["kept"] == sum(m >= cut for m in means)
+
+
+def test_with_noise_what_was_kept_is_taken_as_it_is(world):
+    config, run = world
+    noisy = with_select(config, temperature=2.0)
+    select(noisy, run, Quiet())
+    found = evaluate(noisy, run, Quiet())
+    assert not found["kept_by_held_out_model"]
+    assert {f["recall"] for f in found["planted"]["methods"]["mira"]} == {None}

@@ -13,7 +13,7 @@ __all__ = ["Fault", "degrade"]
 
 
 class Fault(StrEnum):
-    """What is done to a record. The degraded copy is about as long as the original, except where it is truncated."""
+    """What is done to a record. The copy is as long as the original, except where it is truncated."""
 
     BOILERPLATE = "boilerplate"  # all but the start gives way to navigation, cookie and licence lines
     TRUNCATED = "truncated"  # ends in mid-word after a quarter
@@ -69,7 +69,7 @@ def degrade(record: Record, fault: Fault, seed: int = 0) -> Record | None:
 
 
 def _boilerplate(text: str, rng: np.random.Generator) -> str:
-    lines = [_BOILERPLATE[i] for i in rng.integers(0, len(_BOILERPLATE), len(text) // 60 + 1)]
+    lines = [_BOILERPLATE[i] for i in rng.integers(0, len(_BOILERPLATE), len(text) // 50 + 1)]
     return "\n".join([text[: len(text) // 5], *lines])[: len(text)]
 
 
@@ -89,7 +89,7 @@ def _shuffled(text: str, rng: np.random.Generator) -> str:
 
 def _duplicated(text: str, rng: np.random.Generator) -> str:
     block = text[: len(text) // 4]
-    return "\n".join([block] * 4)
+    return "\n".join([block] * 4)[: len(text)]
 
 
 def _off_family(text: str, rng: np.random.Generator) -> str:
@@ -97,14 +97,14 @@ def _off_family(text: str, rng: np.random.Generator) -> str:
         opening, goods, praise = (words[rng.integers(len(words))] for words in (_OPENINGS, _GOODS, _PRAISE))
         return f"{opening} {goods} from {rng.integers(3, 99)}.99, {praise}."
 
-    return "\n".join(line() for _ in range(len(text) // 60 + 1))[: len(text)]
+    return "\n".join(line() for _ in range(len(text) // 40 + 1))[: len(text)]
 
 
 def _garbage(text: str, rng: np.random.Generator) -> str:
     alphabet = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=%", dtype="S1")
     start = text[: len(text) // 5]
     drawn = b"".join(alphabet[rng.integers(0, len(alphabet), len(text) - len(start))]).decode()
-    return start + "\n" + "\n".join(drawn[i : i + 76] for i in range(0, len(drawn), 76))
+    return "\n".join([start, *(drawn[i : i + 76] for i in range(0, len(drawn), 76))])[: len(text)]
 
 
 _FAULTS: dict[Fault, Callable[[str, np.random.Generator], str]] = {

@@ -21,7 +21,7 @@ from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measu
 from mira.files import read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.aggregate import load_mask
+from mira.selection.aggregate import load_mask, trimmed_mean
 
 __all__ = ["evaluate", "held_out_records"]
 
@@ -29,12 +29,13 @@ __all__ = ["evaluate", "held_out_records"]
 def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Evaluate the current selection and write evaluation.json.
 
-    Agreement takes the labels' held-out split only, since the student has seen the rest. Planted faults are scored by
-    each group's student, whatever the method of the selection; recall at the threshold is counted where that method
-    is mira without noise, since thresholds of other methods are not on the scale of quality.
+    Agreement takes the labels' held-out split only. Planted faults are scored by each group's student, whatever the
+    method of the selection; recall at the threshold is counted where that method is mira without noise, since
+    thresholds of other methods are not on the scale of quality.
 
     Returns:
-        What evaluation.json holds: method, scope, agreement, planted.
+        What evaluation.json holds: method, scope, agreement, planted; and `kept_by_held_out_model`: false where what
+        was kept rests on scores of a student that may have seen the labels (mira with noise).
 
     Raises:
         RunError: An earlier stage has not run.
@@ -42,23 +43,41 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     if not run.thresholds.is_file():
         raise RunError(f"{run.thresholds} is not there yet", "Run `mira select` first.")
     selected = read_json(run.thresholds)
-    groups = load_groups(run)
-    held = [r for group in groups for r in held_out_records(run, group)]
+    groups, thresholds = load_groups(run), _thresholds(selected)
+    quality = _held_out_quality(config, run, groups) if selected["method"] == "mira" else None
+    held = [r for group in groups for r in held_out_records(run, group, quality, thresholds)]
     result = {
         "method": selected["method"],
         "scope": selected["scope"],
+        "kept_by_held_out_model": quality is None or bool(thresholds),
         "agreement": agreement(held, config.evaluate.interval),
-        "planted": _planted(config, run, log, groups, _thresholds(selected)),
+        "planted": _planted(config, run, log, groups, thresholds),
     }
     write_json(run.evaluation, result)
     _tell(result, log)
     return result
 
 
-def held_out_records(run: RunFolder, group: Group) -> list[Held]:
-    """Return a group's held-out labels (each record's first judgement) with what selection did with the record.
+def held_out_records(
+    run: RunFolder,
+    group: Group,
+    quality: Mapping[tuple[str, str], float] | None,
+    thresholds: Mapping[str, float],
+) -> list[Held]:
+    """Return a group's held-out labels with what selection does with such records.
 
-    Empty where the group has no labels. Labels of records that are no longer in the corpus are left out.
+    A student may be fitted on all labels in the end, so its scores of labelled records are no evidence. Where the
+    selection rests on them, quality is that of the held-out predictions, by the model of the training split alone, and
+    a record counts as kept when that reaches its source's threshold.
+
+    Args:
+        run: The run folder.
+        group: The group; no records where it has no labels.
+        quality: (source, id) -> quality by held-out predictions, or None: take what selection wrote.
+        thresholds: Source -> threshold of quality. For other sources, what selection kept is taken as it is.
+
+    Returns:
+        Each record's first judgement. Labels of records that are no longer in the corpus are left out.
     """
     if not run.labels(group.name).is_file():
         return []
@@ -71,8 +90,28 @@ def held_out_records(run: RunFolder, group: Group) -> list[Held]:
         first = {row["id"]: row for row in labels.filter(pc.equal(labels["source"], source)).to_pylist()}
         for row in _selection(run, source, list(first)):
             label = first[row["id"]]
-            found.append(Held(source, row["kept"], row["quality"], label["overall"], label["recommendation"]))
+            value = row["quality"] if quality is None else quality.get((source, row["id"]))
+            kept = row["kept"] if source not in thresholds else value is not None and value >= thresholds[source]
+            found.append(Held(source, kept, value, label["overall"], label["recommendation"]))
     return found
+
+
+def _held_out_quality(config: Config, run: RunFolder, groups: Sequence[Group]) -> dict[tuple[str, str], float]:
+    mask, select = load_mask(run), config.select
+    quality: dict[tuple[str, str], float] = {}
+    for group in groups:
+        path = run.student(group.name) / "held_out.parquet"
+        if not path.is_file():
+            continue
+        table = pq.read_table(path)
+        for source in group.sources:
+            own, slots = table.filter(pc.equal(table["source"], source)), mask.get(source, ())
+            if slots and own.num_rows:
+                columns = [own[slot].to_numpy(zero_copy_only=False) for slot in slots]
+                values = trimmed_mean(columns, select.trim, select.min_slots)[0]
+                known = zip(own["id"].to_pylist(), values, strict=True)
+                quality |= {(source, i): float(v) for i, v in known if np.isfinite(v)}
+    return quality
 
 
 def _selection(run: RunFolder, source: str, ids: Sequence[str]) -> list[dict[str, Any]]:
