@@ -129,3 +129,9 @@ def test_judgement_keeps_its_digits():
     assert mean.scores == (pytest.approx(7.5), None)
     assert mean.raw_scores == (8, None)
     assert mean.missing == judgement.missing
+
+
+def test_tokens_that_say_something_else_change_nothing():
+    judgement = parse_reply("[A1] Foo: 8/10 — x", NAMES).judgement("r", "s")
+    tokens = [Token("[A1] Foo: ", 0.0), token("7", **{"7": 0.5, "6": 0.5}), Token("/10 — x", 0.0)]
+    assert with_expected_scores(judgement, NAMES, tokens).scores == (8,)

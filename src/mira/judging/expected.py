@@ -41,24 +41,38 @@ def expected_scores(names: Sequence[str], tokens: Sequence[Token], *, truncated:
         tokens: All tokens of the reply, in order, with the likeliest alternatives at each place.
         truncated: The reply ended at its token limit.
     """
-    text = "".join(token.text for token in tokens)
-    starts = list(accumulate((len(token.text) for token in tokens), initial=0))
-    wide = any(re.search("[0-9]{2}", t) for token in tokens for t in (token.text, *(text for text, _ in token.top)))
-    return [
-        None if place is None else _expected(tokens, _Place(*place, starts), ten_is_one_token=wide)
-        for place in locate_scores(text, names, truncated=truncated)
-    ]
+    return [mean for _, mean in _read(names, tokens, truncated=truncated)]
 
 
 def with_expected_scores(
     judgement: Judgement, names: Sequence[str], tokens: Sequence[Token], *, truncated: bool = False
 ) -> Judgement:
-    """Return `judgement` with expected scores where there are any, and its digits in `raw_scores`."""
-    expected = expected_scores(names, tokens, truncated=truncated)
+    """Return `judgement` with expected scores where there are any, and its digits in `raw_scores`.
+
+    A slot keeps its digit where the tokens do not say that digit: some servers report the tokens of thinking that is
+    no part of the reply.
+    """
+    read = _read(names, tokens, truncated=truncated)
     scores = tuple(
-        digit if digit is None or mean is None else mean for digit, mean in zip(judgement.scores, expected, strict=True)
+        mean if mean is not None and said == digit else digit
+        for digit, (said, mean) in zip(judgement.scores, read, strict=True)
     )
     return replace(judgement, scores=scores, raw_scores=judgement.scores)
+
+
+def _read(names: Sequence[str], tokens: Sequence[Token], *, truncated: bool) -> list[tuple[float | None, float | None]]:
+    """Return (the number said, the expected score) a slot."""
+    text = "".join(token.text for token in tokens)
+    starts = list(accumulate((len(token.text) for token in tokens), initial=0))
+    wide = any(re.search("[0-9]{2}", t) for token in tokens for t in (token.text, *(text for text, _ in token.top)))
+    read: list[tuple[float | None, float | None]] = []
+    for place in locate_scores(text, names, truncated=truncated):
+        if place is None:
+            read.append((None, None))
+            continue
+        said = float(flatten(text[slice(*place)]).replace(",", "."))
+        read.append((said, _expected(tokens, _Place(*place, starts), ten_is_one_token=wide)))
+    return read
 
 
 class _Place(NamedTuple):
