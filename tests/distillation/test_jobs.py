@@ -1,14 +1,22 @@
 import os
 import subprocess
+from importlib.util import find_spec
 
 import orjson
 import pytest
 
-from distillation.sft_case import config, judgement, labels, lookup, records, rubric
+from distillation.sft_case import SOURCES, config, judgement, labels, lookup, records, rubric
 from mira.config import SftSettings
-from mira.distillation.jobs import estimate, write_job, write_serve_scripts
+from mira.corpus import build_index
+from mira.distillation.bundle import read_bundle
+from mira.distillation.jobs import JOB_MODEL, estimate, write_job, write_serve_scripts
+from mira.distillation.sft import distill_sft
 from mira.distillation.sft_data import student_prompt
+from mira.distillation.sft_student import bundle_prompt
+from mira.errors import MiraError
+from mira.files import write_parquet
 from mira.progress import Quiet
+from mira.run import RunFolder
 
 
 def write(folder, found, **settings):
@@ -41,11 +49,11 @@ def test_the_job_holds_every_label_or_says_why_not(tmp_path):
     facts = write(tmp_path, found, max_length=65536)
     rows = [orjson.loads(line) for line in (tmp_path / "job" / "train.jsonl").read_bytes().splitlines()]
     assert facts["examples"] == len(rows) == 9
-    assert facts["left_out"] == {found[-1].source: {"record_missing": 1}}
+    assert facts["counts"]["left_out"] == {found[-1].source: {"record_missing": 1}}
     assert [m["role"] for m in rows[0]["messages"]] == ["system", "user", "assistant"]
     assert len({row["messages"][0]["content"] for row in rows}) == 1
     none = write(tmp_path, found, max_length=300)
-    assert none["left_out"] == {"docs": {"too_long": 5}, "notes": {"record_missing": 1, "too_long": 4}}
+    assert none["counts"]["left_out"] == {"docs": {"too_long": 5}, "notes": {"record_missing": 1, "too_long": 4}}
 
 
 @pytest.fixture
@@ -99,3 +107,34 @@ def test_replicas_get_one_gpu_and_one_port_each_and_the_card_gets_its_own_line(t
 
 def test_defaults_are_within_what_the_job_can_do():
     assert estimate([SftSettings().max_length], 1)["fits"]
+
+
+def test_the_stage_writes_the_job_of_a_run(tmp_path):
+    found = records(12)
+    chosen = config(tmp_path, where="job", references=False)
+    for source in SOURCES:
+        rows = [orjson.dumps({"id": r.id, "text": r.text}) for r in found if r.source == source]
+        (tmp_path / f"{source}.jsonl").write_bytes(b"\n".join(rows) + b"\n")
+    run_folder = RunFolder(chosen.run)
+    build_index(chosen, run_folder, Quiet())
+    rubric().save(run_folder.rubric("text_group_A"))
+    write_parquet(run_folder.labels("text_group_A"), labels(map(judgement, found), held_out={"id003"}))
+    summary = distill_sft(chosen, run_folder, "text_group_A", Quiet())
+    job = run_folder.job("text_group_A")
+    assert summary["kind"] == "job"
+    assert summary["job"]["counts"]["examples_by_source"] == {"docs": 6, "notes": 5}
+    system = orjson.loads((job / "train.jsonl").read_bytes().splitlines()[0])["messages"][0]["content"]
+    assert system == (job / "bundle" / "system_prompt.txt").read_text()
+    assert "Good 1." not in system
+    facts = read_bundle(job / "bundle", "sft")
+    assert facts["base_model"] == JOB_MODEL and facts["settings"]["lora_rank"] == 0
+    assert bundle_prompt(job / "bundle")[1].system == system
+    before = {path: path.read_bytes() for path in job.rglob("*") if path.is_file()}
+    distill_sft(chosen, run_folder, "text_group_A", Quiet())
+    assert before == {path: path.read_bytes() for path in job.rglob("*") if path.is_file()}, "same in, same out"
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="the packages for training are installed")
+def test_without_the_packages_the_way_to_them_is_told(tmp_path):
+    with pytest.raises(MiraError, match=r"pip install 'mira-select\[train\]'"):
+        distill_sft(config(tmp_path), RunFolder(tmp_path), "text_group_A", Quiet())

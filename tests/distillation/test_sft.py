@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import orjson
 import pytest
 
 from distillation import tiny_lm
@@ -249,6 +250,35 @@ def test_another_prompt_than_the_trained_one_is_refused(student, tmp_path):
     write_json(tmp_path / "other" / "bundle.json", {"kind": "encoder"})
     with pytest.raises(InputError, match="expected 'sft'"):
         SftStudent(tmp_path / "other")
+
+
+def test_a_checkpoint_from_a_job_becomes_the_same_kind_of_bundle(base, student, tmp_path):
+    from mira.distillation.sft import _write_job_bundle
+
+    chosen = settings(base, slot_order="fixed")
+    job, output = tmp_path / "job", tmp_path / "output"
+    _write_job_bundle(job / "bundle", chosen, rubric(), student_prompt(rubric(), chosen), verify(student)["counts"])
+    checkpoint = output / "checkpoint-7"
+    model = AutoModelForCausalLM.from_pretrained(student)
+    model.config.use_cache = False
+    model.config.eos_token_id = 0
+    model.save_pretrained(checkpoint)
+    AutoTokenizer.from_pretrained(base).save_pretrained(checkpoint)
+    torch.save({}, checkpoint / "training_args.bin")
+    log = [{"loss": 2.5, "global_step/max_steps": "1/7"}, {"loss": 0.5, "global_step/max_steps": "7/7"}, {"memory": 1}]
+    (output / "logging.jsonl").write_bytes(b"\n".join(map(orjson.dumps, log)))
+    adopted = tmp_path / "students" / "g"
+    command = [sys.executable, "-m", "mira.distillation.adopt", job, checkpoint, adopted]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == str(adopted)
+    facts = verify(adopted)
+    assert (facts["training"]["steps"], facts["training"]["loss_last"]) == (7, 0.5)
+    assert facts["training"]["parameters"] == verify(student)["training"]["parameters"]
+    assert read_json(adopted / "config.json")["use_cache"] is True
+    assert read_json(checkpoint / "config.json")["use_cache"] is False, "the checkpoint itself is left as it was"
+    user = SftStudent(student).prompt.user(FOUND[0]).text
+    assert SftStudent(adopted).replies([user]) == SftStudent(student).replies([user])
+    done = subprocess.run([*command[:4], output, adopted], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "holds no safetensors" in done.stderr
 
 
 @contextmanager

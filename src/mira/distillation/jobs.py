@@ -1,6 +1,6 @@
 """Files for GPU machines: a Megatron job that tunes Qwen3.5-35B-A3B, and scripts that serve a student by vLLM."""
 
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from mira.config import SftSettings
 from mira.corpus import tokenizer as load_tokenizer
 from mira.distillation.model_card import render
-from mira.distillation.sft_data import Fetch, LeftOut, examples
+from mira.distillation.sft_data import Example, Fetch, LeftOut, Tally, examples
 from mira.files import atomic, write_bytes, write_json
 from mira.judging.prompt import Prompt
 from mira.progress import Log
@@ -43,42 +43,39 @@ def write_job(
         log: Where progress goes.
 
     Returns:
-        The estimates of `estimate`, with examples and labels left out by source and reason. Lengths are measured with
+        The estimates of `estimate`, and as "counts" what became of the labels. Lengths are measured with
         Qwen3's tokenizer, which makes slightly more tokens than Qwen3.5's.
     """
-    lengths: list[int] = []
-    left_out: dict[str, Counter[str]] = {}
+    done = Tally()
     with atomic(folder / "train.jsonl") as temporary, temporary.open("wb") as file:
-        for item, length in _measured(prompt, labels, records, settings, seed):
-            if isinstance(item, LeftOut):
-                left_out.setdefault(item.source, Counter())[item.reason] += 1
-                continue
-            lengths.append(length)
-            file.write(orjson.dumps({"messages": item.messages()}) + b"\n")
-    facts = estimate(lengths, settings.epochs) | {
-        "left_out": {source: dict(sorted(counts.items())) for source, counts in sorted(left_out.items())}
-    }
+        for item, n_prompt, n_reply in _measured(prompt, labels, records, settings, seed):
+            done.add(item, n_prompt, n_reply, len(prompt.slots))
+            if isinstance(item, Example):
+                file.write(orjson.dumps({"messages": item.messages()}) + b"\n")
+    facts = estimate(done.lengths, settings.epochs) | {"counts": done.counts()}
     write_json(folder / "estimate.json", facts)
     write_bytes(folder / "arguments.txt", "".join(f"{a}\n" for a in _arguments(settings, facts, seed)).encode())
     _write_script(folder / "train.sh", render("train.sh.j2", facts=facts, settings=settings, model=JOB_MODEL))
     write_serve_scripts(folder, settings.max_length)
     log.note(
-        f"  job for {_GPUS} H200: {len(lengths):,} examples, {facts['tokens'] / 1e6:,.1f}M tokens, about "
+        f"  job for {_GPUS} H200: {facts['examples']:,} examples, {facts['tokens'] / 1e6:,.1f}M tokens, about "
         f"{facts['hours'][0]:.2g} to {facts['hours'][1]:.2g} hours (estimated): {folder}"
     )
     return facts
 
 
-def _measured(prompt: Prompt, labels: pa.Table, records: Fetch, settings: SftSettings, seed: int) -> Any:
+def _measured(
+    prompt: Prompt, labels: pa.Table, records: Fetch, settings: SftSettings, seed: int
+) -> Iterator[tuple[Example | LeftOut, int, int]]:
     tokenizer = load_tokenizer("qwen3")
     system = prompt.system_tokens(tokenizer) + _CHAT_TOKENS
     for item in examples(prompt, labels, records, settings, seed=seed, tokenizer=tokenizer):
         if isinstance(item, LeftOut):
-            yield item, 0
+            yield item, 0, 0
             continue
-        length = system + sum(tokenizer.count([item.user, item.reply]))
-        fits = length <= settings.max_length
-        yield (item if fits else LeftOut(item.id, item.source, item.replicate, "too_long")), length
+        n_user, n_reply = tokenizer.count([item.user, item.reply])
+        fits = system + n_user + n_reply <= settings.max_length
+        yield (item if fits else item.left_out("too_long")), system + n_user, n_reply
 
 
 def estimate(lengths: list[int], epochs: float) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from mira.config import Config, SftSettings
 from mira.corpus import tokenizer as load_tokenizer
 from mira.discovery.rubric import Rubric
 from mira.distillation.bundle import install, seal
-from mira.distillation.jobs import write_job
+from mira.distillation.jobs import JOB_MODEL, write_job
 from mira.distillation.model_card import write_card
 from mira.distillation.sft_chat import Chat, require_train
-from mira.distillation.sft_data import Fetch, examples, read_labels, run_records, student_prompt
-from mira.distillation.sft_tokens import IGNORED, Tokenized, tokenize
+from mira.distillation.sft_data import Fetch, Tally, examples, read_labels, run_records, student_prompt
+from mira.distillation.sft_tokens import IGNORED, tokenize
 from mira.errors import ConfigError, MiraError
 from mira.files import hash_file, hash_json, read_json, write_bytes, write_json
 from mira.judging.prompt import Prompt
@@ -58,6 +58,7 @@ def distill_sft(config: Config, run: RunFolder, group: str, log: Log) -> dict[st
     rubric = Rubric.load(run.rubric(group), group)
     prompt, labels, records = student_prompt(rubric, config), read_labels(run, group), run_records(config, run)
     job = write_job(run.job(group), prompt, labels, records, settings, seed=config.seed, log=log)
+    _write_job_bundle(run.job(group) / "bundle", config, rubric, prompt, job["counts"])
     if settings.where == "job":
         return {"kind": "job", "job": job}
     return tune(config, rubric, prompt, labels, records, run.student(group), log) | {"job": job}
@@ -90,7 +91,8 @@ def tune(
     items = examples(prompt, labels, records, settings, seed=config.seed, tokenizer=tokenizer)
     data = tokenize(items, chat, settings.max_length, len(prompt.slots), work / "data.arrow", log, len(labels))
     trained = _train(config, chat, data, work, log)
-    facts = _facts(config, rubric, prompt, data, trained, time.monotonic() - started)
+    training = _training(trained, time.monotonic() - started)
+    facts = _facts(config, rubric, prompt, data.counts()) | {"training": training}
     staged = work / "bundle"
     shutil.rmtree(staged, ignore_errors=True)
     _write_bundle(staged, trained, chat, rubric, prompt, facts)
@@ -160,7 +162,7 @@ def _check_fits(settings: SftSettings, shape: Any, parameters: int) -> None:
         )
 
 
-def _train(config: Config, chat: Chat, data: Tokenized, work: Path, log: Log) -> _Trained:
+def _train(config: Config, chat: Chat, data: Tally, work: Path, log: Log) -> _Trained:
     import torch  # noqa: PLC0415
     from datasets import Dataset  # noqa: PLC0415
     from transformers import PrinterCallback  # noqa: PLC0415
@@ -169,11 +171,11 @@ def _train(config: Config, chat: Chat, data: Tokenized, work: Path, log: Log) ->
 
     settings = config.distill.sft
     output = work / "trainer"
-    _keep_only_own_checkpoints(output, hash_json([settings.model_dump(), config.seed, hash_file(data.path)]))
+    _keep_only_own_checkpoints(output, hash_json([settings.model_dump(), config.seed, hash_file(work / "data.arrow")]))
     model = _load(settings)
     _stop_at(model, chat)
     trainer = SFTTrainer(
-        model=model, args=_arguments(config, output), train_dataset=Dataset.from_file(str(data.path)),
+        model=model, args=_arguments(config, output), train_dataset=Dataset.from_file(str(work / "data.arrow")),
         processing_class=chat.tokenizer, peft_config=_lora(settings),
     )  # fmt: skip
     _check_masks(trainer, data, chat)
@@ -257,7 +259,7 @@ def _keep_only_own_checkpoints(output: Path, fingerprint: str) -> None:
         write_json(mark, fingerprint)
 
 
-def _check_masks(trainer: Any, data: Tokenized, chat: Chat) -> None:
+def _check_masks(trainer: Any, data: Tally, chat: Chat) -> None:
     """Check on the batches that the trainer will see that the loss counts the whole reply and nothing else.
 
     Raises:
@@ -291,11 +293,8 @@ def _reporter(progress: Task) -> Any:
     return Reporter()
 
 
-def _facts(
-    config: Config, rubric: Rubric, prompt: Prompt, data: Tokenized, trained: _Trained, seconds: float
-) -> dict[str, Any]:
+def _facts(config: Config, rubric: Rubric, prompt: Prompt, counts: dict[str, Any]) -> dict[str, Any]:
     settings = config.distill.sft
-    losses = [entry["loss"] for entry in trained.state["log_history"] if "loss" in entry]
     return {
         "kind": "sft",
         "mira": __version__,
@@ -312,19 +311,33 @@ def _facts(
         "max_reply": settings.max_reply,
         "settings": settings.model_dump(mode="json", exclude={"model", "where", "chat_template"}),
         "seed": config.seed,
-        "counts": data.counts(),
-        "training": {
-            "steps": trained.state["global_step"],
-            "loss_first": losses[0] if losses else None,
-            "loss_last": losses[-1] if losses else None,
-            "parameters": trained.parameters,
-            "trained_parameters": trained.trainable,
-            "device": trained.device,
-            "seconds": round(trained.seconds, 1),
-            "seconds_with_data": round(seconds, 1),
-            "peak_bytes": trained.peak_bytes,
-        },
+        "counts": counts,
     }
+
+
+def _training(trained: _Trained, seconds: float) -> dict[str, Any]:
+    losses = [entry["loss"] for entry in trained.state["log_history"] if "loss" in entry]
+    return {
+        "steps": trained.state["global_step"],
+        "loss_first": losses[0] if losses else None,
+        "loss_last": losses[-1] if losses else None,
+        "parameters": trained.parameters,
+        "trained_parameters": trained.trainable,
+        "device": trained.device,
+        "seconds": round(trained.seconds, 1),
+        "seconds_with_data": round(seconds, 1),
+        "peak_bytes": trained.peak_bytes,
+    }
+
+
+def _write_job_bundle(folder: Path, config: Config, rubric: Rubric, prompt: Prompt, counts: dict[str, Any]) -> None:
+    """Write what makes a bundle of the job's checkpoint (see `adopt`)."""
+    here = config.distill.sft
+    job = here.model_copy(update={"model": JOB_MODEL, "lora_rank": 0, "micro_batch": 1})
+    config = config.model_copy(update={"distill": config.distill.model_copy(update={"sft": job})})
+    rubric.save(folder / "rubric.jsonl")
+    write_bytes(folder / "system_prompt.txt", prompt.system.encode())
+    write_json(folder / "bundle.json", _facts(config, rubric, prompt, counts))
 
 
 def _write_bundle(

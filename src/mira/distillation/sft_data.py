@@ -5,7 +5,7 @@ A label that cannot become an example is never lost silently: it comes out as a 
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -25,7 +25,7 @@ __all__ = [
     "Example",
     "Fetch",
     "LeftOut",
-    "count_reasons",
+    "Tally",
     "examples",
     "read_labels",
     "render_reply",
@@ -68,6 +68,10 @@ class Example:
         contents = {"system": self.system, "user": self.user, "assistant": self.reply}
         return [{"role": role, "content": content} for role, content in contents.items()]
 
+    def left_out(self, reason: str) -> "LeftOut":
+        """Return the label as one that is not trained on."""
+        return LeftOut(self.id, self.source, self.replicate, reason)
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -85,6 +89,51 @@ class LeftOut:
     source: str
     replicate: int
     reason: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a group's training labels.
+
+    Attributes:
+        prompts: Prompt tokens of each example.
+        lengths: Prompt and reply tokens of each example.
+        used: Source -> examples.
+        left_out: Source -> reason -> labels that are not trained on.
+        cut: Examples whose record was cut middle-out.
+        subsets: Examples that ask for a part of the slots.
+    """
+
+    prompts: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    used: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    cut: int = 0
+    subsets: int = 0
+
+    def add(self, item: Example | LeftOut, n_prompt: int, n_reply: int, n_slots: int) -> None:
+        """Count a label; its tokens count if it is an example."""
+        if isinstance(item, LeftOut):
+            self.left_out.setdefault(item.source, Counter())[item.reason] += 1
+            return
+        self.prompts.append(n_prompt)
+        self.lengths.append(n_prompt + n_reply)
+        self.used[item.source] += 1
+        self.cut += any(note.startswith("cut:") for note in item.notes)
+        self.subsets += len(item.slots) < n_slots
+
+    def counts(self) -> dict[str, Any]:
+        """Return the counts as JSON; examples and labels left out add up to the labels."""
+        return {
+            "examples": len(self.lengths),
+            "examples_by_source": dict(sorted(self.used.items())),
+            "left_out": {source: dict(sorted(c.items())) for source, c in sorted(self.left_out.items())},
+            "cut": self.cut,
+            "slot_subsets": self.subsets,
+            "tokens": sum(self.lengths),
+            "reply_tokens": sum(self.lengths) - sum(self.prompts),
+            "longest": max(self.lengths, default=0),
+        }
 
 
 def student_prompt(rubric: Rubric, config: Config) -> Prompt:
@@ -229,11 +278,3 @@ def render_reply(prompt: Prompt, row: dict[str, Any], order: Sequence[str]) -> s
 def _line(text: str) -> str:
     """Return text on one line, without anything that a server would read as the end of a turn."""
     return defuse(" ".join(text.split()))[0]
-
-
-def count_reasons(left_out: Iterable[LeftOut]) -> dict[str, dict[str, int]]:
-    """Return source -> reason -> labels."""
-    counts: dict[str, Counter[str]] = {}
-    for item in left_out:
-        counts.setdefault(item.source, Counter())[item.reason] += 1
-    return {source: dict(sorted(counter.items())) for source, counter in sorted(counts.items())}
