@@ -10,10 +10,11 @@ import pytest
 
 from mira import corpus
 from mira.config import Config
+from mira.discovery.grouping import load_groups
 from mira.discovery.rubric import Anchor, Reference, Rubric
 from mira.distillation import EncoderStudent, train_encoder
 from mira.errors import RunError
-from mira.evaluation import evaluate
+from mira.evaluation import against_naive, evaluate
 from mira.files import read_json, write_json, write_parquet
 from mira.judging.judge import JudgeTask
 from mira.judging.judgement import Judgement, Recommendation, judgement_schema, judgements_table
@@ -143,6 +144,18 @@ def test_a_good_selection_is_told_from_a_random_one(world):
     by_random = {f["fault"]: f for f in random["planted"]["methods"]["mira"]}
     assert by_random["all"]["recall"] is None
     assert by_random["all"]["accuracy"] == mira["all"]["accuracy"]
+
+
+def test_the_student_beside_naive_means(world):
+    config, run = world
+    found = against_naive(config, run, load_groups(run)[0])
+    assert list(found) == ["student", "constant", "source mean", "length", "n-grams"]
+    assert found["student"]["rho"]["value"] > 0.8
+    assert found["student"]["of_ceiling"]["value"] is None  # nothing was judged twice
+    assert found["student"]["gain"] == {"value": 0, "low": 0, "high": 0}
+    for name in ("constant", "source mean", "length"):
+        assert found[name]["gain"]["high"] < -0.5 and found[name]["trusted"] == 0
+    assert found["n-grams"]["rho"]["value"] > 0.5
 
 
 def test_same_bytes_twice(world):

@@ -37,9 +37,8 @@ def test_the_dear_student_is_used_only_where_it_is_better():
     assert (figures["cheap"].trusted, figures["dear"].trusted) == (1, 2)
     assert figures["dear"].of_ceiling.value == pytest.approx(0.8, abs=0.1)
     assert figures["dear"].gain.low > 0.2
-    assert figures["dear"].gain.value == pytest.approx(
-        figures["dear"].of_ceiling.value - figures["cheap"].of_ceiling.value
-    )
+    assert figures["dear"].gain.value == pytest.approx(figures["dear"].rho.value - figures["cheap"].rho.value)
+    assert figures["dear"].rho.value < figures["dear"].of_ceiling.value
 
 
 def test_a_clearly_better_student_wins_over_a_good_one():
@@ -66,7 +65,7 @@ def test_only_labels_that_all_predicted_count():
     assert [c.n for c in found.cells] == [60, 60]
     assert found.cells[0].chosen == "cheap"
     assert found.cells[1].chosen is None
-    assert found.students["constant"].of_ceiling.value == 0
+    assert found.students["constant"].of_ceiling.value == found.students["constant"].rho.value == 0
 
 
 def test_small_cells_are_compared_on_their_group():

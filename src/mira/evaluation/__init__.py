@@ -1,9 +1,10 @@
-"""What a selection is worth: planted faults, agreement with held-out labels."""
+"""What a selection is worth: agreement with held-out labels, planted faults, the student against naive means."""
 
 from mira.evaluation.agreement import Held, agreement
 from mira.evaluation.faults import Fault, degrade
 from mira.evaluation.planted import Pair, PlantedFigures, Scorer, by_length, judge_scorer, measure_planted, plant
 from mira.evaluation.stage import evaluate
+from mira.evaluation.students import against_naive
 
 __all__ = [
     "Fault",
@@ -11,6 +12,7 @@ __all__ = [
     "Pair",
     "PlantedFigures",
     "Scorer",
+    "against_naive",
     "agreement",
     "by_length",
     "degrade",

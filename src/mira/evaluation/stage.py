@@ -18,6 +18,7 @@ from mira.distillation.student import open_student
 from mira.errors import RunError
 from mira.evaluation.agreement import Held, agreement
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
+from mira.evaluation.students import against_naive
 from mira.files import read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
@@ -34,8 +35,9 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     thresholds of other methods are not on the scale of quality.
 
     Returns:
-        What evaluation.json holds: method, scope, agreement, planted; and `kept_by_held_out_model`: false where what
-        was kept rests on scores of a student that may have seen the labels (mira with noise).
+        What evaluation.json holds: method, scope, agreement, planted, students (`against_naive`), and
+        `kept_by_held_out_model`: false where what was kept rests on scores of a student that may have seen the labels
+        (mira with noise).
 
     Raises:
         RunError: An earlier stage has not run.
@@ -52,6 +54,7 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         "kept_by_held_out_model": quality is None or bool(thresholds),
         "agreement": agreement(held, config.evaluate.interval),
         "planted": _planted(config, run, log, groups, thresholds),
+        "students": {group.name: against_naive(config, run, group) for group in groups},
     }
     write_json(run.evaluation, result)
     _tell(result, log)
@@ -181,6 +184,10 @@ def _unlabelled(config: Config, run: RunFolder, group: Group, source: str) -> li
 
 
 def _tell(result: Mapping[str, Any], log: Log) -> None:
+    for group, students in result["students"].items():
+        known = [f"{name} {f['rho']['value']:.2f}" for name, f in students.items() if f["rho"]["value"] is not None]
+        if known:
+            log.note(f"{group}: mean rho of {', '.join(known)}")
     held = result["agreement"]["all"]
     if held["precision"] is not None:
         log.note(

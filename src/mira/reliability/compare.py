@@ -59,15 +59,17 @@ class StudentFigures:
     """One student over the group.
 
     Attributes:
-        of_ceiling: Mean of rho / teacher's ceiling over the cells that any student can be trusted with.
+        rho: Mean of Spearman's rho over the cells that any student can be trusted with on their own labels.
         gain: The same minus the first student's, over the same resamples.
+        of_ceiling: Mean of rho / teacher's ceiling over those of the cells whose ceiling is known; else NaN.
         cells: Number of those cells.
         trusted: Cells where this student is trusted.
         chosen: Cells where it is chosen.
     """
 
-    of_ceiling: Interval
+    rho: Interval
     gain: Interval
+    of_ceiling: Interval
     cells: int
     trusted: int
     chosen: int
@@ -189,16 +191,15 @@ def _figures(
     cells: Sequence[CellChoice], measured: dict[str, _Measured], ceiling: Floats, confidence: float
 ) -> dict[str, StudentFigures]:
     trusted = {s: np.array([[not v.masked for v in row] for row in m.verdicts]) for s, m in measured.items()}
-    taken = np.array([c.chosen is not None and c.level == "cell" for c in cells]).reshape(ceiling.shape) & (ceiling > 0)
+    taken = np.array([c.chosen is not None and c.level == "cell" for c in cells]).reshape(ceiling.shape)
     rho = {s: np.nan_to_num(np.array([[c.rho for c in row] for row in m.measure.cells])) for s, m in measured.items()}
     samples = {s: np.nan_to_num(m.measure.samples) for s, m in measured.items()}
-    first = next(iter(measured))
+    first, plain = next(iter(measured)), np.ones_like(ceiling)
     return {
         s: StudentFigures(
+            rho=Interval(*mean_of_ceiling(rho[s], samples[s], plain, taken, confidence)),
+            gain=Interval(*mean_of_ceiling(rho[s] - rho[first], samples[s] - samples[first], plain, taken, confidence)),
             of_ceiling=Interval(*mean_of_ceiling(rho[s], samples[s], ceiling, taken, confidence)),
-            gain=Interval(
-                *mean_of_ceiling(rho[s] - rho[first], samples[s] - samples[first], ceiling, taken, confidence)
-            ),
             cells=int(taken.sum()),
             trusted=int(trusted[s].sum()),
             chosen=sum(c.chosen == s for c in cells),

@@ -17,7 +17,7 @@ from mira.reliability.cells import GroupMeasure, Measure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions, slot_columns
 from mira.reliability.given import read_mask
 from mira.reliability.masking import Verdict, verdicts
-from mira.reliability.summary import source_notes, summarise
+from mira.reliability.summary import plain, source_notes, summarise
 from mira.run import RunFolder
 
 __all__ = ["RELIABILITY_SCHEMA", "load_evidence", "reliability"]
@@ -88,7 +88,7 @@ def reliability(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return {
         "cells": {"total": len(rows), "masked": masked.total(), "by_reason": dict(sorted(masked.items()))},
         "thresholds": settings.model_dump(exclude={"mask"}),
-        "groups": _plain(summaries),
+        "groups": plain(summaries),
     }
 
 
@@ -180,12 +180,3 @@ def _figures(cell: Measure, held_out: Measure, verdict: Verdict) -> dict[str, An
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _plain(value: Any) -> Any:
-    """Return the value with every undefined figure as None, so that it reads the same before and after JSON."""
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -15,7 +15,7 @@ from mira.reliability.evidence import GroupEvidence, SourceEvidence
 from mira.reliability.masking import Verdict
 from mira.reliability.stats import Floats, auc, percentile_interval, rank_moments, spearman
 
-__all__ = ["count_cells", "mean_of_ceiling", "source_mean", "source_notes", "summarise"]
+__all__ = ["count_cells", "mean_of_ceiling", "plain", "source_mean", "source_notes", "summarise"]
 
 Verdicts = tuple[tuple[Verdict, ...], ...]
 
@@ -205,3 +205,12 @@ def _source(source: SourceEvidence, verdicts: tuple[Verdict, ...]) -> dict[str, 
 def _spreads(scores: Floats) -> Floats:
     columns = [column[np.isfinite(column)] for column in scores.T]
     return np.array([c.std(ddof=1) if len(c) > 1 else np.nan for c in columns])
+
+
+def plain(value: Any) -> Any:
+    """Return the value with every undefined figure as None, so that it reads the same before and after JSON."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
