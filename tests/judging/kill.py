@@ -51,7 +51,9 @@ def run(folder: Path, kills: int, records: int, seed: int = 0) -> Outcome:
     rng = random.Random(seed)
     torn = most_again = done = 0
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["judging.score_records"])
+    context.set_forkserver_preload(
+        ["mira.judging.endpoint", "mira.discovery.rubric", "pyarrow.parquet", "aiohttp.web", "quicktok", "uvloop"]
+    )
     with FaultServer(latency=0.01) as server:
 
         def start() -> BaseProcess:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mira.judging._reply import Reply
+from mira.judging.expected import with_expected_scores
 from mira.judging.grammar import parse_reply
 from mira.judging.judgement import Judgement, Unscored, slot_names
 
@@ -14,7 +15,7 @@ __all__ = ["combine", "read_reply"]
 def read_reply(
     reply: Reply, names: Sequence[str], *, id: str, source: str, replicate: int, judge: str, notes: tuple[str, ...]
 ) -> Judgement:
-    """Return the judgement that a reply makes.
+    """Return the judgement that a reply makes; with expected scores where it has log-probabilities.
 
     Args:
         reply: The reply.
@@ -30,7 +31,10 @@ def read_reply(
             id, source, len(names), Unscored.REFUSED, replicate=replicate, judge=judge, notes=notes
         )
     parsed = parse_reply(reply.text, names, truncated=reply.truncated)
-    return parsed.judgement(id, source, replicate=replicate, judge=judge, notes=notes)
+    judgement = parsed.judgement(id, source, replicate=replicate, judge=judge, notes=notes)
+    if not reply.tokens or judgement.reason_unscored is not None:
+        return judgement
+    return with_expected_scores(judgement, names, reply.tokens, truncated=reply.truncated)
 
 
 def combine(judgements: Sequence[Judgement], failed: int = 0) -> Judgement:

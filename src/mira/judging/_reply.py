@@ -18,7 +18,8 @@ class Token:
     Attributes:
         text: The token as text.
         logprob: Natural log of its probability.
-        top: Likeliest tokens at its place with their log-probabilities; kept only where one of them holds a digit.
+        top: Likeliest tokens at its place with their log-probabilities; kept only where one of them holds a digit, and
+            for two tokens after a digit: the rest would be most of the journal and says nothing of scores.
     """
 
     text: str
@@ -114,10 +115,15 @@ def _text(content: Any) -> str:
 
 
 def _tokens(content: Sequence[Mapping[str, Any]]) -> tuple[Token, ...]:
-    return tuple(Token(_text(t["token"]), float(t["logprob"]), _digits(t.get("top_logprobs") or ())) for t in content)
+    tokens, digits = [], 0
+    for t in content:
+        text, top = _text(t["token"]), t.get("top_logprobs") or ()
+        digits = 3 if _has_digit(text) else digits - 1
+        kept = digits > 0 or any(_has_digit(str(other["token"])) for other in top)
+        likely = tuple((_text(other["token"]), float(other["logprob"])) for other in top) if kept else ()
+        tokens.append(Token(text, float(t["logprob"]), likely))
+    return tuple(tokens)
 
 
-def _digits(top: Sequence[Mapping[str, Any]]) -> Alternatives:
-    if not any(character.isdigit() for t in top for character in str(t["token"])):
-        return ()
-    return tuple((_text(t["token"]), float(t["logprob"])) for t in top)
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdigit, text))

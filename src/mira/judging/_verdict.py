@@ -65,7 +65,9 @@ _OVERFLOW = re.compile(
     r"|input is too long|too many tokens|exceeds? the (?:model|maximum|limit)[^.]*tokens|reduce the length",
     re.IGNORECASE,
 )
-_CONTEXT = re.compile(r'(?:context[ _](?:length|size|window)(?: of| is|:)?|"n_ctx"\s*:)\s*\(?(\d{3,7})', re.IGNORECASE)
+_CONTEXT = re.compile(
+    r'(?:(?:context|model)[ _](?:length|size|window)(?: of| is|:)?|"n_ctx"\s*:)\s*\(?(\d{3,7})', re.IGNORECASE
+)
 _FILTER = re.compile(r"content_filter|content_policy|content policy|ResponsibleAI|moderation|flagged", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|insufficient balance|billing", re.IGNORECASE)
 _SHOWN = 300
