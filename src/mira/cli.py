@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from mira._version import __version__
+from mira.corpus.record import FamilyName
 from mira.errors import ConfigError, MiraError
 from mira.progress import Terminal
 
@@ -140,7 +141,58 @@ _stage_command("group", "Cluster the sources of each family into groups.")
 _stage_command("discover", "Cluster the teacher's free-form judgments into each group's rubric.")
 _stage_command("label", "Have the teacher judge a sample on the rubric (or take its recorded replies).")
 _stage_command("distill", "Train each group's student on the labels.")
-_stage_command("score", "Score every record with its group's student.")
+
+
+@app.command()
+def score(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="The settings of a run.")] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option("--judge", metavar="URL", help="Base URL(s), ending in /v1.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model name as the endpoint knows it.")] = "",
+    rubric: Annotated[Path | None, typer.Option(help="The scorer's anchors file, one JSON line a slot.")] = None,
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", metavar="PATH", help="Records: JSONL, Parquet, dataset folder, glob.")
+    ] = None,
+    family: Annotated[FamilyName, typer.Option(help="Record format.")] = FamilyName.TEXT,
+    field: Annotated[
+        list[str] | None, typer.Option(metavar="OURS=YOURS", help="Field mapping, e.g. --field text=content.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Run folder for the sidecars.")] = Path("scores"),
+    api_key_env: Annotated[str, typer.Option(help="Environment variable with the endpoint's key.")] = "",
+    set_: Overrides = NO_OVERRIDES,
+    force: Force = False,
+) -> None:
+    """Score every record with its group's student; or, with --judge, any records with a scorer that you serve.
+
+    The second form needs no settings file: mira score --judge http://localhost:8000/v1 --model NAME
+    --rubric group_D_dim_anchors.jsonl --input data/*.jsonl
+    """
+    if judge is None:
+        if config is None:
+            raise ConfigError(
+                "score needs CONFIG, or --judge with --model, --rubric and --input", "See: mira score --help"
+            )
+        _stages(config, set_, ["score"], force=force)
+        return
+    from mira.scoring.released import score_released  # noqa: PLC0415
+
+    fields = dict(_pair(text) for text in field or [])
+    paths = score_released(
+        judge, model, rubric, input_ or [], family=family, fields=fields, out=out, api_key_env=api_key_env,
+        overrides=set_, log=Terminal(),
+    )  # fmt: skip
+    for path in paths:
+        typer.echo(path)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    ours, equals, yours = text.partition("=")
+    if not equals or not ours or not yours:
+        raise ConfigError(f"--field {text}: expected OURS=YOURS", "For example: --field text=content")
+    return ours, yours
+
+
 _stage_command("reliability", "Test every (source, slot) cell on the labels, and mask what fails.")
 _stage_command("select", "Keep the best records under the token budget.")
 _stage_command("report", "Write the HTML report.")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from mira.config import Config
 from mira.errors import ConfigError
 
-__all__ = ["load_config"]
+__all__ = ["config_from", "load_config"]
 
 Location = tuple[str | int, ...]
 
@@ -54,6 +54,24 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     doubled = next(_doubled_keys(root), None)
     if doubled:
         raise ConfigError(f"{path}:{doubled[1]}: '{doubled[0]}' is given twice", "Remove one of the two.")
+    return _build(value, overrides, path, root)
+
+
+def config_from(value: dict[str, Any], overrides: Sequence[str] = (), name: str = "settings") -> Config:
+    """Return settings that come from elsewhere than a file, such as the command line; checked as a file's are.
+
+    Args:
+        value: The settings as nested dictionaries. Relative paths are relative to the current folder.
+        overrides: As in `load_config`.
+        name: What messages call the settings.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    return _build(value, overrides, Path(name), None)
+
+
+def _build(value: dict[str, Any], overrides: Sequence[str], path: Path, root: yaml.Node | None) -> Config:
     for override in overrides:
         _override(value, override)
     try:
@@ -95,7 +113,7 @@ def _doubled_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
 def _explain(error: ValidationError, root: yaml.Node | None, path: Path) -> Iterator[str]:
     for problem in error.errors(include_url=False, include_input=False):
         location = problem["loc"]
-        where = f"{path}:{_line(root, location)}"
+        where = f"{path}:{_line(root, location)}" if root else str(path)
         name = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
             known = _fields_at(location[:-1])

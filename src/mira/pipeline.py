@@ -73,45 +73,52 @@ class StageState:
     record: dict[str, Any] | None
 
 
+# Settings that name files: what counts is the files' content, so that a project can be moved.
+_PATHS = frozenset({"teacher.free_judgments", "teacher.replies", "discover.rubrics", "reliability.mask"})
+
+
 def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
+    """Return what gives the settings of sections ("select") and single fields ("teacher.endpoint"), by dotted name."""
+
     def settings(config: Config) -> dict[str, Any]:
         dumped = config.model_dump(mode="json")
-        found: dict[str, Any] = {"seed": dumped["seed"]}
+        found = {"seed": dumped["seed"]}
         for name in names:
-            value = dumped[name]
-            found.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
-        return found
+            section, _, field = name.partition(".")
+            fields = {field: dumped[section][field]} if field else dumped[section]
+            found |= {f"{section}.{key}": value for key, value in fields.items()}
+        return {name: value for name, value in found.items() if name not in _PATHS}
 
     return settings
 
 
 def _index_settings(config: Config) -> dict[str, Any]:
-    sources = [s.model_dump(mode="json", exclude={"language"}) for s in config.sources]
+    sources = [s.model_dump(mode="json", exclude={"language", "path"}) for s in config.sources]
     return {"sources": sources, "tokenizer": config.tokenizer, "max_record_bytes": config.max_record_bytes}
 
 
-def _discover_settings(config: Config) -> dict[str, Any]:
-    return _sections("discover", "embedding")(config) | _teacher(config, "endpoint", "free_judgments")
+def _free_judgments(config: Config, _run: RunFolder) -> dict[str, str]:
+    rubrics = {f"discover.rubrics.{group}": path for group, path in config.discover.rubrics.items()}
+    return _hashes({"teacher.free_judgments": config.teacher.free_judgments, **rubrics})
 
 
-def _label_settings(config: Config) -> dict[str, Any]:
-    return _sections("label")(config) | _teacher(config, "endpoint", "replies") | {"corpus": config.discover.corpus}
+def _replies(config: Config, _run: RunFolder) -> dict[str, str]:
+    return _hashes({"teacher.replies": config.teacher.replies})
 
 
-def _teacher(config: Config, *fields: str) -> dict[str, Any]:
-    dumped = config.teacher.model_dump(mode="json", include=set(fields))
-    return {f"teacher.{k}": v for k, v in dumped.items()}
+def _mask(config: Config, _run: RunFolder) -> dict[str, str]:
+    return _hashes({"reliability.mask": config.reliability.mask})
 
 
-def _given_files(*paths: str) -> dict[str, str]:
+def _hashes(given: dict[str, str]) -> dict[str, str]:
     found = {}
-    for path in filter(None, paths):
+    for setting, path in given.items():
+        if not path:
+            continue
         try:
-            found[path] = hash_file(Path(path))
+            found[setting] = hash_file(Path(path))
         except OSError as error:
-            raise ConfigError(
-                f"{path}: cannot be read: {error.strerror}", "Correct the path in the settings."
-            ) from None
+            raise ConfigError(f"{setting}: {path}: {error.strerror}", "Correct the path in the settings.") from None
     return found
 
 
@@ -129,26 +136,26 @@ STAGES: tuple[Stage, ...] = (
         "discover",
         1,
         discover,
-        ("group",),
-        _discover_settings,
+        ("index", "group"),
+        _sections("discover", "embedding", "teacher.endpoint"),
         lambda run: [run.path / "discovery", run.path / "rubrics"],
-        lambda config, _run: _given_files(config.teacher.free_judgments, *config.discover.rubrics.values()),
+        _free_judgments,
     ),
     Stage(
         "label",
         1,
         label,
         ("index", "group", "discover"),
-        _label_settings,
+        _sections("label", "teacher.endpoint", "discover.corpus"),
         lambda run: [run.path / "labels"],
-        lambda config, _run: _given_files(config.teacher.replies),
+        _replies,
     ),
     Stage(
         "distill",
         1,
         distill,
-        ("group", "discover", "label"),
-        _sections("distill", "embedding"),
+        ("index", "group", "discover", "label"),
+        _sections("distill", "embedding", "discover.corpus"),
         lambda run: [run.path / "students"],
     ),
     Stage("score", 1, score, ("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
@@ -159,7 +166,7 @@ STAGES: tuple[Stage, ...] = (
         ("group", "discover", "label", "distill"),
         _sections("reliability"),
         lambda run: [run.reliability],
-        lambda config, _run: _given_files(config.reliability.mask),
+        _mask,
     ),
     Stage(
         "select",

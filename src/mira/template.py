@@ -77,14 +77,17 @@ def template() -> str:
     return "\n".join(lines)
 
 
-def _fields(model: type[BaseModel], skip: tuple[str, ...]) -> Iterator[str]:
+def _fields(model: type[BaseModel], skip: tuple[str, ...] = (), indent: str = "  ") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if name not in skip:
-            default = field.get_default(call_default_factory=True)
-            if isinstance(default, BaseModel):
-                default = default.model_dump(mode="json")
-            yield from _comment(field.description or "", "  ")
-            yield f"#   {name}: {_yaml(default)}"
+        if name in skip:
+            continue
+        yield from _comment(field.description or "", indent)
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield f"# {indent}{name}:"
+            yield from _fields(type(default), indent=f"{indent}  ")
+        else:
+            yield f"# {indent}{name}: {_yaml(default)}"
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:

@@ -148,7 +148,7 @@ def _bytes(shard: Shard) -> int:
 
 def _key(config: "Config", counter: Tokenizer, source: "SourceSettings", shard: Shard) -> str:
     fields = [source.name, source.family, dict(source.fields), config.max_record_bytes]
-    return hash_json([VERSION, shard.path, shard.fingerprint, counter.identity, *fields])
+    return hash_json([VERSION, shard.name, shard.fingerprint, counter.identity, *fields])
 
 
 def _read_key(path: Path) -> str:

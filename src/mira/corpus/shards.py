@@ -128,7 +128,7 @@ def shards(config: "Config") -> dict[str, list[Shard]]:
     names = Counter(s.name for s in config.sources)
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
-    cache = _Cache(Path(config.run) / "index" / "fingerprints.json")
+    cache = _Cache(Path(config.run) / "index" / ".fingerprints.json")
     found = {s.name: _source_shards(s, config.shard_bytes, cache) for s in config.sources}
     cache.save()
     return found

@@ -52,7 +52,9 @@ def group(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     Raises:
         ConfigError: A given group mixes families, or k exceeds the number of a family's sources.
     """
-    vectors = _source_vectors(config, run, log)
+    # One source in one group of its own: nothing to cluster, nothing to compare.
+    alone = len(config.sources) == 1 and bool(config.group.given)
+    vectors = {} if alone else _source_vectors(config, run, log)
     groups, choices = [], {}
     for family in FamilyName:
         sources = [s.name for s in config.sources if s.family == family]
@@ -153,7 +155,7 @@ def _check_given(name: str, members: list[str], sources: list[str], given: dict[
 
 
 def _group(name: str, family: FamilyName, members: list[str], vectors: dict[str, Vectors]) -> Group:
-    unit = {m: vectors[m] / np.linalg.norm(vectors[m]) for m in members}
+    unit = {m: vectors[m] / np.linalg.norm(vectors[m]) for m in members if len(members) > 1}
     cosines = [(a, b, round(float(unit[a] @ unit[b]), 4)) for a, b in combinations(members, 2)]
     return Group(name, family, tuple(members), tuple(sorted(cosines, key=lambda c: -c[2])))
 

@@ -42,15 +42,16 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """
     groups = load_groups(run)
     _check_given(config, groups)
-    embedder = load_embedder(config.embedding)
+    embedder: Embedder | None = None
     recorded = read_free_judgments(config.teacher.free_judgments) if config.teacher.free_judgments else None
     summary = {}
     for group in groups:
         given = config.discover.rubrics.get(group.name)
         points = _points(config, run, group, recorded, log) if recorded is not None or not given else []
         entry: dict[str, Any] = {"points": len(points), "from": "given" if given else "discovered"}
-        found = _cluster(config, points, embedder) if points else None
-        if found is not None:
+        if points:
+            embedder = embedder or load_embedder(config.embedding)
+            found = _cluster(config, points, embedder)
             discovered = Rubric(group.name, found.anchors, config.discover.references)
             write_parquet(run.points(group.name), _points_table(points, found))
             discovered.save(run.path / "discovery" / f"{group.name}_dim_anchors.jsonl")
@@ -58,7 +59,7 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         rubric = Rubric.load(Path(given), group.name) if given else discovered
         rubric.save(run.rubric(group.name))
         entry |= {"slots": len(rubric.anchors), "rubric": rubric.hash}
-        if given and found is not None:
+        if given and embedder and points:
             entry["alike"] = _alignment(rubric, discovered, embedder)
         log.note(f"  {group.name}: {len(rubric.anchors)} slots, {entry['from']}; {len(points):,} judgment points")
         summary[group.name] = entry

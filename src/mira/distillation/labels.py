@@ -1,10 +1,14 @@
 """Stage `label`: teacher judgements of a sample on the fixed anchors, split into training and held-out records."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,6 +31,9 @@ from mira.run import RunFolder
 __all__ = ["HELD_OUT", "TRAIN", "label", "label_schema", "load_labels", "split_of"]
 
 TRAIN, HELD_OUT = "train", "held_out"
+
+_CHECKED_REPLIES = 50
+_SLOT_LINE = re.compile(r"^\W*\[(A\d+)\]\s*(.+?):\s*\d", re.MULTILINE)
 
 Sample = dict[str, dict[str, int]]  # source -> record id -> number of independent judgements
 
@@ -53,7 +60,10 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         for group in groups:
             rubric = Rubric.load(run.rubric(group.name), group.name)
             judge = teacher.judge(rubric)
-            sample = _recorded_sample(config, run, group, judge, log) if isinstance(judge, RecordedJudge) else None
+            sample = None
+            if isinstance(judge, RecordedJudge):
+                _check_names(Path(config.teacher.replies), rubric, group)
+                sample = _recorded_sample(config, run, group, judge, log)
             table = _label_group(config, run, group, judge, sample or _drawn_sample(config, run, group), log)
             write_parquet(run.labels(group.name), table)
             unscored = _unscored(table)
@@ -95,6 +105,23 @@ def _drawn_sample(config: Config, run: RunFolder, group: Group) -> Sample:
         twice = round(len(ids) * config.label.replicates)
         sample[source] = {id: 2 if i < twice else 1 for i, id in enumerate(ids)}
     return sample
+
+
+def _check_names(path: Path, rubric: Rubric, group: Group) -> None:
+    """Refuse a recording that was made on another rubric: slots go by their ids, so nothing else would notice."""
+    names = {anchor.slot: anchor.name for anchor in rubric.anchors}
+    with path.open("rb") as file:
+        lines = (orjson.loads(line) for line in file if line.strip())
+        replies = islice((line["reply"] for line in lines if line.get("source") in group.sources), _CHECKED_REPLIES)
+        asked = [(slot, name) for reply in replies for slot, name in _SLOT_LINE.findall(reply) if slot in names]
+    differing = [(slot, name) for slot, name in asked if names[slot].casefold() != name.strip(" *").casefold()]
+    if len(differing) > len(asked) / 2:
+        slot, name = differing[0]
+        raise InputError(
+            f"{path}: the recorded replies answer another rubric than {group.name}'s: their {slot} is '{name}', the "
+            f"rubric's is '{names[slot]}'",
+            "Use the rubric that the teacher answered (discover.rubrics), or have the teacher judge anew.",
+        )
 
 
 def _recorded_sample(config: Config, run: RunFolder, group: Group, judge: RecordedJudge, log: Log) -> Sample:

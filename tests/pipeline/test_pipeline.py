@@ -1,0 +1,225 @@
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from mira.config import Config
+from mira.config_file import load_config
+from mira.errors import ConfigError, InputError, RunError
+from mira.pipeline import STAGES, check_teacher, run_stages, stage_states
+from mira.progress import Quiet
+from mira.run import RunFolder
+
+ALL = [stage.name for stage in STAGES]
+
+
+class Notes(Quiet):
+    """Keeps what stages say."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+    def ran(self) -> list[str]:
+        return [line.split()[0] for line in self.lines if " running" in line]
+
+    def why(self, stage: str) -> str:
+        return next(line for line in self.lines if line.startswith(stage) and " running" in line)
+
+
+def _run(config: Config, *names: str) -> Notes:
+    notes = Notes()
+    run_stages(config, names, notes)
+    return notes
+
+
+def _result(config: Config) -> dict[str, str]:
+    """Hash everything that a run gives, by path."""
+    run = RunFolder(config.run)
+    folders = ("rubrics", "labels", "scores", "selection", "selected")
+    files = [p for folder in folders for p in (run.path / folder).rglob("*") if p.is_file()]
+    files += [run.groups, run.reliability, run.thresholds, run.report]
+    return {str(p.relative_to(run.path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _config(project: Path, *overrides: str) -> Config:
+    return load_config(project / "mira.yaml", overrides)
+
+
+def test_everything_runs_and_a_rerun_does_nothing(project: Path) -> None:
+    config = _config(project)
+    assert [s.reasons for s in stage_states(config)][:2] == [("not run yet",), ("waits for index",)]
+    assert _run(config).ran() == ALL
+    assert _run(config).ran() == []
+    assert not any(state.reasons for state in stage_states(config))
+
+
+def test_a_project_can_be_moved(done: Path) -> None:
+    assert _run(_config(done)).ran() == []
+
+
+def test_only_what_depends_on_a_change_runs_again(done: Path) -> None:
+    project, config = done, _config(done)
+    first = _result(config)
+
+    # another budget: select and report, and says why
+    notes = _run(_config(project, "select.budget=25%"))
+    assert notes.ran() == ["select", "report"]
+    assert "select.budget changed" in notes.why("select")
+    kept = json.loads(RunFolder(config.run).thresholds.read_text())
+    assert kept["tokens_kept"] <= kept["tokens_in"] * 0.25
+    assert _run(config).ran() == ["select", "report"]
+    assert _result(config) == first
+
+    # another rubric: what depends on it, and says so
+    rubric = project / "text_group_A_dim_anchors.jsonl"
+    rubric.write_text(rubric.read_text().replace('"cluster_size": 91', '"cluster_size": 92'))
+    notes = _run(config)
+    assert notes.ran() == ["discover", "label", "distill", "score", "reliability", "select", "report"]
+    assert "text_group_A_dim_anchors.jsonl changed" in notes.why("discover")
+    assert "discover gave another output" in notes.why("label")
+
+    # an output that somebody removed is made again; what does not depend on it is left
+    RunFolder(config.run).report.unlink()
+    assert _run(config).ran() == ["report"]
+
+
+def test_conservation_and_kept_bytes(done: Path) -> None:
+    project, config = done, _config(done)
+    path = project / "examples.jsonl"
+    good = path.read_bytes()
+    first = json.loads(good.splitlines()[0])
+    bad = [b"{broken", b'{"id": "x"}', b'{"text": "  "}', json.dumps(first).encode(), b'{"text": "\xff"}', b"[1]"]
+    path.write_bytes(good + b"\n".join(bad) + b"\n")
+    _run(config)
+    counts = json.loads(RunFolder(config.run).thresholds.read_text())["sources"]
+    for source, c in counts.items():
+        lines = len([x for x in (project / f"{source}.jsonl").read_bytes().splitlines() if x.strip()])
+        assert c["rows"] == lines == c["kept"] + c["dropped"] + c["unscored"] + c["rejected"], source
+    assert counts["examples"]["rejected"] == 6
+    originals = set(good.splitlines())
+    for kept in RunFolder(config.run).selected("examples").rglob("*.jsonl"):
+        for line in kept.read_bytes().splitlines():
+            record = json.loads(line)
+            provenance = record.pop("mira")
+            assert provenance["method"] == "mira"
+            assert json.dumps(record, ensure_ascii=False).encode() in originals
+
+
+def test_shards_and_workers_do_not_matter(done: Path) -> None:
+    run = RunFolder(_config(done).run)
+
+    def selection(run: RunFolder) -> tuple[list[tuple[str, bool, float]], dict[str, object]]:
+        rows = duckdb.sql(f"SELECT id, kept, quality FROM '{run.path}/selection/*/*.parquet' ORDER BY ALL").fetchall()
+        return rows, json.loads(run.thresholds.read_text())
+
+    other = _config(done, "run=other", "shard_bytes=50000", "score.workers=2")
+    _run(other)
+    assert selection(run) == selection(RunFolder(other.run))
+    assert len(list(run.path.glob("scores/*/*.parquet"))) < len(list(other.run.glob("scores/*/*.parquet")))
+
+
+def test_a_new_file_is_only_new_work(project: Path) -> None:
+    (project / "api_reference").mkdir()
+    (project / "api_reference.jsonl").rename(project / "api_reference" / "a.jsonl")
+    text = (project / "mira.yaml").read_text().replace("path: api_reference.jsonl", "path: api_reference/*.jsonl")
+    (project / "mira.yaml").write_text(text)
+    config = _config(project)
+    _run(config)
+    run = RunFolder(config.run)
+    before = {p: p.stat().st_mtime_ns for p in run.scores("api_reference").glob("*")}
+    (project / "api_reference" / "b.jsonl").write_text(
+        json.dumps({"text": "A new page of the reference. " * 20}) + "\n"
+    )
+    assert "score" in _run(config).ran()
+    after = {p: p.stat().st_mtime_ns for p in run.scores("api_reference").glob("*")}
+    assert {p: after[p] for p in before} == before
+    assert len(after) == len(before) + 1
+
+
+def test_kill_9_anywhere_then_rerun(done: Path) -> None:
+    expected = _result(_config(done))
+    killed = _config(done, "run=killed")
+    command = [sys.executable, "-m", "mira", "run", str(done / "mira.yaml"), "--set", "run=killed"]
+    wait = random.Random(0)
+    for _ in range(5):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(wait.uniform(2, 6))
+            os.kill(process.pid, signal.SIGKILL)
+    _run(killed)
+    assert _result(killed) == expected
+
+
+def test_interrupt_says_how_to_go_on(project: Path) -> None:
+    command = [sys.executable, "-m", "mira", "run", str(project / "mira.yaml")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "group        running" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Run the same command again" in rest
+    assert "Traceback" not in rest
+
+
+def test_no_teacher_stops_before_anything_is_done(project: Path) -> None:
+    text = (project / "mira.yaml").read_text()
+    text = text.replace(
+        "  free_judgments: free_judgments.jsonl\n  replies: teacher_replies.jsonl\n", "  failure_budget: 0\n"
+    )
+    (project / "mira.yaml").write_text(text)
+    config = _config(project)
+    with pytest.raises(ConfigError) as caught:
+        run_stages(config)
+    for way in ("a live endpoint", "batch files", "recorded replies"):
+        assert way in caught.value.hint
+    assert not config.run.exists()
+
+
+def test_replies_to_another_rubric_are_refused(project: Path) -> None:
+    a, b = (project / f"text_group_{x}_dim_anchors.jsonl" for x in "AB")
+    a.write_bytes(b.read_bytes())
+    with pytest.raises(InputError, match="answer another rubric"):
+        run_stages(_config(project))
+
+
+def test_a_stage_alone_needs_the_earlier_ones(project: Path) -> None:
+    with pytest.raises(RunError, match="has not run"):
+        run_stages(_config(project), ["select"])
+
+
+def test_two_runs_in_one_folder_are_refused(project: Path) -> None:
+    config = _config(project)
+
+    class Nested(Quiet):
+        def note(self, text: str) -> None:
+            if "index        running" in text:
+                with pytest.raises(RunError, match="another mira"):
+                    run_stages(config)
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(config, log=Nested())
+
+
+def test_a_released_scorer_needs_no_teacher_but_its_rubric(project: Path) -> None:
+    config = _config(project)
+    endpoint = {"base_url": "http://127.0.0.1:9/v1", "model": "m"}
+    raw = config.model_dump()
+    raw |= {"teacher": {}, "distill": {"student": "endpoint", "endpoint": endpoint}}
+    check_teacher(Config.model_validate(raw))
+    raw["discover"]["rubrics"] = {}
+    with pytest.raises(ConfigError, match="needs its rubric"):
+        check_teacher(Config.model_validate(raw))
