@@ -1,4 +1,9 @@
-"""The encoder student: cheap features and a ridge head, trained in seconds on a CPU."""
+"""The encoder student: cheap features and a ridge head, trained in seconds on a CPU.
+
+Tried on the demo's labels and left out, since cross-validation said no: isotonic calibration per source (Spearman .02 to
+.03 lower, MAE .03 higher), gradient boosting and extremely randomised trees on the structural features (alone and
+averaged with the ridge), principal components of the slots as targets, word n-grams beside character n-grams.
+"""
 
 import shutil
 import tempfile

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["STRUCTURE", "structure"]
+__all__ = ["LONG_WORD", "STRUCTURE", "structure"]
 
 READ_CHARS = 32_768
 """A longer text is described by its first and last halves of this many characters; its length by the whole."""
+
+LONG_WORD = 30
+"""Longer words count as this long: one encoded blob must not set the scale of a feature."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -88,7 +91,7 @@ STRUCTURE: tuple[str, ...] = (
 
 
 def structure(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return structural features, (len(texts), len(STRUCTURE)), all finite; logs and shares, of order 1."""
+    """Return structural features, (len(texts), len(STRUCTURE)), all finite; logs, shares and a mean."""
     return np.array([_row(text) for text in texts], dtype=np.float32).reshape(len(texts), len(STRUCTURE))
 
 
@@ -116,7 +119,7 @@ def _shape(text: str, read: str) -> list[float]:
         1 - len(filled) / len(lines),
         sum(line[0].isspace() for line in filled) / max(len(filled), 1),
         len(set(filled)) / max(len(filled), 1),
-        float(np.mean([len(word) for word in words])) if words else 0.0,
+        sum(min(len(word), LONG_WORD) for word in words) / max(len(words), 1),
         len(set(words)) / max(len(words), 1) ** 0.7,
         len(zlib.compress(data, 6)) / max(len(data), 1) ** 0.85,
         float(read.lstrip()[:1].islower()),

@@ -1,0 +1,107 @@
+"""Records a second on one core: encoder students by length of the record, beside a hashed n-gram linear floor.
+
+    python benchmarks/students.py [--records 200] [--labels 300] [--json FILE]
+
+Texts are cut out of the Python standard library, so that anyone has the same kind of text; labels are arbitrary, since
+speed does not depend on them. The floor is what a fastText-style filter does: hash word n-grams, one linear layer.
+"""
+
+import argparse
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from sklearn.feature_extraction.text import HashingVectorizer
+from threadpoolctl import threadpool_limits
+
+from mira.config import DistillSettings
+from mira.corpus.record import FamilyName, Part, Record
+from mira.discovery.rubric import Anchor, Reference, Rubric
+from mira.distillation import encoder
+from mira.distillation.encoder import EncoderStudent, train_encoder
+from mira.embedding import MiniLM
+from mira.judging.judgement import Judgement, judgements_table
+from mira.progress import Quiet
+
+LENGTHS = (500, 2_000, 8_000, 32_000)
+SLOTS = 15
+
+
+def records(chars: int, n: int) -> list[Record]:
+    """Cut n texts of `chars` characters out of the standard library."""
+    found: list[Record] = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for start in range(0, len(text) - chars, chars):
+            found.append(Record(f"{path.stem}-{start}", "stdlib", FamilyName.TEXT, (Part("", text[start:][:chars]),)))
+            if len(found) == n:
+                return found
+    return found
+
+
+def student(folder: Path, n: int, candidate: int) -> EncoderStudent:
+    """Train a student of one candidate's features on arbitrary labels."""
+    texts = records(2_000, n)
+    scores = np.random.default_rng(0).integers(0, 21, (len(texts), SLOTS + 1)) / 2
+    judgements = [
+        Judgement(r.id, r.source, tuple(map(float, row[:-1])), overall=float(row[-1]) * 10)
+        for r, row in zip(texts, scores, strict=True)
+    ]
+    labels = judgements_table(judgements, SLOTS)
+    labels = labels.append_column("n_tokens", pa.array([500] * len(texts), pa.int32()))
+    labels = labels.append_column("split", pa.array(["held_out" if i % 5 == 0 else "train" for i in range(len(texts))]))
+    slots = [Anchor(f"A{i}", "name", 1, Reference("r", 5.0, "reason")) for i in range(1, SLOTS + 1)]
+    candidates, encoder.BLOCKS = encoder.BLOCKS, encoder.BLOCKS[candidate : candidate + 1]
+    try:
+        embedder = MiniLM(threads=1)
+        train_encoder(labels, texts, Rubric.build("bench", slots), embedder, DistillSettings(), 0, folder, Quiet())
+    finally:
+        encoder.BLOCKS = candidates
+    return EncoderStudent.load(folder, threads=1)
+
+
+def floor() -> Callable[[Sequence[Record]], object]:
+    """Hashed word 1- and 2-grams into one linear layer of 16 outputs."""
+    features = HashingVectorizer(ngram_range=(1, 2), n_features=2**18, alternate_sign=False)
+    weights = np.random.default_rng(0).normal(size=(2**18, SLOTS + 1)).astype(np.float32)
+    return lambda batch: features.transform([r.text for r in batch]) @ weights
+
+
+def rate(score: Callable[[Sequence[Record]], object], batch: Sequence[Record]) -> float:
+    """Return records a second: the better of two passes over `batch`."""
+    score(batch[:8])
+    best = float("inf")
+    for _ in range(2):
+        started = time.perf_counter()
+        score(batch)
+        best = min(best, time.perf_counter() - started)
+    return len(batch) / best
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=200)
+    parser.add_argument("--labels", type=int, default=300)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
+        names = [b.name for b in encoder.BLOCKS]
+        students = {n: student(Path(folder) / n, arguments.labels, i).predict for i, n in enumerate(names)}
+        rows = []
+        for name, score in {"word n-grams, linear (floor)": floor(), **students}.items():
+            speeds = {length: rate(score, records(length, arguments.records)) for length in LENGTHS}
+            rows.append({"student": name, "records_per_s_per_core": speeds})
+            print(f"{name:32s}" + "".join(f"{speeds[length]:10,.0f}" for length in LENGTHS), flush=True)
+    print(f"{'characters a record':32s}" + "".join(f"{length:10,}" for length in LENGTHS))
+    if arguments.json:
+        arguments.json.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+if __name__ == "__main__":
+    main()
