@@ -9,12 +9,15 @@ from mira.corpus.record import FamilyName
 
 __all__ = [
     "Config",
+    "DataManSettings",
     "DiscoverSettings",
     "DistillSettings",
+    "DsirSettings",
     "EndpointSettings",
     "EvaluateSettings",
     "GroupSettings",
     "LabelSettings",
+    "PplSettings",
     "ReliabilitySettings",
     "ScoreSettings",
     "SelectSettings",
@@ -249,6 +252,55 @@ class ReliabilitySettings(Settings):
     """A mask to use as it is where there are no labels, e.g. a released one: JSONL of source, slot, why."""
 
 
+class DsirSettings(Settings):
+    """Importance resampling (DSIR). The defaults are the paper's; `mean`, 0 and false do not favour short records."""
+
+    target: SourceSettings | Literal["top_judged"] = "top_judged"
+    """What to resemble: a source of its own (name, path, ...), or the records that the teacher judged best."""
+    target_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of the labelled records, by overall score, that `top_judged` takes (ours)."""
+    normalise: Literal["sum", "mean"] = "sum"
+    """log w is a sum over a record's n-grams (the paper's; length dominates it), or their mean."""
+    min_words: int = Field(default=100, ge=0)
+    """Records of fewer word tokens are not ranked."""
+    noise: bool = True
+    """Add Gumbel(0, 1) noise to log w (resampling); false takes the top."""
+    laplace: float = Field(default=0.0, ge=0)
+    """Added to every bucket's count before fitting."""
+    buckets: int = Field(default=10_000, ge=2)
+    """Buckets that n-grams are hashed into."""
+    fit_ngrams: int = Field(default=1_000_000_000, ge=1)
+    """The corpus is fitted on about this many n-grams at most, of a hash sample of its records."""
+
+
+class PplSettings(Settings):
+    """Perplexity filter, in bits per byte under a language model. The paper's choices are unpublished."""
+
+    model: str = "ngram"
+    """ngram: byte n-grams trained here; or a path to a KenLM model (.arpa, .bin, .klm; pip install kenlm-ex)."""
+    reference: SourceSettings | Literal["sample", "top_judged"] = "sample"
+    """What `ngram` is trained on: a sample of the corpus, what the teacher judged best, or a source of its own."""
+    sample: int = Field(default=500, ge=1)
+    """Records a source in `sample`."""
+    target_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of the labelled records, by overall score, that `top_judged` takes (ours)."""
+    order: int = Field(default=6, ge=1, le=8)
+    """Longest n-gram, in bytes."""
+    slice: Literal["low", "middle", "high"] = "low"
+    """Which bits per byte to keep: the lowest, those nearest to their pool's median, or the highest."""
+
+
+class DataManSettings(Settings):
+    """DataMan's overall score."""
+
+    scores: str = ""
+    """Folder of sidecars, <source>/<shard>.parquet (row, id, overall, domain_tag); by default <run>/dataman."""
+    min_overall: float = Field(default=1.0, ge=1, le=5)
+    """Records of a lower overall score are not ranked; the paper keeps one score, 5."""
+    by_domain: bool = True
+    """Split each pool's budget over its domains in proportion to their tokens, too."""
+
+
 class SelectSettings(Settings):
     """Retention under a token budget."""
 
@@ -274,6 +326,9 @@ class SelectSettings(Settings):
     """Field added to every kept record."""
     write_selected: bool = True
     """Write kept records in the input's format."""
+    dsir: DsirSettings = DsirSettings()
+    ppl: PplSettings = PplSettings()
+    dataman: DataManSettings = DataManSettings()
 
 
 class EvaluateSettings(Settings):

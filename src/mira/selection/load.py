@@ -4,7 +4,10 @@ from mira.config import Config
 from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.aggregate import load_mask
+from mira.selection.dataman import DataMan
+from mira.selection.dsir import fit_dsir
 from mira.selection.methods import Mira, RandomOrder, Raw
+from mira.selection.ppl import fit_ppl
 from mira.selection.values import SelectionMethod
 
 __all__ = ["load_method"]
@@ -20,4 +23,10 @@ def load_method(name: str, config: Config, run: RunFolder, log: Log) -> Selectio
         return Raw()
     if name == "random":
         return RandomOrder()
+    if name == "dsir":
+        return fit_dsir(config, run, log)
+    if name == "ppl":
+        return fit_ppl(config, run, log)
+    if name == "dataman":
+        return DataMan()
     return Mira(load_mask(run))

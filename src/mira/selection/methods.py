@@ -1,4 +1,4 @@
-"""The selection methods that need no text: raw, random, mira, and the overall score of any judge."""
+"""The selection methods of mira itself: raw, random and mira."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mira.config import Config
 from mira.corpus import Shard
@@ -14,8 +13,9 @@ from mira.errors import RunError
 from mira.files import hash_json
 from mira.run import RunFolder
 from mira.selection.aggregate import trimmed_mean
-from mira.selection.blocks import Block, Rows, index_blocks
+from mira.selection.blocks import Block
 from mira.selection.keys import Floats, hash_ids, uniform
+from mira.selection.sidecar import Sidecar
 from mira.selection.values import MASKED, Ranked, file_state
 
 __all__ = ["Mira", "RandomOrder", "Raw"]
@@ -28,6 +28,7 @@ class Raw:
     name: str = "raw"
     has_quality: bool = False
     reads_text: bool = False
+    to_median: bool = False
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Nothing but the index matters."""
@@ -46,6 +47,7 @@ class RandomOrder:
     name: str = "random"
     has_quality: bool = False
     reads_text: bool = False
+    to_median: bool = False
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Nothing but the index and the seed matters."""
@@ -70,6 +72,7 @@ class Mira:
     name: str = "mira"
     has_quality: bool = True
     reads_text: bool = False
+    to_median: bool = False
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Scores, unmasked slots, and how they are averaged."""
@@ -91,7 +94,8 @@ class Mira:
             RunError: The score sidecar is missing, or does not hold exactly the shard's valid records.
         """
         slots = self._slots(shard.source)
-        sidecar = _Sidecar(run, shard, [*slots, "reason_unscored"])
+        path = run.scores(shard.source) / f"{shard.name}.parquet"
+        sidecar = Sidecar(path, run, shard, [*slots, "reason_unscored"], "mira score")
         for block in blocks:
             batch = sidecar.take(block)
             yield _quality(config, batch, slots) if slots else _masked(config, shard, block)
@@ -122,40 +126,3 @@ def _quality(config: Config, batch: pa.RecordBatch, slots: tuple[str, ...]) -> R
     why = np.where(given > scored, "not_finite", "too_few_slots")
     reasons = pc.if_else(pa.array(lacking), pc.coalesce(batch["reason_unscored"], pa.array(why)), None)
     return Ranked(quality, reasons)
-
-
-class _Sidecar:
-    """A shard's scores, checked row by row against the valid records of the index."""
-
-    def __init__(self, run: RunFolder, shard: Shard, columns: list[str]) -> None:
-        self._path = run.scores(shard.source) / f"{shard.name}.parquet"
-        self._index = run.index(shard.source)
-        self._shard = shard.name
-        self._run, self._source = run, shard.source
-        self._rows = Rows(self._path, ["row", "id", *columns], "mira score")
-
-    def take(self, block: Block) -> pa.RecordBatch:
-        batch = self._rows.take(len(block))
-        if batch is None or len(batch) != len(block) or not self._same(batch, block):
-            raise self._mismatch()
-        return batch
-
-    def finish(self) -> None:
-        if self._rows.take(1) is not None:
-            raise self._mismatch()
-
-    @staticmethod
-    def _same(batch: pa.RecordBatch, block: Block) -> bool:
-        return np.array_equal(batch["row"].to_numpy(), block.rows) and batch["id"].equals(block.ids)
-
-    def _mismatch(self) -> RunError:
-        expected = {i for b in index_blocks(self._run, self._source, self._shard) for i in b.ids.to_pylist()}
-        found = pq.read_table(self._path, columns=["id"])["id"].to_pylist()
-        missing, extra = len(expected - set(found)), len(set(found) - expected)
-        twice = len(found) - len(set(found))
-        return RunError(
-            f"{self._path} does not match the corpus: of {len(expected):,} valid records {missing:,} are missing, "
-            f"{extra:,} ids are unknown, {twice:,} ids come twice"
-            + ("" if missing or extra or twice else ", the rows are in another order"),
-            "Run `mira score` again (remove the file first if it was made by something else).",
-        )

@@ -11,7 +11,7 @@ not in the table are cut out and go through sha256, each once a batch.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -78,7 +78,7 @@ class Featuriser:
         self._unigrams = _Table(n_buckets)
         self._bigrams = _Table(n_buckets)
 
-    def __call__(self, texts: Sequence[str]) -> Iterator[Features]:
+    def __call__(self, texts: Iterable[str]) -> Iterator[Features]:
         """Yield the features of `texts` in batches, in order."""
         batch: list[str] = []
         size = 0
@@ -225,7 +225,7 @@ class _Table:
     def look_up(self, hashes: Words, digests: Callable[[Positions], bytes]) -> Buckets:
         """Return the bucket of every hash; `digests` gives the joined sha256 of the n-grams at some positions."""
         slots = hashes >> np.uint64(64 - _TABLE_BITS)
-        found = self._buckets[slots]
+        found: Buckets = self._buckets[slots]
         missing = np.flatnonzero(self._keys[slots] != hashes)
         if len(missing):
             distinct, first, back = np.unique(hashes[missing], return_index=True, return_inverse=True)
@@ -242,5 +242,4 @@ def _modulo(digests: bytes, n_buckets: int) -> Buckets:
     rest = np.zeros(len(words), np.uint64)
     for column in words.T:
         rest = ((rest << np.uint64(32)) + column) % np.uint64(n_buckets)
-    buckets: Buckets = rest.astype(np.int32)
-    return buckets
+    return np.array(rest, dtype=np.int32)

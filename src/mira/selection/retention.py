@@ -8,6 +8,7 @@
 - `source_min` and `source_max` bound what a source keeps, each to within one record: where the pool's cutoff would
   give a source less or more, it has a cutoff of its own and the pool's cutoff moves.
 - Tokens that a pool cannot fill (too few of its records are ranked) go to the other pools.
+- DataMan's budget is split over the domains of each pool, too: then a (source, domain) has a cutoff of its own.
 - With a temperature T the ranking is by z + T * g: z is the value standardised within its pool (ours), g a Gumbel
   draw from the id's hash (QuRating, arXiv 2402.09739).
 """
@@ -21,6 +22,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.config import SelectSettings
@@ -41,30 +43,51 @@ from mira.selection.cuts import (
     merge,
     tally,
 )
-from mira.selection.keys import Floats, Words, gumbel, rank_keys
+from mira.selection.keys import Floats, Words, gumbel, rank_keys, value_of_key
 from mira.selection.moments import Moments
 from mira.selection.values import Summary
 
-__all__ = ["NO_NOISE", "Each", "Noise", "Pool", "Retention", "SourceRule", "ValueChunk", "read_values", "retain"]
+__all__ = [
+    "AS_IT_IS",
+    "Each",
+    "Pool",
+    "Ranking",
+    "Retention",
+    "SourceRule",
+    "ValueChunk",
+    "read_values",
+    "retain",
+    "unit_of",
+]
 
 
 @dataclass(frozen=True)
-class Noise:
-    """How a pool's values are made noisy; the default leaves them as they are."""
+class Ranking:
+    """What records of a pool rank by; the default is their value.
 
+    Attributes:
+        median: Rank by the distance to this value, the nearest first.
+        temperature: Size of the Gumbel noise that is added to the standardised value.
+        mean: Mean of the pool's values (or distances), where there is a temperature.
+        deviation: Their standard deviation.
+    """
+
+    median: float | None = None
     temperature: float = 0.0
     mean: float = 0.0
     deviation: float = 1.0
 
     def __call__(self, values: Floats, ties: Words) -> Floats:
         """Return what records rank by."""
+        if self.median is not None:
+            values = -np.abs(values - self.median)
         if not self.temperature:
             return values
         z = (values - self.mean) / self.deviation if self.deviation > 0 else np.zeros(len(values))
         return np.asarray(z + self.temperature * gumbel(ties), dtype=np.float64)
 
 
-NO_NOISE = Noise()
+AS_IT_IS = Ranking()
 
 
 @dataclass(frozen=True)
@@ -73,24 +96,24 @@ class Pool:
 
     Attributes:
         key: "global", a group, a source, or "<source> (masked)".
-        sources: Its sources.
+        units: Its sources, or strata of sources ("<source><tab><stratum>").
         budget: Tokens it may keep.
-        noise: Its noise.
+        ranking: Its ranking.
         cutoff: The last record kept of sources without a floor or cap in effect.
     """
 
     key: str
-    sources: tuple[str, ...]
+    units: tuple[str, ...]
     budget: int
-    noise: Noise = NO_NOISE
+    ranking: Ranking = AS_IT_IS
     cutoff: Cutoff = ALL
 
 
 @dataclass(frozen=True)
 class SourceRule:
-    """What is kept of one source: the pool's cutoff, moved by the source's floor or cap."""
+    """What is kept of one source or stratum: the pool's cutoff, moved by the source's floor or cap."""
 
-    source: str
+    unit: str
     pool: Pool
     cutoff: Cutoff
 
@@ -102,7 +125,7 @@ class Retention:
     Attributes:
         budget: Tokens asked for.
         pools: The pools by key.
-        rules: Source -> its rule. Sources of which nothing competes are missing.
+        rules: Unit -> its rule. Units of which nothing competes are missing.
         notes: What the user should know (floors that a source cannot fill, budget above what is ranked).
     """
 
@@ -110,6 +133,10 @@ class Retention:
     pools: Mapping[str, Pool]
     rules: Mapping[str, SourceRule]
     notes: tuple[str, ...]
+
+    def of_source(self, source: str) -> list[SourceRule]:
+        """Return the rules of a source: one, or one a stratum; none where nothing of it competes."""
+        return [rule for unit, rule in self.rules.items() if unit.partition("\t")[0] == source]
 
 
 @dataclass(frozen=True)
@@ -134,16 +161,27 @@ class Each(Protocol):
         ...
 
 
-class _Task(NamedTuple):
-    """One shard's values to tally."""
+class _Wanted(NamedTuple):
+    """What is wanted of a shard's records of one unit."""
 
-    source: str
-    path: Path
-    noise: Noise
+    unit: str
+    ranking: Ranking
     intervals: tuple[Interval, ...]
 
 
-_Done = tuple[str, list[Tally] | Moments]
+class _Task(NamedTuple):
+    """One shard's values to tally."""
+
+    path: Path
+    wanted: tuple[_Wanted, ...]
+
+
+_Done = list[tuple[str, list[Tally] | Moments]]
+
+
+def unit_of(source: str, stratum: str = "") -> str:
+    """Return the name of what has one cutoff: a source, or one stratum of it."""
+    return f"{source}\t{stratum}" if stratum else source
 
 
 def retain(
@@ -152,6 +190,8 @@ def retain(
     group_of: Mapping[str, str],
     paths: Mapping[str, Sequence[Path]],
     each: Each,
+    *,
+    to_median: bool = False,
 ) -> Retention:
     """Find what every source keeps.
 
@@ -161,31 +201,51 @@ def retain(
         group_of: Source -> group; read where the scope is `group`.
         paths: Source -> the files of its values.
         each: Runs the sweeps over these files.
+        to_median: Rank by the distance to the pool's median (by tokens), the nearest first.
 
     Raises:
         BudgetError: Budget, floors and caps contradict each other.
-        ConfigError: A floor or cap is no number of tokens, or names an unknown source.
+        ConfigError: A floor or cap is no number of tokens, names an unknown source, or meets a method with strata.
     """
     notes: list[str] = []
     bounds = _bounds(settings, summaries, notes)
     keys = _pool_keys(settings, summaries, group_of)
-    total = sum(b.valid for b in bounds.values())
+    total = sum(s.tokens for s in summaries)
     budget = parse_tokens(settings.budget, total, "select.budget")
     parts = _split(budget, bounds, keys, settings.scope, notes)
     members: dict[str, list[str]] = {}
-    for source in sorted(keys):
-        members.setdefault(keys[source], []).append(source)
-    pools = [Pool(key, tuple(sources), parts[key]) for key, sources in sorted(members.items())]
+    for unit in sorted(keys):
+        members.setdefault(keys[unit], []).append(unit)
+    pools = [Pool(key, tuple(units), parts[key]) for key, units in sorted(members.items())]
+    if to_median:
+        halves = [sum(bounds[unit].ranked for unit in pool.units) // 2 for pool in pools]
+        problems = [Problem(pool.units, half) for pool, half in zip(pools, halves, strict=True)]
+        medians = [value_of_key(max(f.cutoff.value, 0)) for f in find_cutoffs(problems, _sweeper(pools, paths, each))]
+        pools = [replace(pool, ranking=Ranking(median)) for pool, median in zip(pools, medians, strict=True)]
     if settings.temperature:
-        pools = _with_noise(pools, settings.temperature, paths, each)
-    noise = {source: pool.noise for pool in pools for source in pool.sources}
-
-    def sweep(wanted: Mapping[str, Sequence[Interval]]) -> Iterable[tuple[str, Sequence[Tally]]]:
-        tasks = [_Task(s, path, noise[s], tuple(intervals)) for s, intervals in wanted.items() for path in paths[s]]
-        return ((source, tallies) for source, tallies in each(_tallies, tasks) if not isinstance(tallies, Moments))
-
-    settled, rules = _cut(pools, bounds, sweep)
+        pools = _noisy(pools, settings.temperature, paths, each)
+    settled, rules = _cut(pools, bounds, _sweeper(pools, paths, each))
     return Retention(budget, settled, rules, tuple(notes))
+
+
+def _tasks(
+    pools: Sequence[Pool], paths: Mapping[str, Sequence[Path]], intervals: Mapping[str, Sequence[Interval]]
+) -> list[_Task]:
+    of_source: dict[str, list[_Wanted]] = {}
+    for pool in pools:
+        for unit in pool.units:
+            if unit in intervals:
+                wanted = _Wanted(unit, pool.ranking, tuple(intervals[unit]))
+                of_source.setdefault(unit.partition("\t")[0], []).append(wanted)
+    return [_Task(path, tuple(wanted)) for source, wanted in of_source.items() for path in paths[source]]
+
+
+def _sweeper(pools: Sequence[Pool], paths: Mapping[str, Sequence[Path]], each: Each) -> Sweep:
+    def sweep(wanted: Mapping[str, Sequence[Interval]]) -> Iterable[tuple[str, Sequence[Tally]]]:
+        for done in each(_tallies, _tasks(pools, paths, wanted)):
+            yield from ((unit, found) for unit, found in done if not isinstance(found, Moments))
+
+    return sweep
 
 
 def _bounds(settings: SelectSettings, summaries: Sequence[Summary], notes: list[str]) -> dict[str, _Bounds]:
@@ -198,7 +258,29 @@ def _bounds(settings: SelectSettings, summaries: Sequence[Summary], notes: list[
                     f"select.{setting}: there is no source '{name}'",
                     f"Did you mean '{near[0]}'?" if near else f"Sources are {', '.join(names)}.",
                 )
-    return {name: _source_bounds(settings, name, [s for s in summaries if s.source == name], notes) for name in names}
+    bounds: dict[str, _Bounds] = {}
+    for name in names:
+        parts = [s for s in summaries if s.source == name]
+        if not any(part.strata for part in parts):
+            bounds[name] = _source_bounds(settings, name, parts, notes)
+        elif name in settings.source_min or name in settings.source_max:
+            raise ConfigError(
+                f"select.source_min, source_max: source '{name}' is split by domain, and has no one cutoff to move",
+                "Set select.dataman.by_domain: false, or take the bound away.",
+            )
+        else:
+            bounds |= _strata_bounds(name, parts)
+    return bounds
+
+
+def _strata_bounds(source: str, parts: Sequence[Summary]) -> dict[str, _Bounds]:
+    found: dict[str, _Bounds] = {}
+    for part in parts:
+        for stratum, (tokens, ranked) in part.strata.items():
+            unit = unit_of(source, stratum)
+            before = found.get(unit, _Bounds(0, 0, 0, None))
+            found[unit] = _Bounds(before.valid + tokens, before.ranked + ranked, 0, None)
+    return found
 
 
 def _source_bounds(settings: SelectSettings, name: str, parts: Sequence[Summary], notes: list[str]) -> _Bounds:
@@ -220,17 +302,22 @@ def _source_bounds(settings: SelectSettings, name: str, parts: Sequence[Summary]
 
 
 def _pool_keys(settings: SelectSettings, summaries: Sequence[Summary], group_of: Mapping[str, str]) -> dict[str, str]:
-    """Return source -> pool of the sources of which anything competes."""
+    """Return unit -> pool of the units of which anything competes."""
     keys = {}
     for summary in summaries:
         if not summary.ranked_records:
             continue
         if settings.scope == "source":
-            keys[summary.source] = summary.source
+            key = summary.source
         elif summary.masked:
-            keys[summary.source] = f"{summary.source} (masked)"
+            key = f"{summary.source} (masked)"
         else:
-            keys[summary.source] = "global" if settings.scope == "global" else group_of[summary.source]
+            key = "global" if settings.scope == "global" else group_of[summary.source]
+        if not summary.strata:
+            keys[summary.source] = key
+        for stratum, (_, ranked) in summary.strata.items():
+            if ranked:
+                keys[unit_of(summary.source, stratum)] = f"{key}: {stratum}"
     return keys
 
 
@@ -252,18 +339,17 @@ def _split(
     return split(wanted, shares, f"select with scope {scope}")
 
 
-def _with_noise(
-    pools: Sequence[Pool], temperature: float, paths: Mapping[str, Sequence[Path]], each: Each
-) -> list[Pool]:
-    tasks = [_Task(s, path, NO_NOISE, ()) for pool in pools for s in pool.sources for path in paths[s]]
+def _noisy(pools: Sequence[Pool], temperature: float, paths: Mapping[str, Sequence[Path]], each: Each) -> list[Pool]:
     sums: dict[str, Moments] = {}
-    for source, moments in each(_moments, tasks):
-        if isinstance(moments, Moments):
-            sums[source] = sums.get(source, Moments()) + moments
+    for done in each(_moments, _tasks(pools, paths, {unit: () for pool in pools for unit in pool.units})):
+        for unit, found in done:
+            if isinstance(found, Moments):
+                sums[unit] = sums.get(unit, Moments()) + found
     noisy = []
     for pool in pools:
-        of_pool = sum((sums[source] for source in pool.sources if source in sums), Moments())
-        noisy.append(replace(pool, noise=Noise(temperature, of_pool.mean, of_pool.deviation)))
+        of_pool = sum((sums[unit] for unit in pool.units if unit in sums), Moments())
+        ranking = replace(pool.ranking, temperature=temperature, mean=of_pool.mean, deviation=of_pool.deviation)
+        noisy.append(replace(pool, ranking=ranking))
     return noisy
 
 
@@ -272,7 +358,7 @@ def _cut(
 ) -> tuple[dict[str, Pool], dict[str, SourceRule]]:
     limits = _limits(pools, bounds, sweep)
     problems = [
-        Problem(p.sources, p.budget, {s: (limits[s][0].tokens, limits[s][1].tokens) for s in p.sources if s in limits})
+        Problem(p.units, p.budget, {s: (limits[s][0].tokens, limits[s][1].tokens) for s in p.units if s in limits})
         for p in pools
     ]
     settled = [
@@ -280,7 +366,7 @@ def _cut(
     ]
     rules = {}
     for pool in settled:
-        for source in pool.sources:
+        for source in pool.units:
             floor, cap = (f.cutoff for f in limits.get(source, (Found(NOTHING, 0), Found(ALL, 0))))
             rules[source] = SourceRule(source, pool, min(max(pool.cutoff, floor), cap))
     return {pool.key: pool for pool in settled}, rules
@@ -288,7 +374,7 @@ def _cut(
 
 def _limits(pools: Sequence[Pool], bounds: Mapping[str, _Bounds], sweep: Sweep) -> dict[str, tuple[Found, Found]]:
     """Find the cutoffs at floor and cap of every bounded source that shares its pool."""
-    shared = [source for pool in pools if len(pool.sources) > 1 for source in pool.sources]
+    shared = [source for pool in pools if len(pool.units) > 1 for source in pool.units]
     bounded = [s for s in shared if bounds[s].floor or bounds[s].cap is not None]
     problems = [Problem((s,), tokens) for s in bounded for tokens in (bounds[s].floor, bounds[s].most)]
     found = find_cutoffs(problems, sweep)
@@ -304,12 +390,22 @@ class ValueChunk:
         ties: Tie hashes.
         n_tokens: Tokens, int32.
         reasons: Why there is no value, or "masked_source"; null elsewhere.
+        strata: Each record's stratum; null where the method has none.
     """
 
     values: Floats
     ties: Words
     n_tokens: npt.NDArray[np.int32]
     reasons: pa.Array
+    strata: pa.Array
+
+    def ranked(self, stratum: str = "") -> npt.NDArray[np.bool_]:
+        """Tell which records compete, in one stratum or ("") in the whole source."""
+        has = ~np.isnan(self.values)
+        if not stratum:
+            return has
+        inside = pc.fill_null(pc.equal(self.strata.cast(pa.string()), stratum), False)
+        return np.asarray(has & inside.to_numpy(zero_copy_only=False))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -317,7 +413,11 @@ class ValueChunk:
     def part(self, start: int, stop: int) -> "ValueChunk":
         """Return records `start` to `stop`."""
         return ValueChunk(
-            self.values[start:stop], self.ties[start:stop], self.n_tokens[start:stop], self.reasons[start:stop]
+            self.values[start:stop],
+            self.ties[start:stop],
+            self.n_tokens[start:stop],
+            self.reasons[start:stop],
+            self.strata[start:stop],
         )
 
 
@@ -327,23 +427,31 @@ def read_values(path: Path) -> Iterator[ValueChunk]:
         for batch in file.iter_batches(BLOCK, use_threads=False):
             yield ValueChunk(
                 batch["value"].to_numpy(zero_copy_only=False), batch["tie"].to_numpy(), batch["n_tokens"].to_numpy(),
-                batch["reason"],
+                batch["reason"], batch["stratum"],
             )  # fmt: skip
 
 
 def _tallies(task: _Task) -> _Done:
-    chunks: list[list[Tally]] = [[] for _ in task.intervals]
+    found: list[list[list[Tally]]] = [[[] for _ in wanted.intervals] for wanted in task.wanted]
     for part in read_values(task.path):
-        has = ~np.isnan(part.values)
-        values, ties, tokens = part.values, part.ties, part.n_tokens
-        if not has.all():
-            values, ties, tokens = values[has], ties[has], tokens[has]
-        chunk = Chunk(rank_keys(task.noise(values, ties)), ties, tokens.astype(np.int64))
-        for interval, parts in zip(task.intervals, chunks, strict=True):
-            parts.append(tally(interval, chunk))
-    return task.source, [merge(parts, interval) for interval, parts in zip(task.intervals, chunks, strict=True)]
+        for wanted, of_unit in zip(task.wanted, found, strict=True):
+            has = part.ranked(wanted.unit.partition("\t")[2])
+            values, ties, tokens = part.values, part.ties, part.n_tokens
+            if not has.all():
+                values, ties, tokens = values[has], ties[has], tokens[has]
+            chunk = Chunk(rank_keys(wanted.ranking(values, ties)), ties, tokens.astype(np.int64))
+            for interval, tallies in zip(wanted.intervals, of_unit, strict=True):
+                tallies.append(tally(interval, chunk))
+    return [
+        (w.unit, [merge(t, i) for i, t in zip(w.intervals, of_unit, strict=True)])
+        for w, of_unit in zip(task.wanted, found, strict=True)
+    ]
 
 
 def _moments(task: _Task) -> _Done:
-    parts = (Moments.of(part.values[~np.isnan(part.values)]) for part in read_values(task.path))
-    return task.source, sum(parts, Moments())
+    sums = {wanted.unit: Moments() for wanted in task.wanted}
+    for part in read_values(task.path):
+        for unit, ranking, _ in task.wanted:
+            has = part.ranked(unit.partition("\t")[2])
+            sums[unit] += Moments.of(ranking(part.values[has], part.ties[has]))
+    return list(sums.items())

@@ -18,7 +18,7 @@ from mira.run import RunFolder
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.keys import value_of_key
 from mira.selection.load import load_method
-from mira.selection.retention import Retention, retain
+from mira.selection.retention import Retention, SourceRule, retain
 from mira.selection.values import SelectionMethod, Summary, ValueTask, make_values, values_path
 from mira.selection.write import Counts, Rule, WriteTask, write_shard
 
@@ -52,10 +52,7 @@ class Plan:
 
     def rule(self, source: str) -> Rule:
         """Return what is kept of a source."""
-        rule = self.retention.rules.get(source)
-        if rule is None:
-            return Rule(None, has_quality=self.method.has_quality)
-        return Rule(rule.cutoff, rule.pool.cutoff, rule.pool.noise, self.method.has_quality)
+        return Rule(tuple(self.retention.of_source(source)), self.method.has_quality)
 
 
 def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -114,7 +111,9 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
             task.advance()
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
-    retention = retain(settings, summaries, group_of, paths, lambda f, items: _each(config, f, items))
+    retention = retain(
+        settings, summaries, group_of, paths, lambda f, items: _each(config, f, items), to_median=method.to_median
+    )
     return Plan(settings, method, of_source, summaries, retention, group_of)
 
 
@@ -173,7 +172,7 @@ def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
     identity = hash_json(
         [
             config.select.model_dump(mode="json"), [asdict(s) for s in plan.summaries],
-            {source: list(rule.cutoff) for source, rule in plan.retention.rules.items()}, _rubrics(run, plan),
+            {unit: list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
         ]
     )  # fmt: skip
     state = run.path / "values" / "selection.json"
@@ -192,15 +191,14 @@ def _write_tasks(config: Config, run: RunFolder, plan: Plan) -> list[WriteTask]:
     settings = hash_json([plan.settings.model_dump(mode="json"), config.seed])
     tasks = []
     for source, parts in plan.shards.items():
-        rule, found = plan.rule(source), plan.retention.rules.get(source)
+        rules = plan.retention.of_source(source)
         provenance = {
             "method": plan.method.name,
-            "scope": found.pool.key if found else None,
-            "threshold": _threshold(found.cutoff) if found else None,
+            **_place(rules),
             "settings": settings,
             **({"rubric": rubrics[source]} if source in rubrics else {}),
         }
-        rule = Rule(rule.cutoff, rule.pool_cutoff, rule.noise, rule.has_quality, provenance)
+        rule = Rule(tuple(rules), plan.method.has_quality, provenance)
         tasks += [WriteTask(config, run, plan.method.name, shard, rule) for shard in parts]
     return tasks
 
@@ -215,6 +213,13 @@ def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
 
     hashes = {group: Rubric.load(run.rubric(group)).hash for group in groups}
     return {source: hashes[g] for source, g in plan.group_of.items() if g in hashes}
+
+
+def _place(rules: Sequence[SourceRule]) -> dict[str, Any]:
+    """Return scope and threshold of a source; null where its domains have one each."""
+    if len(rules) != 1:
+        return {"scope": None, "threshold": None}
+    return {"scope": rules[0].pool.key, "threshold": _threshold(rules[0].cutoff)}
 
 
 def _threshold(cutoff: Cutoff) -> float | None:
@@ -235,33 +240,32 @@ def _thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[st
         "tokens_kept": sum(s["tokens_kept"] for s in sources.values()),
         "seed": config.seed,
         "temperature": plan.settings.temperature,
-        "scopes": {key: _scope_entry(plan, key, sources) for key in sorted(plan.retention.pools)},
+        "scopes": {key: _scope_entry(plan, key, counts) for key in sorted(plan.retention.pools)},
         "sources": sources,
         "notes": list(plan.retention.notes),
     }
 
 
-def _scope_entry(plan: Plan, key: str, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _scope_entry(plan: Plan, key: str, counts: Sequence[Counts]) -> dict[str, Any]:
     pool = plan.retention.pools[key]
-    members = [sources[source] for source in pool.sources]
+    units = [c.units[unit] for c in counts for unit in pool.units if unit in c.units]
     entry: dict[str, Any] = {
         "threshold": _threshold(pool.cutoff),
         "tie_hash": _tie_hash(pool.cutoff),
         "budget_tokens": pool.budget,
-        "tokens_in": sum(s["tokens_in"] for s in members),
-        "tokens_kept": sum(s["tokens_kept"] for s in members),
-        "records_in": sum(s["records_in"] for s in members),
-        "records_kept": sum(s["kept"] for s in members),
-        "sources": list(pool.sources),
+        **{name: sum(u[name] for u in units) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},
+        "sources": sorted({unit.partition("\t")[0] for unit in pool.units}),
     }
-    if pool.noise.temperature:
-        entry["mean"], entry["deviation"] = pool.noise.mean, pool.noise.deviation
+    if pool.ranking.median is not None:
+        entry["median"] = pool.ranking.median
+    if pool.ranking.temperature:
+        entry["mean"], entry["deviation"] = pool.ranking.mean, pool.ranking.deviation
     return entry
 
 
 def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str, Any]:
     parts = [c for c in counts if c.source == source]
-    rule = plan.retention.rules.get(source)
+    rules = plan.retention.of_source(source)
     rows = sum(s.rows for s in plan.summaries if s.source == source)
     rejected = sum(s.rejected for s in plan.summaries if s.source == source)
     reasons: dict[str, int] = {}
@@ -269,9 +273,8 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str
         for why, n in part.reasons.items():
             reasons[why] = reasons.get(why, 0) + n
     entry: dict[str, Any] = {
-        "scope": rule.pool.key if rule else None,
-        "threshold": _threshold(rule.cutoff) if rule else None,
-        "tie_hash": _tie_hash(rule.cutoff) if rule else None,
+        **_place(rules),
+        "tie_hash": _tie_hash(rules[0].cutoff) if len(rules) == 1 else None,
         "rows": rows,
         "records_in": sum(p.records_in for p in parts),
         "kept": sum(p.kept for p in parts),

@@ -1,19 +1,21 @@
 """A method's values: one a record, in sidecars `values/<method>/<source>/<shard>.parquet` of the run folder.
 
 Columns: value (float64, larger is better, null = not ranked), tie (the id's hash), n_tokens, reason (null where the
-method has a value). Retention reads nothing else, so that another budget, scope or temperature never asks a method
-again, and methods can be compared over one run folder.
+method has a value), stratum (null where the method has none). Retention reads nothing else, so that another budget,
+scope or temperature never asks a method again, and methods can be compared over one run folder.
 """
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.config import Config
@@ -34,6 +36,7 @@ _SCHEMA = pa.schema(
         ("tie", pa.uint64()),
         ("n_tokens", pa.int32()),
         ("reason", pa.dictionary(pa.int32(), pa.string())),
+        ("stratum", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
 
@@ -44,10 +47,12 @@ class Ranked(NamedTuple):
     Attributes:
         values: One float64 a record, larger is better; NaN where the method has none.
         reasons: Why there is no value, a string or null a record; None where every record has a value.
+        strata: A string a record: the budget is split over strata in proportion to their tokens. None: no strata.
     """
 
     values: Floats
     reasons: pa.Array | None = None
+    strata: pa.Array | None = None
 
 
 class SelectionMethod(Protocol):
@@ -57,6 +62,7 @@ class SelectionMethod(Protocol):
 
     Attributes:
         name: Its name in `select.method`.
+        to_median: Whether the records nearest to the pool's median are best, not those of the largest value.
         has_quality: Whether its values judge records (they go into the column `quality`), or are only an order.
         reads_text: Whether it reads the records' text: then shards are worth processes of their own.
     """
@@ -69,6 +75,9 @@ class SelectionMethod(Protocol):
 
     @property
     def reads_text(self) -> bool: ...  # noqa: D102
+
+    @property
+    def to_median(self) -> bool: ...  # noqa: D102
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Return the hash of everything but the index that the shard's values depend on."""
@@ -94,6 +103,7 @@ class Summary:
         ranked_records: Records that compete: they have a value.
         ranked_tokens: Their tokens.
         masked: The source has no unmasked slot.
+        strata: Stratum -> (tokens, ranked tokens); empty where the method has none.
     """
 
     source: str
@@ -106,6 +116,7 @@ class Summary:
     ranked_records: int = 0
     ranked_tokens: int = 0
     masked: bool = False
+    strata: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class ValueTask(NamedTuple):
@@ -145,7 +156,8 @@ def make_values(task: ValueTask) -> Summary:
 
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
     config, run, method, shard = task
-    records = tokens = ranked_records = ranked_tokens = masked = 0
+    rows, rejected = count_rejected(run, shard.source, shard.name)
+    summary = Summary(shard.source, shard.name, identity, rows, rejected)
     pulled: deque[Block] = deque()
 
     def blocks() -> Iterator[Block]:
@@ -154,36 +166,59 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
             yield block
 
     with atomic(path) as temporary, pq.ParquetWriter(
-        temporary, _SCHEMA, compression="none", use_dictionary=["reason"], write_statistics=False
+        temporary, _SCHEMA, compression="none", use_dictionary=["reason", "stratum"], write_statistics=False
     ) as writer:  # fmt: skip
         for ranked in method.rank(config, run, shard, blocks()):
             block = pulled.popleft()
-            writer.write_table(_table(block, ranked, hash_ids(block.ids, config.seed, shard.source)))
-            has = ~np.isnan(ranked.values)
-            records, tokens = records + len(block), tokens + int(block.n_tokens.sum(dtype=np.int64))
-            ranked_records += int(has.sum())
-            ranked_tokens += int(block.n_tokens[has].sum(dtype=np.int64))
-            masked |= ranked.reasons is not None and ranked.reasons[0].as_py() == MASKED
-        summary = Summary(
-            shard.source,
-            shard.name,
-            identity,
-            *count_rejected(run, shard.source, shard.name),
-            records,
-            tokens,
-            ranked_records,
-            ranked_tokens,
-            bool(masked),
-        )
+            finite = _finite(ranked)
+            writer.write_table(_table(block, finite, hash_ids(block.ids, config.seed, shard.source)))
+            summary = _added(summary, block, finite)
         writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
     return summary
 
 
+def _finite(ranked: Ranked) -> Ranked:
+    """Take an infinite value, or NaN without a reason, as no value."""
+    lacking = ~np.isfinite(ranked.values)
+    if not lacking.any():
+        return ranked
+    given = pa.nulls(len(lacking), pa.string()) if ranked.reasons is None else ranked.reasons
+    reasons = pc.if_else(pa.array(lacking), pc.fill_null(given, "not_finite"), given)
+    return Ranked(np.where(lacking, np.nan, ranked.values), reasons, ranked.strata)
+
+
+def _added(summary: Summary, block: Block, ranked: Ranked) -> Summary:
+    has = ~np.isnan(ranked.values)
+    strata = dict(summary.strata)
+    if ranked.strata is not None:
+        coded = ranked.strata.dictionary_encode()
+        codes = coded.indices.to_numpy()
+        for code, stratum in enumerate(coded.dictionary.to_pylist()):
+            inside = codes == code
+            tokens, kept = strata.get(stratum, (0, 0))
+            strata[stratum] = (tokens + _sum(block.n_tokens[inside]), kept + _sum(block.n_tokens[inside & has]))
+    return replace(
+        summary,
+        records=summary.records + len(block),
+        tokens=summary.tokens + _sum(block.n_tokens),
+        ranked_records=summary.ranked_records + int(has.sum()),
+        ranked_tokens=summary.ranked_tokens + _sum(block.n_tokens[has]),
+        masked=summary.masked or (ranked.reasons is not None and ranked.reasons[0].as_py() == MASKED),
+        strata=dict(sorted(strata.items())),
+    )
+
+
+def _sum(n_tokens: npt.NDArray[np.int32]) -> int:
+    return int(n_tokens.sum(dtype=np.int64))
+
+
 def _table(block: Block, ranked: Ranked, ties: Words) -> pa.Table:
-    values = np.where(np.isfinite(ranked.values), ranked.values, np.nan)
-    reasons = pa.nulls(len(block), pa.string()) if ranked.reasons is None else ranked.reasons
+    nothing = pa.nulls(len(block), pa.string())
+    reasons = nothing if ranked.reasons is None else ranked.reasons
+    strata = nothing if ranked.strata is None else ranked.strata
     arrays = [
-        pa.array(values, from_pandas=True), pa.array(ties), pa.array(block.n_tokens), reasons.dictionary_encode()
+        pa.array(ranked.values, from_pandas=True), pa.array(ties), pa.array(block.n_tokens),
+        reasons.dictionary_encode(), strata.dictionary_encode(),
     ]  # fmt: skip
     return pa.Table.from_arrays(arrays, schema=_SCHEMA)
 

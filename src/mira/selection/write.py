@@ -2,8 +2,8 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from mira.run import RunFolder
 from mira.selection.blocks import Block, index_blocks
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.keys import Floats, rank_keys
-from mira.selection.retention import NO_NOISE, Noise, ValueChunk, read_values
+from mira.selection.retention import SourceRule, ValueChunk, read_values, unit_of
 from mira.selection.values import MASKED, values_path
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]
@@ -42,23 +42,23 @@ class Rule:
     """What is kept of a shard.
 
     Attributes:
-        cutoff: The source's cutoff, or None where nothing of it competes.
-        pool_cutoff: The pool's cutoff; the source's differs where its floor or cap is in effect.
-        noise: The pool's noise.
+        parts: The source's one rule, or one a stratum; none where nothing of it competes.
         has_quality: Whether values are judgements of records, or only an order (random, raw).
         provenance: What is the same of every kept record.
     """
 
-    cutoff: Cutoff | None
-    pool_cutoff: Cutoff = ALL
-    noise: Noise = NO_NOISE
+    parts: tuple[SourceRule, ...]
     has_quality: bool = True
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a shard's valid records."""
+    """What became of a shard's valid records.
+
+    Attributes:
+        units: Source or stratum -> tokens_in, tokens_kept, records_in, records_kept.
+    """
 
     source: str
     records_in: int
@@ -68,6 +68,7 @@ class Counts:
     unscored: int
     dropped: int
     reasons: Mapping[str, int]
+    units: Mapping[str, Mapping[str, int]]
 
 
 class WriteTask(NamedTuple):
@@ -82,7 +83,7 @@ class WriteTask(NamedTuple):
 
 def keep_mask(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
     """Tell which records a rule keeps."""
-    return _keeps(rule.cutoff, rule.noise, chunk)
+    return _keeps(rule, chunk, [part.cutoff for part in rule.parts])
 
 
 def write_shard(task: WriteTask) -> Counts:
@@ -97,6 +98,7 @@ def write_shard(task: WriteTask) -> Counts:
         return done
     tally: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    units: dict[str, Counter[str]] = {}
     kept_rows = _KeptRows(rule.provenance)
     with atomic(path) as temporary:
         with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd", use_dictionary=["reason"]) as writer:
@@ -106,20 +108,23 @@ def write_shard(task: WriteTask) -> Counts:
                 columns = [block.rows, block.ids, block.n_tokens, pa.array(quality, from_pandas=True), kept, reason]
                 writer.write_table(pa.Table.from_arrays([pa.array(c) for c in columns], schema=_SCHEMA))
                 _count(tally, reasons, block, kept, reason)
+                _count_units(units, shard.source, chunk, kept)
                 if config.select.write_selected:
                     kept_rows.add(block, quality, kept)
-            counts = _counts(shard.source, tally, reasons)
-            writer.add_key_value_metadata({"mira": orjson.dumps(asdict(counts)).decode()})
+            counts = _counts(shard.source, tally, reasons, units)
+            writer.add_key_value_metadata({"mira": orjson.dumps(counts).decode()})
         if config.select.write_selected:
             copy_kept(config, run, shard, kept_rows, run.selected(shard.source))
     return counts
 
 
-def _counts(source: str, tally: Counter[str], reasons: Counter[str]) -> Counts:
+def _counts(source: str, tally: Counter[str], reasons: Counter[str], units: Mapping[str, Counter[str]]) -> Counts:
     unscored = sum(n for why, n in reasons.items() if why.startswith("unscored:"))
     dropped = tally["in"] - tally["kept"] - unscored
     told = dict(sorted(reasons.items()))
-    return Counts(source, tally["in"], tally["tokens_in"], tally["kept"], tally["tokens_kept"], unscored, dropped, told)
+    return Counts(
+        source, tally["in"], tally["tokens_in"], tally["kept"], tally["tokens_kept"], unscored, dropped, told, units
+    )
 
 
 def _known(task: WriteTask) -> Counts | None:
@@ -149,14 +154,15 @@ def _aligned(run: RunFolder, method: str, shard: Shard) -> Iterator[tuple[Block,
                 chunk, at = next(chunks, None), 0
 
 
-def _keeps(cutoff: Cutoff | None, noise: Noise, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
-    has = ~np.isnan(chunk.values)
-    if cutoff is None:
-        return np.zeros(len(chunk), bool)
-    if cutoff == ALL:
-        return has
-    ranks = rank_keys(np.where(has, noise(chunk.values, chunk.ties), 0.0))
-    return cutoff.keeps(ranks, chunk.ties) & has
+def _keeps(rule: Rule, chunk: ValueChunk, cutoffs: Sequence[Cutoff]) -> npt.NDArray[np.bool_]:
+    kept = np.zeros(len(chunk), bool)
+    for part, cutoff in zip(rule.parts, cutoffs, strict=True):
+        has = chunk.ranked(part.unit.partition("\t")[2])
+        if cutoff != ALL:
+            ranks = rank_keys(np.where(has, part.pool.ranking(chunk.values, chunk.ties), 0.0))
+            has &= cutoff.keeps(ranks, chunk.ties)
+        kept |= has
+    return kept
 
 
 def _quality(rule: Rule, chunk: ValueChunk) -> Floats:
@@ -170,8 +176,8 @@ def _quality(rule: Rule, chunk: ValueChunk) -> Floats:
 def _reasons(rule: Rule, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> pa.DictionaryArray:
     words = ["below_threshold", "kept", "floor", "cap"]
     codes = kept.astype(np.int32)
-    if rule.cutoff is not None and rule.cutoff != rule.pool_cutoff:
-        by_pool = _keeps(rule.pool_cutoff, rule.noise, chunk)
+    if any(part.cutoff != part.pool.cutoff for part in rule.parts):
+        by_pool = _keeps(rule, chunk, [part.pool.cutoff for part in rule.parts])
         codes = np.where(kept & ~by_pool, 2, np.where(~kept & by_pool, 3, codes)).astype(np.int32)
     if chunk.reasons.null_count < len(chunk):
         given = chunk.reasons.cast(pa.string()).dictionary_encode()
@@ -191,6 +197,19 @@ def _count(
     for word, n in zip(reason.dictionary.to_pylist(), np.bincount(reason.indices.to_numpy()).tolist(), strict=False):
         if n:
             reasons[word] += n
+
+
+def _count_units(units: dict[str, Counter[str]], source: str, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> None:
+    coded = chunk.strata.cast(pa.string()).dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    for code, stratum in [(-1, ""), *enumerate(coded.dictionary.to_pylist())]:
+        inside = codes == code
+        if inside.any():
+            unit = units.setdefault(unit_of(source, stratum), Counter())
+            unit["records_in"] += int(inside.sum())
+            unit["records_kept"] += int((inside & kept).sum())
+            unit["tokens_in"] += int(chunk.n_tokens[inside].sum(dtype=np.int64))
+            unit["tokens_kept"] += int(chunk.n_tokens[inside & kept].sum(dtype=np.int64))
 
 
 class _KeptRows(Mapping[int, Mapping[str, Any]]):
