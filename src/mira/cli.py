@@ -28,6 +28,12 @@ Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. --set select.budget=25%.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run the stage even when it is up to date.")]
+Export = Annotated[
+    Path | None, typer.Option("--export", metavar="FILE", help="Write the LLM requests as batch lines instead.")
+]
+Import = Annotated[
+    list[Path] | None, typer.Option("--import", metavar="FILE", help="Read batch results into the journal instead.")
+]
 NO_OVERRIDES: list[str] = []
 
 
@@ -124,6 +130,56 @@ def _stage_command(name: str, text: str) -> None:
         _stages(config, set_, [name], force=force)
 
 
+def _judging_command(name: str, text: str) -> None:
+    @app.command(name=name, help=text)
+    def stage(
+        config: ConfigPath,
+        export: Export = None,
+        import_: Import = None,
+        max_cost: Annotated[float | None, typer.Option(help="Stop cleanly before spending more.")] = None,
+        max_requests: Annotated[int | None, typer.Option(help="Stop cleanly before sending more.")] = None,
+        failure_budget: Annotated[str, typer.Option(metavar="SHARE", help="Records that may stay unscored: 1%.")] = "",
+        set_: Overrides = NO_OVERRIDES,
+        force: Force = False,
+    ) -> None:
+        limits = {"max_cost": max_cost, "max_requests": max_requests, "failure_budget": _share(failure_budget)}
+        set_ = [*set_, *(f"teacher.{k}={v}" for k, v in limits.items() if v is not None)]
+        if not _batch(config, set_, name, export, import_):
+            _stages(config, set_, [name], force=force)
+
+
+def _share(text: str) -> float | None:
+    try:
+        return None if not text else float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(f"--failure-budget {text}: expected a share", "For example: --failure-budget 1%") from None
+
+
+def _batch(path: Path, overrides: list[str], stage: str, export: Path | None, results: list[Path] | None) -> bool:
+    """Write or read batch files; return whether that was all that was asked for."""
+    if export is None and not results:
+        return False
+    from mira.batch import export_requests, import_results  # noqa: PLC0415
+    from mira.config_file import load_config  # noqa: PLC0415
+
+    config = load_config(path, overrides)
+    if results:
+        done = import_results(config, results)
+        typer.echo(
+            f"{done.replies:,} new replies, {done.known:,} known already, {done.failures:,} failed requests, "
+            f"{done.unreadable:,} lines that are no results. Now: mira {stage} {path}"
+        )
+        return True
+    assert export is not None
+    written = export_requests(config, stage, export, Terminal())
+    files = ", ".join(str(p) for p in written.paths)
+    typer.echo(
+        f"{written.requests:,} requests in {files}; {written.answered:,} are answered already, "
+        f"{written.unsendable:,} do not fit. Run them, then: mira {stage} {path} --import RESULTS"
+    )
+    return True
+
+
 def _stages(path: Path, overrides: list[str], names: list[str], *, force: bool) -> None:
     from mira.config_file import load_config  # noqa: PLC0415
     from mira.pipeline import run_stages  # noqa: PLC0415
@@ -138,8 +194,8 @@ def _stages(path: Path, overrides: list[str], names: list[str], *, force: bool) 
 
 _stage_command("index", "Read every source once: ids, tokens, and every rejected line with its reason.")
 _stage_command("group", "Cluster the sources of each family into groups.")
-_stage_command("discover", "Cluster the teacher's free-form judgments into each group's rubric.")
-_stage_command("label", "Have the teacher judge a sample on the rubric (or take its recorded replies).")
+_judging_command("discover", "Cluster the teacher's free-form judgments into each group's rubric.")
+_judging_command("label", "Have the teacher judge a sample on the rubric (or take its recorded replies).")
 _stage_command("distill", "Train each group's student on the labels.")
 
 
@@ -160,6 +216,8 @@ def score(
     ] = None,
     out: Annotated[Path, typer.Option(help="Run folder for the sidecars.")] = Path("scores"),
     api_key_env: Annotated[str, typer.Option(help="Environment variable with the endpoint's key.")] = "",
+    export: Export = None,
+    import_: Import = None,
     set_: Overrides = NO_OVERRIDES,
     force: Force = False,
 ) -> None:
@@ -173,7 +231,8 @@ def score(
             raise ConfigError(
                 "score needs CONFIG, or --judge with --model, --rubric and --input", "See: mira score --help"
             )
-        _stages(config, set_, ["score"], force=force)
+        if not _batch(config, set_, "score", export, import_):
+            _stages(config, set_, ["score"], force=force)
         return
     from mira.scoring.released import score_released  # noqa: PLC0415
 

@@ -100,6 +100,8 @@ class TeacherSettings(Settings):
     """Recorded free-form judgments (JSONL: id, source, points) instead of a live Phase 1."""
     replies: str = ""
     """Recorded replies instead of a live Phase 2: JSONL of id, source, replicate, reply; or OpenAI batch results."""
+    offline: bool = False
+    """Send nothing: requests go out with --export as batch files, and replies come in with --import."""
     failure_budget: Fraction = 0.01
     """Share of records that may stay unscored before the exit status is non-zero."""
     max_cost: float | None = None

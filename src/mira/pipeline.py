@@ -206,6 +206,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
         check_teacher(config)
     with _locked(run):
         manifest = _read_manifest(run)
+        manifest["config"] = hash_json({stage.name: stage.settings(config) for stage in STAGES})
         for stage in STAGES:
             if stage.name in wanted:
                 _run_stage(stage, config, run, manifest, log, force=force)
@@ -296,7 +297,6 @@ def _run_stage(
         "seconds": round(seconds, 2),
         "summary": summary,
     }
-    manifest["config"] = hash_json(config.model_dump(mode="json"))
     write_json(run.manifest, manifest)
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
 

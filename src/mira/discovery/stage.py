@@ -1,31 +1,27 @@
 """Stage `discover`: free-form judgments -> judgment points -> anchors -> one rubric a group."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mira import corpus
 from mira.config import Config
 from mira.discovery.anchors import Clustering, JudgmentPoint, cluster_points, embed_points
+from mira.discovery.free_judging import FreeJudging
 from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
 from mira.embedding import Embedder, load_embedder
 from mira.errors import ConfigError, InputError
 from mira.files import write_parquet
-from mira.judging._reply import Reply
 from mira.judging.failures import check_failures
-from mira.judging.free import build_free_prompt, parse_free_reply, read_free_judgments
+from mira.judging.free import read_free_judgments
 from mira.judging.teacher import Teacher
 from mira.progress import Log
 from mira.run import RunFolder
 
 __all__ = ["discover"]
-
-_BYTES_A_TOKEN = 3  # for the limiter; budgets are counted exactly
 
 
 def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -87,7 +83,7 @@ def _points(
     config: Config, run: RunFolder, group: Group, recorded: list[JudgmentPoint] | None, log: Log
 ) -> list[JudgmentPoint]:
     if recorded is None:
-        return sorted(_ask(config, run, group, log), key=lambda p: (p.source, p.record))
+        return _ask(config, run, group, log)
     points = [p for p in recorded if p.source in group.sources]
     if not points and group.name not in config.discover.rubrics:
         raise InputError(
@@ -97,47 +93,12 @@ def _points(
     return points
 
 
-def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> Iterator[JudgmentPoint]:
-    """Have the live teacher judge a sample freely; every reply is journalled."""
-    prompt = build_free_prompt(group.family, corpus=config.discover.corpus, points=config.discover.slots)
-    failures: dict[str, Counter[str]] = {}
+def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> list[JudgmentPoint]:
     with Teacher(config, run, log) as teacher:
-        caller = teacher.caller(prompt.hash)
-        settings = caller.settings
-        tokenizer = corpus.tokenizer(settings.tokenizer)
-        records = [
-            record
-            for source in group.sources
-            for record in corpus.fetch(
-                config, run, source, corpus.sample_ids(config, run, source, config.discover.sample, "discover")
-            )
-        ]
-
-        def requests() -> Iterator[Any]:
-            for record in records:
-                user = prompt.user(record, 0, settings.max_model_len - settings.max_tokens, tokenizer)
-                if user is None:
-                    failures.setdefault(record.source, Counter())["overflow"] += 1
-                    continue
-                messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": user.text}]
-                tokens = (len(prompt.system) + len(user.text.encode())) // _BYTES_A_TOKEN
-                tag = f"free {record.source}/{record.id}"
-                yield caller.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
-
-        with log.task(f"free judging {group.name}", len(records)) as task:
-            for answer in caller.complete(requests()):
-                record, reply = answer.asked.context, answer.result
-                if isinstance(reply, Reply):
-                    parsed = parse_free_reply(reply.text, record.id, record.source, truncated=reply.truncated)
-                    yield from parsed.points
-                    reason = parsed.reason_unscored
-                else:
-                    reason = reply.reason
-                if reason:
-                    failures.setdefault(record.source, Counter())[reason] += 1
-                task.advance()
-                task.detail(caller.stats.line())
-    check_failures(failures, len(records), config.teacher.failure_budget, log)
+        judging = FreeJudging(config, run, group, teacher)
+        points = judging.judge(log)
+    check_failures(judging.failures, len(judging.records), config.teacher.failure_budget, log)
+    return points
 
 
 def _points_table(points: Sequence[JudgmentPoint], found: Clustering) -> pa.Table:

@@ -20,6 +20,7 @@ from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
 from mira.errors import ConservationError, InputError, RunError
 from mira.files import write_parquet
+from mira.judging.endpoint import EndpointJudge
 from mira.judging.failures import check_failures
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.judgement import Judgement, judgement_schema, judgements_table
@@ -28,7 +29,7 @@ from mira.judging.teacher import Teacher
 from mira.progress import Log
 from mira.run import RunFolder
 
-__all__ = ["HELD_OUT", "TRAIN", "label", "label_schema", "load_labels", "split_of"]
+__all__ = ["HELD_OUT", "TRAIN", "label", "label_schema", "label_tasks", "load_labels", "split_of"]
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -98,6 +99,11 @@ def split_of(seed: int, source: str, id: str, held_out: float) -> str:
     return HELD_OUT if int.from_bytes(digest) / 2**64 < held_out else TRAIN
 
 
+def label_tasks(config: Config, run: RunFolder, group: Group) -> Iterator[JudgeTask]:
+    """Yield what a live teacher is asked of a group."""
+    return _tasks(config, run, _drawn_sample(config, run, group), {})
+
+
 def _drawn_sample(config: Config, run: RunFolder, group: Group) -> Sample:
     sample: Sample = {}
     for source in group.sources:
@@ -149,6 +155,8 @@ def _label_group(config: Config, run: RunFolder, group: Group, judge: Judge, sam
         for judgement in judge.judge(_tasks(config, run, sample, n_tokens)):
             judgements.append(judgement)
             progress.advance()
+            if isinstance(judge, EndpointJudge):
+                progress.detail(judge.stats.line())
     if len({(j.source, j.id, j.replicate) for j in judgements}) != expected or len(judgements) != expected:
         raise ConservationError(f"{group.name}: {expected:,} judgements were asked for, {len(judgements):,} came back")
     return _table(config, sorted(judgements, key=lambda j: (j.source, j.id, j.replicate)), n_tokens, judge.n_slots)

@@ -49,7 +49,9 @@ def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterat
     """
     folder = run.student(group)
     if runs_here(run, group):
-        yield EncoderStudent.load(folder, load_embedder(config.embedding))
+        # The built-in embedder is loaded by the student where its features need it; another one is known here only.
+        embedder = None if config.embedding.model == "minilm" else load_embedder(config.embedding, threads=1)
+        yield EncoderStudent.load(folder, embedder)
         return
     settings = config.distill.endpoint
     if settings is None:

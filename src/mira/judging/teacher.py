@@ -54,8 +54,9 @@ class Teacher:
         settings = self._config.teacher.endpoint
         assert settings is not None, "check_teacher comes first"
         return EndpointJudge(
-            settings, rubric, self.prompt(rubric), self.journal, spending=self._spending, log=self._log
-        )
+            settings, rubric, self.prompt(rubric), self.journal, spending=self._spending,
+            offline=self._config.teacher.offline, log=self._log,
+        )  # fmt: skip
 
     def prompt(self, rubric: "Rubric") -> Prompt:
         """Return how records are put to the teacher."""
@@ -67,7 +68,8 @@ class Teacher:
         """Return the stream of requests below, for free-form judging."""
         settings = self._config.teacher.endpoint
         assert settings is not None, "check_teacher comes first"
-        return Caller(settings, self.journal, purpose, spending=self._spending, log=self._log)
+        offline = self._config.teacher.offline
+        return Caller(settings, self.journal, purpose, spending=self._spending, offline=offline, log=self._log)
 
     @property
     def journal(self) -> Journal:

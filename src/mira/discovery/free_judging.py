@@ -1,0 +1,87 @@
+"""Free-form judging of a sample by a live teacher: requests out, judgment points back."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from mira import corpus
+from mira.config import Config
+from mira.discovery.anchors import JudgmentPoint
+from mira.discovery.grouping import Group
+from mira.judging._reply import Reply
+from mira.judging._wire import Request
+from mira.judging.free import build_free_prompt, parse_free_reply
+from mira.judging.teacher import Teacher
+from mira.progress import Log
+from mira.run import RunFolder
+
+__all__ = ["FreeJudging"]
+
+_BYTES_A_TOKEN = 3  # for the limiter; budgets are counted exactly
+
+
+class FreeJudging:
+    """A group's sample, put to the teacher without a rubric.
+
+    Args:
+        config: The settings.
+        run: The run folder.
+        group: The group.
+        teacher: The open teacher.
+
+    Attributes:
+        records: The sample, `discover.sample` records a source.
+        failures: Source -> reason -> records without a single judgment point, after `judge`.
+    """
+
+    def __init__(self, config: Config, run: RunFolder, group: Group, teacher: Teacher) -> None:
+        settings = config.discover
+        self._prompt = build_free_prompt(group.family, corpus=settings.corpus, points=settings.slots)
+        self._caller = teacher.caller(self._prompt.hash)
+        self._group = group
+        self.failures: dict[str, Counter[str]] = {}
+        self.records = [
+            record
+            for source in group.sources
+            for record in corpus.fetch(
+                config, run, source, corpus.sample_ids(config, run, source, settings.sample, "discover")
+            )
+        ]
+
+    def requests(self) -> Iterator[Request]:
+        """Yield one request a record that fits the teacher's context."""
+        settings = self._caller.settings
+        tokenizer = corpus.tokenizer(settings.tokenizer)
+        for record in self.records:
+            user = self._prompt.user(record, 0, settings.max_model_len - settings.max_tokens, tokenizer)
+            if user is None:
+                self._fail(record.source, "overflow")
+                continue
+            messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
+            tokens = (len(self._prompt.system) + len(user.text.encode())) // _BYTES_A_TOKEN
+            tag = f"free {record.source}/{record.id}"
+            yield self._caller.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
+
+    def judge(self, log: Log) -> list[JudgmentPoint]:
+        """Return all judgment points, by source and record; every reply is journalled first.
+
+        Raises:
+            JudgeError: The endpoint cannot be used, or a limit was reached.
+        """
+        points: list[JudgmentPoint] = []
+        with log.task(f"free judging {self._group.name}", len(self.records)) as task:
+            for answer in self._caller.complete(self.requests()):
+                record, reply = answer.asked.context, answer.result
+                if isinstance(reply, Reply):
+                    parsed = parse_free_reply(reply.text, record.id, record.source, truncated=reply.truncated)
+                    points += parsed.points
+                    reason = parsed.reason_unscored
+                else:
+                    reason = reply.reason
+                if reason:
+                    self._fail(record.source, reason)
+                task.advance()
+                task.detail(self._caller.stats.line())
+        return sorted(points, key=lambda p: (p.source, p.record))
+
+    def _fail(self, source: str, reason: str) -> None:
+        self.failures.setdefault(source, Counter())[str(reason)] += 1
