@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mira.corpus.record import FamilyName
 
 __all__ = [
+    "CascadeSettings",
     "Config",
     "DataManSettings",
     "DiscoverSettings",
@@ -208,6 +209,17 @@ class SftSettings(Settings):
     """A Jinja file, for base models whose tokenizer has no chat template."""
 
 
+class CascadeSettings(Settings):
+    """What the expensive student judges after the cheap one has scored everything. The values are ours."""
+
+    errors: float = Field(default=1.0, ge=0)
+    """Records whose quality is within this many errors of the cheap student from the threshold."""
+    share: Fraction = 0.0
+    """Instead of `errors`: the nearest records, up to this share of each source's tokens."""
+    audit: Fraction = 0.01
+    """A random share of all records besides, on which both students are compared."""
+
+
 class DistillSettings(Settings):
     """The student of each group."""
 
@@ -216,6 +228,7 @@ class DistillSettings(Settings):
     endpoint: EndpointSettings | None = None
     """Where the student is served: needed by `endpoint` students, and to score by a served `sft` student."""
     sft: SftSettings = SftSettings()
+    cascade: CascadeSettings = CascadeSettings()
     folds: int = Field(default=5, ge=2)
     """Folds of cross-validation."""
     tolerance: Fraction = 0.01
