@@ -1,0 +1,5 @@
+"""One self-contained HTML page about a run."""
+
+from mira.report.stage import report
+
+__all__ = ["report"]

@@ -1,0 +1,287 @@
+"""The records at both ends of each source and at its cutoff, with the student's scores and the teacher's rationales."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira import corpus
+from mira.config import Config
+from mira.corpus.record import Part, Record
+from mira.discovery.rubric import Rubric
+from mira.report.overview import SourceRow
+from mira.report.quality import selection_view, sidecars
+from mira.run import RunFolder
+
+__all__ = ["EXCERPT", "Example", "Excerpt", "SlotScore", "SourceExamples", "examples"]
+
+EXCERPT = 1200  # characters of a record that are shown
+
+_KINDS = (  # name, SQL condition, SQL order, how many
+    ("best kept", "kept", "quality DESC", 2),
+    ("worst dropped", "NOT kept", "quality ASC", 2),
+    ("last one in", "kept", "quality ASC", 1),
+    ("first one out", "NOT kept", "quality DESC", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """The start of one part of a record, and how many characters follow it."""
+
+    label: str
+    text: str
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotScore:
+    """One slot of an example: scores in [0, 10] or None."""
+
+    slot: str
+    name: str
+    student: float | None
+    teacher: float | None
+    rationale: str
+    masked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One record.
+
+    Attributes:
+        kind: Why it is shown: "best kept", "last one in", ...
+        id: Its id.
+        kept: What became of it.
+        quality: Its quality, or None.
+        rank: Its place by quality in its source, from 1.
+        n_ranked: Records of the source with a quality.
+        n_tokens: Its tokens.
+        excerpts: The start of its text.
+        slots: Its scores.
+        labelled: The teacher judged it.
+        overall: The teacher's overall, 0..100, or None.
+        recommendation: The teacher's verdict, or "".
+        brief: The teacher's sentence, or "".
+    """
+
+    kind: str
+    id: str
+    kept: bool
+    quality: float
+    rank: int
+    n_ranked: int
+    n_tokens: int
+    excerpts: tuple[Excerpt, ...]
+    slots: tuple[SlotScore, ...]
+    labelled: bool
+    overall: float | None
+    recommendation: str
+    brief: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceExamples:
+    """The examples of one source."""
+
+    source: SourceRow
+    kept: tuple[Example, ...]
+    dropped: tuple[Example, ...]
+
+    @property
+    def all_labelled(self) -> bool:
+        """Whether the teacher judged every one of them."""
+        return all(e.labelled for e in (*self.kept, *self.dropped))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    kind: str
+    id: str
+    quality: float
+    kept: bool
+    n_tokens: int
+    rank: int = 0
+    n_ranked: int = 0
+
+
+def examples(
+    con: duckdb.DuckDBPyConnection, config: Config, run: RunFolder, sources: Sequence[SourceRow]
+) -> tuple[SourceExamples, ...]:
+    """Return examples of every source whose records have a quality.
+
+    Of each kind, records that the teacher has labelled come first, since their rationales can be shown; where none of
+    that kind is labelled, the others are taken.
+
+    Raises:
+        RunError: A source was not selected from, or is not indexed.
+    """
+    masked = _masked(run)
+    found = []
+    for source in sources:
+        labels = _labels(run, source)
+        selection_view(con, run, source.name)
+        picks = _ranked(con, _picks(con, labels))
+        if picks:
+            found.append(_of_source(con, config, run, source, picks, labels, masked))
+    return tuple(found)
+
+
+def _of_source(
+    con: duckdb.DuckDBPyConnection,
+    config: Config,
+    run: RunFolder,
+    source: SourceRow,
+    picks: Sequence[_Pick],
+    labels: pa.Table | None,
+    masked: frozenset[tuple[str, str]],
+) -> SourceExamples:
+    ids = [p.id for p in picks]
+    records = {r.id: r for r in corpus.fetch(config, run, source.name, ids)}
+    judged = {row["id"]: row for row in _rows(labels, ids)} if labels else {}
+    scored = _scores(con, run, source.name, ids)
+    names = _slot_names(run, source.group, scored)
+    built = [
+        _example(source.name, pick, records[pick.id], names, scored.get(pick.id, {}), judged.get(pick.id), masked)
+        for pick in picks
+    ]
+    return SourceExamples(
+        source,
+        kept=tuple(sorted((e for e in built if e.kept), key=lambda e: e.rank)),
+        dropped=tuple(sorted((e for e in built if not e.kept), key=lambda e: -e.rank)),
+    )
+
+
+def _picks(con: duckdb.DuckDBPyConnection, labels: pa.Table | None) -> list[_Pick]:
+    con.register("labelled", pa.table({"id": labels["id"] if labels else pa.array([], pa.string())}))
+    picks: dict[str, _Pick] = {}
+    for kind, condition, order, n in _KINDS:
+        for only in ("SEMI JOIN labelled USING (id)", ""):
+            rows = con.execute(
+                f"SELECT id, quality, kept, n_tokens FROM selection {only} "
+                f"WHERE quality IS NOT NULL AND {condition} ORDER BY {order}, id LIMIT ?",
+                [n],
+            ).fetchall()
+            if rows:
+                for row in rows:
+                    picks.setdefault(row[0], _Pick(kind, *row))
+                break
+    con.unregister("labelled")
+    return list(picks.values())
+
+
+def _ranked(con: duckdb.DuckDBPyConnection, picks: Sequence[_Pick]) -> list[_Pick]:
+    """Add each record's place: 1 + the records of higher quality."""
+    if not picks:
+        return []
+    counts = ", ".join("count(*) FILTER (quality > ?)" for _ in picks)
+    rows = con.execute(f"SELECT count(quality), {counts} FROM selection", [p.quality for p in picks]).fetchall()
+    n_ranked, *above = rows[0]
+    return [
+        _Pick(p.kind, p.id, p.quality, p.kept, p.n_tokens, int(higher) + 1, int(n_ranked))
+        for p, higher in zip(picks, above, strict=True)
+    ]
+
+
+def _labels(run: RunFolder, source: SourceRow) -> pa.Table | None:
+    """Return a source's first judgements that hold a score; None where there are none."""
+    path = run.labels(source.group)
+    if not source.group or not path.is_file():
+        return None
+    table = pq.read_table(path, filters=[("source", "=", source.name), ("replicate", "=", 0)])
+    table = table.filter(pc.is_null(table["reason_unscored"]))
+    return table if len(table) else None
+
+
+def _rows(table: pa.Table, ids: Sequence[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.filter(pc.is_in(table["id"], value_set=pa.array(ids, pa.string()))).to_pylist()
+    return rows
+
+
+def _scores(
+    con: duckdb.DuckDBPyConnection, run: RunFolder, source: str, ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return id -> the student's sidecar row; {} where nothing was scored."""
+    if not any(run.scores(source).glob("*.parquet")):
+        return {}
+    con.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
+    files = sidecars(run.scores(source))
+    found = con.execute(f"SELECT * FROM read_parquet({files}) SEMI JOIN wanted USING (id)")
+    columns = [column[0] for column in found.description or ()]
+    rows = [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
+    con.unregister("wanted")
+    return {row["id"]: row for row in rows}
+
+
+def _slot_names(run: RunFolder, group: str, scored: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return slot -> name: from the rubric, or nameless where there is none."""
+    if group and run.rubric(group).is_file():
+        return {a.slot: a.name for a in Rubric.load(run.rubric(group)).anchors}
+    columns = {c for row in scored.values() for c in row if c[0] == "A" and c[1:].isdigit()}
+    return dict.fromkeys(sorted(columns, key=lambda c: int(c[1:])), "")
+
+
+def _masked(run: RunFolder) -> frozenset[tuple[str, str]]:
+    if not run.reliability.is_file():
+        return frozenset()
+    table = pq.read_table(run.reliability, columns=["source", "slot", "masked"])
+    return frozenset((r["source"], r["slot"]) for r in table.filter(table["masked"]).to_pylist())
+
+
+def _example(
+    source: str,
+    pick: _Pick,
+    record: Record,
+    names: Mapping[str, str],
+    scores: Mapping[str, Any],
+    label: Mapping[str, Any] | None,
+    masked: frozenset[tuple[str, str]],
+) -> Example:
+    judged = label or {}
+    rationales = judged.get("rationales") or [""] * len(names)
+    slots = tuple(
+        SlotScore(
+            slot, name, _finite(scores.get(slot)), _finite(judged.get(slot)), rationale or "", (source, slot) in masked
+        )
+        for (slot, name), rationale in zip(names.items(), rationales, strict=False)
+    )
+    return Example(
+        kind=pick.kind,
+        id=pick.id,
+        kept=pick.kept,
+        quality=pick.quality,
+        rank=pick.rank,
+        n_ranked=pick.n_ranked,
+        n_tokens=pick.n_tokens,
+        excerpts=_excerpts(record.parts),
+        slots=slots,
+        labelled=label is not None,
+        overall=_finite(judged.get("overall")),
+        recommendation=judged.get("recommendation") or "",
+        brief=judged.get("brief") or "",
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _excerpts(parts: Sequence[Part]) -> tuple[Excerpt, ...]:
+    """Return the start of a record: EXCERPT characters over its first parts; later parts count as what follows."""
+    found: list[Excerpt] = []
+    left = EXCERPT
+    for i, part in enumerate(parts):
+        text = part.text[:left]
+        left -= len(text)
+        more = len(part.text) - len(text)
+        if not left:
+            more += sum(len(p.text) for p in parts[i + 1 :])
+            return (*found, Excerpt(part.label, text, more))
+        found.append(Excerpt(part.label, text, more))
+    return tuple(found)

@@ -1,0 +1,194 @@
+"""How quality is distributed in each source: histograms counted in SQL over the selection sidecars."""
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+
+from mira.errors import RunError
+from mira.report.charts import Bar, Tick, bars, place, ticks
+from mira.report.overview import Overview, SourceRow
+from mira.run import RunFolder
+
+__all__ = ["Panel", "Ridge", "panels", "selection_view", "sidecars"]
+
+BINS = 60
+_FINE = 64 * BINS  # bins that are counted; the shown ones are made of them
+_OUTSIDE = 0.001  # share of records beyond each end of the axis, shown in the outermost bars
+
+_Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """One source's distribution, in tokens.
+
+    Attributes:
+        source: Its name.
+        bars: The histogram, scaled to its tallest bar.
+        cut: Place of its threshold in percent of the axis, or None.
+        threshold: The threshold, or None.
+        own: The source's threshold is not its scope's (a floor or cap is in effect).
+        records: Records with a quality.
+    """
+
+    source: str
+    bars: tuple[Bar, ...]
+    cut: float | None
+    threshold: float | None
+    own: bool
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Sources that compete, over one axis of quality."""
+
+    key: str
+    threshold: float | None
+    cut: float | None
+    ticks: tuple[Tick, ...]
+    ridges: tuple[Ridge, ...]
+    outside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Histogram:
+    kept: _Counts
+    dropped: _Counts
+    records: _Counts
+
+
+def panels(con: duckdb.DuckDBPyConnection, run: RunFolder, view: Overview) -> tuple[Panel, ...]:
+    """Return one panel a scope whose records have a quality. Memory does not grow with the number of records."""
+    of_source = {s.name: s for s in view.sources}
+    found = []
+    for scope in view.scopes:
+        members = [of_source[name] for name in scope.sources if name in of_source]
+        shown = scope.threshold if not view.temperature else None
+        panel = _panel(con, run, scope.key, shown, members, show_cuts=not view.temperature)
+        if panel is not None:
+            found.append(panel)
+    return tuple(found)
+
+
+def sidecars(folder: Path) -> str:
+    """Return a folder's Parquet files as an SQL list.
+
+    Raises:
+        RunError: There are none.
+    """
+    paths = sorted(folder.glob("*.parquet"))
+    if not paths:
+        raise RunError(f"{folder}: there is nothing yet", "Run: mira run CONFIG")
+    return "[" + ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths) + "]"
+
+
+def selection_view(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str) -> None:
+    """Make the view `selection` of a source: id, n_tokens, quality, kept, reason.
+
+    Raises:
+        RunError: Nothing was selected from it.
+    """
+    files = sidecars(run.selection(source))
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW selection AS "
+        f"SELECT id, n_tokens, quality, kept, reason::VARCHAR AS reason FROM read_parquet({files})"
+    )
+
+
+def _panel(
+    con: duckdb.DuckDBPyConnection,
+    run: RunFolder,
+    key: str,
+    threshold: float | None,
+    members: Sequence[SourceRow],
+    *,
+    show_cuts: bool,
+) -> Panel | None:
+    span = _span(con, run, members)
+    if span is None:
+        return None
+    fine = {s.name: _histogram(con, run, s.name, *span) for s in members}
+    first, last = _middle(sum((h.records for h in fine.values()), np.zeros(_FINE, np.int64)))
+    step = (span[1] - span[0]) / _FINE
+    low, high = span[0] + first * step, span[0] + last * step
+    thresholds = {s.name: s.threshold if show_cuts else None for s in members}
+    return Panel(
+        key=key,
+        threshold=threshold,
+        cut=None if threshold is None else place(threshold, low, high),
+        ticks=ticks(low, high),
+        ridges=tuple(_ridge(s.name, fine[s.name], first, last, low, high, thresholds, threshold) for s in members),
+        outside=first > 0 or last < _FINE,
+    )
+
+
+def _span(con: duckdb.DuckDBPyConnection, run: RunFolder, members: Sequence[SourceRow]) -> tuple[float, float] | None:
+    lows, highs = [], []
+    for source in members:
+        selection_view(con, run, source.name)
+        for least, most in con.execute("SELECT min(quality), max(quality) FROM selection").fetchall():
+            if least is not None:
+                lows.append(float(least))
+                highs.append(float(most))
+    if not lows:
+        return None
+    low, high = min(lows), max(highs)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _histogram(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str, low: float, high: float) -> _Histogram:
+    selection_view(con, run, source)
+    rows = con.execute(
+        """SELECT least(greatest(floor((quality - ?) / ? * ?), 0), ?)::INTEGER AS bin, kept,
+        sum(n_tokens)::BIGINT, count(*) FROM selection WHERE quality IS NOT NULL GROUP BY bin, kept""",
+        [low, high - low, _FINE, _FINE - 1],
+    ).fetchall()
+    histogram = _Histogram(*(np.zeros(_FINE, np.int64) for _ in range(3)))
+    for at, kept, tokens, records in rows:
+        (histogram.kept if kept else histogram.dropped)[at] += tokens
+        histogram.records[at] += records
+    return histogram
+
+
+def _middle(records: _Counts) -> tuple[int, int]:
+    """Return the range of fine bins that holds all but the outermost records, at least BINS wide and whole bars."""
+    running = records.cumsum()
+    total = int(running[-1])
+    first = int(np.searchsorted(running, max(1, _OUTSIDE * total)))
+    last = int(np.searchsorted(running, total - _OUTSIDE * total)) + 1
+    width = -(-max(last - first, BINS) // BINS) * BINS
+    first = max(0, min(first - (width - (last - first)) // 2, _FINE - width))
+    return first, min(first + width, _FINE)
+
+
+def _ridge(
+    source: str,
+    histogram: _Histogram,
+    first: int,
+    last: int,
+    low: float,
+    high: float,
+    thresholds: Mapping[str, float | None],
+    pool: float | None,
+) -> Ridge:
+    threshold = thresholds[source]
+    return Ridge(
+        source=source,
+        bars=bars(_shown(histogram.kept, first, last), _shown(histogram.dropped, first, last)),
+        cut=None if threshold is None else place(threshold, low, high),
+        threshold=threshold,
+        own=threshold is not None and pool is not None and threshold != pool,
+        records=int(histogram.records.sum()),
+    )
+
+
+def _shown(fine: _Counts, first: int, last: int) -> _Counts:
+    edges = np.linspace(first, last, BINS + 1).round().astype(np.int64)
+    edges[0], edges[-1] = 0, len(fine)
+    return np.add.reduceat(fine, edges[:-1])

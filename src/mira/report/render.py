@@ -1,0 +1,108 @@
+"""The page from its parts. What comes from a corpus, a teacher or a file is text to the page, never markup.
+
+Three walls: the templates escape everything (none of them marks data as safe); control and direction characters are
+made visible before that; and the page's policy forbids scripts, requests and every style but its own.
+"""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mira.discovery.grouping import Group
+from mira.discovery.rubric import Rubric
+from mira.report.evaluation import Evaluation
+from mira.report.examples import SourceExamples
+from mira.report.heatmap import HeatMap
+from mira.report.overview import Overview
+from mira.report.quality import Panel
+
+__all__ = ["Page", "render", "visible"]
+
+UNKNOWN = "–"
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all controls but tab and line feed
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction
+    "\u2028\u2029\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All that the page shows."""
+
+    overview: Overview
+    panels: tuple[Panel, ...]
+    heat_maps: tuple[HeatMap, ...]
+    rubrics: tuple[Rubric, ...]
+    groups: tuple[Group, ...]
+    examples: tuple[SourceExamples, ...]
+    evaluation: Evaluation | None = None
+
+
+def render(page: Page) -> bytes:
+    """Return the page as UTF-8."""
+    environment = _environment()
+    style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    template = environment.get_template("page.html.j2")
+    return template.render(page=page, style=Markup(style), style_hash=digest).encode()
+
+
+def visible(value: Any) -> Any:
+    """Return text with every control, direction mark and lone surrogate shown as a symbol; other values as they are.
+
+    Line ends become line feeds. A right-to-left override in a record would otherwise reorder the page around it.
+    """
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return _CONTROL.sub(_symbol, value.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _symbol(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"\u2039U+{code:04X}\u203a"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mira.report"),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"count": _count, "short": _short, "percent": _percent, "figure": _figure, "words": _words}
+    return environment
+
+
+def _count(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def _short(value: int) -> str:
+    """Return 1801569 as "1.80M"."""
+    for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
+        if value >= size:
+            return f"{value / size:.2f}{letter}"
+    return f"{value / 1000:.1f}K" if value >= 10_000 else f"{value:,}"
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return UNKNOWN if share is None else f"{share:.{digits}%}"
+
+
+def _figure(value: float | None, digits: int = 2) -> str:
+    return UNKNOWN if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

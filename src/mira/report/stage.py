@@ -1,0 +1,72 @@
+"""The stage: a run folder -> report.html."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mira.config import Config
+from mira.corpus import database
+from mira.discovery.grouping import load_groups
+from mira.discovery.rubric import Rubric
+from mira.errors import RunError
+from mira.files import read_json, write_bytes
+from mira.progress import Log
+from mira.report.evaluation import evaluation_view
+from mira.report.examples import examples
+from mira.report.heatmap import heat_maps
+from mira.report.overview import overview
+from mira.report.quality import panels
+from mira.report.render import Page, render
+from mira.run import RunFolder
+
+__all__ = ["report"]
+
+
+def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Write report.html: one page without scripts, links or anything else to load.
+
+    Sections whose stage has not run are left out; only a selection is needed. The page depends on the run folder's
+    content and the settings alone, so the same run gives the same bytes.
+
+    Args:
+        config: The settings.
+        run: The run folder.
+        log: Where progress goes.
+
+    Returns:
+        The page's size in bytes and the number of examples that it shows.
+
+    Raises:
+        RunError: Nothing was selected yet, or a stage's output is missing.
+    """
+    if not run.thresholds.is_file():
+        raise RunError(f"{run.thresholds}: nothing is selected yet", "Run: mira select CONFIG")
+    thresholds, manifest = read_json(run.thresholds), _read(run)
+    groups = tuple(load_groups(run)) if run.groups.is_file() else ()
+    group_of = {source: group.name for group in groups for source in group.sources}
+    with log.task("report", total=3) as task, database.connect(run) as con:
+        view = overview(config, run, thresholds, group_of, manifest)
+        task.advance()
+        distributions = panels(con, run, view)
+        task.advance()
+        shown = examples(con, config, run, view.sources)
+        task.advance()
+    page = render(
+        Page(
+            overview=view,
+            panels=distributions,
+            heat_maps=heat_maps(run, groups, manifest),
+            rubrics=tuple(Rubric.load(run.rubric(g.name), g.name) for g in groups if run.rubric(g.name).is_file()),
+            groups=groups,
+            examples=shown,
+            evaluation=evaluation_view(run),
+        )
+    )
+    write_bytes(run.report, page)
+    return {"bytes": len(page), "examples": sum(len(s.kept) + len(s.dropped) for s in shown)}
+
+
+def _read(run: RunFolder) -> Mapping[str, Any]:
+    if not run.manifest.is_file():
+        return {}
+    manifest: Mapping[str, Any] = read_json(run.manifest)
+    return manifest
