@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 
 from mira.config import Config
 from mira.corpus import Record, Shard, read, shards, totals
-from mira.engine import load_engine
 from mira.files import atomic, hash_json, read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.blocks import Block
+from mira.selection.each import each
 from mira.selection.keys import Floats, gumbel, hash_ids, uniform
 from mira.selection.ngrams import Featuriser
 from mira.selection.reference import reference_texts, top_judged
@@ -140,12 +140,13 @@ class _CountTask(NamedTuple):
 
 def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
     settings = config.select.dsir
-    n_tokens = sum(source["tokens"] for source in totals(config, run).values())
+    told = totals(config, run)
+    n_tokens = sum(source["tokens"] for source in told.values())
     share = min(1.0, settings.fit_ngrams / max(2 * n_tokens, 1))  # two n-grams a token
     tasks = [_CountTask(config, run, shard, share) for parts in shards(config).values() for shard in parts]
     counts = np.zeros(settings.buckets, np.int64)
     with log.task("select: fit dsir", len(tasks)) as task:
-        for part in load_engine(config.score.engine, config.score.workers).map(_count_shard, tasks):
+        for part in each(config, _count_shard, tasks, rows=sum(source["valid"] for source in told.values())):
             counts += part
             task.advance()
     return counts

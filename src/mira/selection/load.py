@@ -10,7 +10,9 @@ from mira.selection.methods import Mira, RandomOrder, Raw
 from mira.selection.ppl import fit_ppl
 from mira.selection.values import SelectionMethod
 
-__all__ = ["load_method"]
+__all__ = ["METHODS", "load_method"]
+
+METHODS = ("raw", "random", "ppl", "dsir", "dataman", "mira")
 
 
 def load_method(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMethod:

@@ -1,33 +1,27 @@
 """The stage: values, cutoffs, sidecars, kept records, thresholds.json."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from mira.config import Config, SelectSettings
 from mira.corpus import Shard, shards
-from mira.engine import LocalEngine, load_engine
 from mira.errors import ConservationError, RunError
 from mira.files import hash_json, read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.cuts import ALL, Cutoff
+from mira.selection.each import each
 from mira.selection.keys import value_of_key
 from mira.selection.load import load_method
 from mira.selection.retention import Retention, SourceRule, retain
 from mira.selection.values import SelectionMethod, Summary, ValueTask, make_values, values_path
 from mira.selection.write import Counts, Rule, WriteTask, write_shard
 
-__all__ = ["Plan", "make_plan", "read_groups", "select"]
-
-_SMALL = 200_000  # records; below it, starting processes costs more than it saves
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+__all__ = ["Plan", "make_plan", "read_groups", "select", "threshold_of"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +76,8 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     tasks = _write_tasks(config, run, plan)
     counts = []
     with log.task("select: write", len(tasks)) as task:
-        in_python = config.select.write_selected and _rows(run, plan.shards) > _SMALL
-        for part in _each(config, write_shard, tasks, in_python=in_python):
+        copied = _rows(run, plan.shards) if config.select.write_selected else 0
+        for part in each(config, write_shard, tasks, rows=copied):
             counts.append(part)
             task.advance()
     result = _thresholds(config, plan, counts)
@@ -105,14 +99,14 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
     tasks = [ValueTask(config, run, method, shard) for parts in of_source.values() for shard in parts]
     summaries: list[Summary] = []
     with log.task(f"select: {method.name} values", len(tasks)) as task:
-        in_python = method.reads_text and _rows(run, of_source) > _SMALL
-        for summary in _each(config, make_values, tasks, in_python=in_python):
+        texts = _rows(run, of_source) if method.reads_text else 0
+        for summary in each(config, make_values, tasks, rows=texts):
             summaries.append(summary)
             task.advance()
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
     retention = retain(
-        settings, summaries, group_of, paths, lambda f, items: _each(config, f, items), to_median=method.to_median
+        settings, summaries, group_of, paths, lambda f, items: each(config, f, items), to_median=method.to_median
     )
     return Plan(settings, method, of_source, summaries, retention, group_of)
 
@@ -144,22 +138,6 @@ def _in_effect(settings: SelectSettings, method: str) -> SelectSettings:
         return settings
     everything = {"budget": "100%", "scope": "global", "source_min": {}, "source_max": {}, "temperature": 0.0}
     return settings.model_copy(update=everything)
-
-
-def _each(
-    config: Config, function: Callable[[Item], Result], items: Sequence[Item], *, in_python: bool = False
-) -> Iterator[Result]:
-    """Run a function over items.
-
-    Work on columns leaves the interpreter alone, so on one machine threads do; work on text (`in_python`) is worth the
-    start of processes.
-    """
-    engine = load_engine(config.score.engine, config.score.workers)
-    if in_python or not isinstance(engine, LocalEngine):
-        yield from engine.map(function, items)
-        return
-    with ThreadPoolExecutor(engine.workers) as pool:
-        yield from pool.map(function, items)
 
 
 def _rows(run: RunFolder, of_source: Mapping[str, Sequence[Shard]]) -> int:
@@ -219,10 +197,11 @@ def _place(rules: Sequence[SourceRule]) -> dict[str, Any]:
     """Return scope and threshold of a source; null where its domains have one each."""
     if len(rules) != 1:
         return {"scope": None, "threshold": None}
-    return {"scope": rules[0].pool.key, "threshold": _threshold(rules[0].cutoff)}
+    return {"scope": rules[0].pool.key, "threshold": threshold_of(rules[0].cutoff)}
 
 
-def _threshold(cutoff: Cutoff) -> float | None:
+def threshold_of(cutoff: Cutoff) -> float | None:
+    """Return the value at a cutoff; None where it keeps everything or nothing."""
     return None if cutoff == ALL or cutoff.value < 0 else value_of_key(cutoff.value)
 
 
@@ -250,7 +229,7 @@ def _scope_entry(plan: Plan, key: str, counts: Sequence[Counts]) -> dict[str, An
     pool = plan.retention.pools[key]
     units = [c.units[unit] for c in counts for unit in pool.units if unit in c.units]
     entry: dict[str, Any] = {
-        "threshold": _threshold(pool.cutoff),
+        "threshold": threshold_of(pool.cutoff),
         "tie_hash": _tie_hash(pool.cutoff),
         "budget_tokens": pool.budget,
         **{name: sum(u[name] for u in units) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},

@@ -1,0 +1,216 @@
+"""Why one record is kept or not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from mira.config import Config
+from mira.corpus import Shard
+from mira.errors import InputError, RunError
+from mira.progress import Quiet
+from mira.run import RunFolder
+from mira.selection.cuts import Cutoff
+from mira.selection.keys import hash_ids, rank_keys
+from mira.selection.load import METHODS, load_method
+from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, read_values, unit_of
+from mira.selection.stage import Plan, make_plan, threshold_of
+from mira.selection.values import values_path
+
+__all__ = ["explain"]
+
+
+def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[str, Any]:
+    """Tell all that decides on one record.
+
+    Args:
+        config: The settings.
+        run: A run folder with a finished selection.
+        id: The record's id.
+        source: Its source; needed only where several sources have the id.
+
+    Returns:
+        - id, source, group, shard, row, n_tokens;
+        - kept, reason, quality, as in the selection's sidecar;
+        - slots: [{slot, name, score, masked, why}] where there are scores; missing scores are None;
+        - scope, threshold, tie_hash of its cutoff (scope None where nothing of its source competes);
+        - ranks: {"source": [rank, of], "group": ..., "scope": ...} by value and tie, from 1;
+        - flip: tokens_needed (that its scope must have to keep it: those of all that rank before it, and its own),
+          scope_budget, scope_tokens, and share (tokens_needed of scope_tokens): the budget that would have flipped the
+          verdict, floors and caps left aside;
+        - methods: what the other methods with values in the run folder say: {method: {value, share_before}}; share of
+          the source's tokens that rank before it.
+
+    Raises:
+        InputError: No valid record has this id, or several sources have it.
+        RunError: There is no selection.
+    """
+    plan = make_plan(config, run, load_method(config.select.method, config, run, Quiet()), Quiet())
+    shard, row = _find(run, plan, id, source)
+    path = run.selection(shard.source) / f"{shard.name}.parquet"
+    if not path.is_file():
+        raise RunError(f"{path}: there is no selection", "Run `mira select` first.")
+    chosen = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()[0]
+    me = _position(run, plan, shard, id, chosen["n_tokens"], config.seed)
+    rule = _rule(plan, me)
+    return {
+        "id": id,
+        "source": shard.source,
+        "group": plan.group_of.get(shard.source),
+        "shard": shard.name,
+        "row": row,
+        **{name: chosen[name] for name in ("n_tokens", "kept", "reason", "quality")},
+        "slots": _slots(run, shard, row),
+        "scope": rule.pool.key if rule else None,
+        "threshold": threshold_of(rule.cutoff) if rule else None,
+        "tie_hash": f"{rule.cutoff.tie:016x}" if rule and threshold_of(rule.cutoff) is not None else None,
+        **_ranks(run, plan, me, rule),
+        "methods": _others(run, plan, shard, me),
+    }
+
+
+@dataclass(frozen=True)
+class _Me:
+    """The record's place: its source, stratum, value, tie and tokens."""
+
+    source: str
+    stratum: str
+    value: float
+    tie: int
+    n_tokens: int
+
+
+def _find(run: RunFolder, plan: Plan, id_: str, source: str) -> tuple[Shard, int]:
+    hits = []
+    for name, parts in plan.shards.items():
+        if source in ("", name):
+            paths = {str(run.index(name) / f"{shard.name}.parquet"): shard for shard in parts}
+            table = ds.dataset(list(paths)).to_table(
+                columns=["row", "__filename"], filter=(ds.field("id") == id_) & ds.field("reason_rejected").is_null()
+            )
+            rows = sorted(
+                ((paths[r["__filename"]], r["row"]) for r in table.to_pylist()), key=lambda hit: _order(parts, hit)
+            )
+            hits += rows[:1]  # the others are later duplicates
+    if len(hits) == 1:
+        return hits[0]
+    if not hits:
+        raise InputError(f"no valid record has the id '{id_}'", "Ids are those of the index; rejected lines have none.")
+    names = ", ".join(shard.source for shard, _ in hits)
+    raise InputError(f"several sources have the id '{id_}': {names}", "Say which source is meant.")
+
+
+def _order(parts: Sequence[Shard], hit: tuple[Shard, int]) -> tuple[int, int]:
+    return list(parts).index(hit[0]), hit[1]
+
+
+def _position(run: RunFolder, plan: Plan, shard: Shard, id_: str, n_tokens: int, seed: int) -> _Me:
+    tie = int(hash_ids(pa.array([id_]), seed, shard.source)[0])
+    for chunk in read_values(values_path(run, plan.method.name, shard.source, shard.name)):
+        at = np.flatnonzero(chunk.ties == np.uint64(tie))
+        if len(at):
+            stratum = chunk.strata[int(at[0])].as_py() or ""
+            return _Me(shard.source, stratum, float(chunk.values[at[0]]), tie, n_tokens)
+    raise InputError(f"'{id_}' has no value", "Run `mira select` again.")
+
+
+def _rule(plan: Plan, me: _Me) -> SourceRule | None:
+    return plan.retention.rules.get(unit_of(me.source, me.stratum)) if np.isfinite(me.value) else None
+
+
+def _slots(run: RunFolder, shard: Shard, row: int) -> list[dict[str, Any]]:
+    path = run.scores(shard.source) / f"{shard.name}.parquet"
+    if not path.is_file() or not run.reliability.is_file():
+        return []
+    scores = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()
+    table = pq.read_table(run.reliability)
+    cells = table.filter(pc.equal(table["source"], shard.source)).to_pylist()
+    return [
+        {
+            "slot": cell["slot"],
+            "name": cell.get("name"),
+            "score": scores[0].get(cell["slot"]) if scores else None,
+            "masked": cell["masked"],
+            "why": cell.get("why"),
+        }
+        for cell in sorted(cells, key=lambda c: int(c["slot"].removeprefix("A")))
+    ]
+
+
+def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> dict[str, Any]:
+    if rule is None:
+        return {"ranks": {}, "flip": None}
+    group = plan.group_of.get(me.source)
+    members = [s for s in plan.shards if plan.group_of.get(s) == group] if group else []
+    ranking = rule.pool.ranking
+    units = {
+        "source": [me.source],
+        "group": members,
+        "scope": list(rule.pool.units),
+    }
+    counted = {name: _before(run, plan, me, ranking, of) for name, of in units.items() if of}
+    tokens_before, tokens_in = counted["scope"][2:]
+    return {
+        "ranks": {name: [before + 1, total] for name, (before, total, _, _) in counted.items()},
+        "flip": {
+            "tokens_needed": tokens_before + me.n_tokens,
+            "scope_budget": rule.pool.budget,
+            "scope_tokens": tokens_in,
+            "share": (tokens_before + me.n_tokens) / tokens_in,
+        },
+    }
+
+
+def _before(run: RunFolder, plan: Plan, me: _Me, ranking: Ranking, units: Sequence[str]) -> tuple[int, int, int, int]:
+    """Return records before, records, tokens before, tokens of what competes in some units."""
+    mine = int(rank_keys(ranking(np.array([me.value]), np.array([me.tie], np.uint64)))[0])
+    cutoff = Cutoff(mine, me.tie - 1)
+    sums = np.zeros(4, np.int64)
+    for unit in units:
+        source, _, stratum = unit.partition("\t")
+        for shard in plan.shards[source]:
+            for chunk in read_values(values_path(run, plan.method.name, source, shard.name)):
+                has = chunk.ranked(stratum)
+                keys = rank_keys(np.where(has, ranking(chunk.values, chunk.ties), 0.0))
+                before = has & cutoff.keeps(keys, chunk.ties)
+                tokens = chunk.n_tokens.astype(np.int64)
+                sums += [before.sum(), has.sum(), tokens[before].sum(), tokens[has].sum()]
+    records, total, tokens_before, tokens_in = sums.tolist()
+    return records, total, tokens_before, tokens_in
+
+
+def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, Any]:
+    told = {}
+    for name in METHODS:
+        path = values_path(run, name, shard.source, shard.name)
+        if name in (plan.method.name, "raw") or not path.is_file():
+            continue
+        paths = [values_path(run, name, shard.source, other.name) for other in plan.shards[shard.source]]
+        if all(p.is_file() for p in paths):
+            told[name] = _other(paths, me)
+    return told
+
+
+def _other(paths: Sequence[Path], me: _Me) -> dict[str, Any]:
+    value, reason = float("nan"), None
+    chunks = [chunk for path in paths for chunk in read_values(path)]
+    for chunk in chunks:
+        at = np.flatnonzero(chunk.ties == np.uint64(me.tie))
+        if len(at):
+            value, reason = float(chunk.values[at[0]]), chunk.reasons[int(at[0])].as_py()
+    if not np.isfinite(value):
+        return {"value": None, "reason": reason, "share_before": None}
+    cutoff = Cutoff(int(rank_keys(np.array([value]))[0]), me.tie - 1)
+    before = total = 0
+    for chunk in chunks:
+        has = chunk.ranked()
+        keys = rank_keys(np.where(has, AS_IT_IS(chunk.values, chunk.ties), 0.0))
+        total += int(chunk.n_tokens[has].sum(dtype=np.int64))
+        before += int(chunk.n_tokens[has & cutoff.keeps(keys, chunk.ties)].sum(dtype=np.int64))
+    return {"value": value, "reason": reason, "share_before": before / total}
