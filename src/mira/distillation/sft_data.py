@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mira.config import Config, SftSettings
 from mira.corpus import Record, Tokenizer, fetch
 from mira.discovery.rubric import Rubric
+from mira.distillation.labels import TRAIN, load_labels
 from mira.errors import RunError
 from mira.judging._fence import defuse
 from mira.judging.prompt import Prompt, build_prompt
@@ -149,13 +149,11 @@ def read_labels(run: RunFolder, group: str) -> pa.Table:
     Raises:
         RunError: The group has no labels, or none to train on.
     """
-    path = run.labels(group)
-    if not path.is_file():
-        raise RunError(f"{path} is not there yet", "Run `mira label` first.")
-    table = pq.read_table(path)
-    table = table.filter(pc.equal(table["split"], "train"))
+    table = load_labels(run, group)
+    table = table.filter(pc.equal(table["split"], TRAIN))
     if not table.num_rows:
-        raise RunError(f"{path}: no label is in the training split", "Label more records, or lower label.held_out.")
+        message = f"{run.labels(group)}: no label is in the training split"
+        raise RunError(message, "Label more records, or lower label.held_out.")
     return table.sort_by([(name, "ascending") for name in ("source", "id", "replicate")])
 
 
