@@ -75,7 +75,10 @@ def run(script, environment, *arguments):
 
 
 def test_the_training_script_calls_megatron_with_the_settings(tmp_path, tools):
-    write(tmp_path, records(10), learning_rate=3e-6, batch_size=32, epochs=1.5)
+    facts = write(tmp_path, records(10), learning_rate=3e-6, batch_size=32, epochs=1.5)
+    told = (tmp_path / "job" / "train.sh").read_text()
+    assert f"{facts['tokens']:,} tokens a pass" in told and "78 GB a GPU, no offload" in told
+    assert f"{60 * facts['hours'][0]:.2g} to {60 * facts['hours'][1]:.2g} minutes" in told
     code, (line,) = run(tmp_path / "job" / "train.sh", tools)
     words = line.split()
     assert code == 0

@@ -1,6 +1,6 @@
 """Files for GPU machines: a Megatron job that tunes Qwen3.5-35B-A3B, and scripts that serve a student by vLLM."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,9 @@ def write_job(
     facts = estimate(done.lengths, settings.epochs) | {"counts": done.counts()}
     write_json(folder / "estimate.json", facts)
     write_bytes(folder / "arguments.txt", "".join(f"{a}\n" for a in _arguments(settings, facts, seed)).encode())
-    _write_script(folder / "train.sh", render("train.sh.j2", facts=facts, settings=settings, model=JOB_MODEL))
+    _write_script(folder / "train.sh", render("train.sh.j2", facts=facts, span=_span(facts["hours"]), model=JOB_MODEL))
     write_serve_scripts(folder, settings.max_length)
-    log.note(
-        f"  job for {_GPUS} H200: {facts['examples']:,} examples, {facts['tokens'] / 1e6:,.1f}M tokens, about "
-        f"{facts['hours'][0]:.2g} to {facts['hours'][1]:.2g} hours (estimated): {folder}"
-    )
+    log.note(f"  job for {_GPUS} H200: {facts['examples']:,} examples, estimated {_span(facts['hours'])}: {folder}")
     return facts
 
 
@@ -176,6 +173,12 @@ def write_serve_scripts(folder: Path, max_length: int) -> None:
     """
     for name in ("serve_replicas.sh", "serve_card.sh"):
         _write_script(folder / name, render(f"{name}.j2", max_length=max_length))
+
+
+def _span(hours: Sequence[float]) -> str:
+    """Return "0.8 to 2.5 hours", or minutes where that is short."""
+    least, most = hours
+    return f"{least:.2g} to {most:.2g} hours" if most >= 1 else f"{60 * least:.2g} to {60 * most:.2g} minutes"
 
 
 def _write_script(path: Path, text: str) -> None:
