@@ -59,6 +59,11 @@ class Terminal:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
 
+    @property
+    def console(self) -> Console:
+        """Where it prints."""
+        return self._console
+
     def note(self, text: str) -> None:
         """Print one line."""
         self._console.print(text, markup=False, highlight=False)

@@ -514,6 +514,18 @@ def test_offline_uses_the_journal_alone(server: FaultServer, tmp_path: Path) -> 
     server.revive()
 
 
+def test_the_garbage_collector_is_as_before_afterwards(server: FaultServer, tmp_path: Path) -> None:
+    import gc
+
+    before = gc.get_threshold()
+    with Journal(tmp_path) as journal:
+        stream = judge(journal, server.url).judge(tasks(3000))
+        next(stream)
+        assert gc.get_threshold()[0] > before[0]
+        stream.close()  # type: ignore[attr-defined]
+    assert gc.get_threshold() == before
+
+
 def test_concurrency_stays_below_its_limit(server: FaultServer, tmp_path: Path) -> None:
     server.latency = 0.01
     run(tmp_path, server.url, tasks(500), max_concurrency=7)

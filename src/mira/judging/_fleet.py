@@ -24,20 +24,21 @@ class Fleet:
     Args:
         urls: Base URLs.
         maximum: Seats of all replicas together.
+
+    Attributes:
+        replicas: One a URL.
+        in_use: Seats taken.
+        answered: Whether any replica has answered yet.
     """
 
     def __init__(self, urls: Sequence[str], maximum: int) -> None:
         self.replicas = [Replica(url, maximum) for url in urls]
         self._maximum = maximum
+        self.in_use = 0
         self._waiting: deque[tuple[int, asyncio.Future[tuple[Replica, Seat]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._answered_at = time.monotonic()
         self.answered = False
-
-    @property
-    def in_use(self) -> int:
-        """Seats taken."""
-        return sum(r.limiter.in_use for r in self.replicas)
 
     @property
     def limit(self) -> int:
@@ -54,7 +55,7 @@ class Fleet:
         """Wait for a replica with room and take its seats."""
         weight = min(weight, self._maximum)
         if not self._waiting and (replica := self._least_loaded(weight)):
-            return replica, replica.limiter.take(weight)
+            return self._take(replica, weight)
         future: asyncio.Future[tuple[Replica, Seat]] = asyncio.get_running_loop().create_future()
         self._waiting.append((weight, future))
         self._serve()
@@ -67,16 +68,22 @@ class Fleet:
 
     def give(self, replica: Replica, seat: Seat, outcome: Outcome, after: float | None = None) -> None:
         """Give seats back and tell what became of the request."""
+        self.in_use -= seat.weight
         replica.limiter.give(seat, outcome, after)
         if outcome is Outcome.OK:
             self.answered = True
             self._answered_at = time.monotonic()
         self._serve()
 
+    def _take(self, replica: Replica, weight: int) -> tuple[Replica, Seat]:
+        self.in_use += weight
+        return replica, replica.limiter.take(weight)
+
     def _least_loaded(self, weight: int) -> Replica | None:
-        in_use = self.in_use
-        if in_use and in_use + weight > self._maximum:
+        if self.in_use and self.in_use + weight > self._maximum:
             return None
+        if len(self.replicas) == 1:
+            return self.replicas[0] if self.replicas[0].limiter.has_room(weight) else None
         open_ = [r for r in self.replicas if r.limiter.has_room(weight)]
         return min(open_, key=lambda r: r.limiter.load, default=None)
 
@@ -88,7 +95,7 @@ class Fleet:
                 if replica is None:
                     self._look_again()
                     return
-                future.set_result((replica, replica.limiter.take(weight)))
+                future.set_result(self._take(replica, weight))
             self._waiting.popleft()
 
     def _look_again(self) -> None:

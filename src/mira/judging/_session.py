@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mira.errors import RunError
 from mira.judging._answer import Answer, Failed
 from mira.judging._asking import Asker, Withdrawn
+from mira.judging._collector import collect_often, collect_rarely
 from mira.judging._reply import Reply
 from mira.judging._wire import Request
 from mira.judging.journal import FRAME_RECORDS, Entry, Journal
@@ -74,6 +75,7 @@ class Session:
     # Everything below runs in the loop's thread.
 
     def _run(self) -> None:
+        collect_rarely()
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 self._loop = runner.get_loop()
@@ -81,6 +83,7 @@ class Session:
         except BaseException as error:
             self._answers.put(error)
         finally:
+            collect_often()
             self._ready.set()
 
     async def _main(self) -> None:

@@ -75,27 +75,15 @@ class Wire:
             raise JudgeError(
                 "base_url: there is none", "Give the endpoint's base URL, such as http://localhost:8000/v1."
             )
-        self._settings = settings
+        self._fields = _fields(settings)
         # A name for what is served keeps replies usable when only hosts change; without one the URLs stand for it.
         served = settings.identity or sorted(self.urls)
-        self.identity = hash_json([served, self._fields(), purpose])
-
-    def _fields(self) -> dict[str, Any]:
-        s = self._settings
-        fields: dict[str, Any] = {
-            "model": s.model,
-            "temperature": s.temperature,
-            "top_p": s.top_p,
-            "max_tokens": s.max_tokens,
-        }
-        if s.logprobs:
-            fields |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
-        # null takes a field out, for endpoints that refuse one.
-        return {k: v for k, v in (fields | s.extra_body).items() if v is not None}
+        self.identity = hash_json([served, self._fields, purpose])
+        self._head = f"mira reply 1\0{self.identity}\0"
 
     def body(self, messages: Sequence[Message]) -> dict[str, Any]:
         """Return the JSON object to send."""
-        return {"messages": list(messages)} | self._fields()
+        return {"messages": messages, **self._fields}
 
     def request(
         self, messages: Sequence[Message], *, index: Sequence[int] = (0, 0), tokens: int, source: str, tag: str = "",
@@ -113,9 +101,23 @@ class Wire:
             smaller: See `Request`.
         """
         body = orjson.dumps(self.body(messages), option=orjson.OPT_SORT_KEYS)
-        head = f"mira reply 1\0{self.identity}\0{index[0]}\0{index[1]}\0".encode()
+        head = f"{self._head}{index[0]}\0{index[1]}\0".encode()
         key = hashlib.blake2b(head + body, digest_size=16).digest()
         return Request(key, body, tokens, source, tag, context, smaller)
+
+
+def _fields(settings: EndpointSettings) -> dict[str, Any]:
+    """Return all of a request but its messages."""
+    fields: dict[str, Any] = {
+        "model": settings.model,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_tokens,
+    }
+    if settings.logprobs:
+        fields |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+    # null takes a field out, for endpoints that refuse one.
+    return {k: v for k, v in (fields | settings.extra_body).items() if v is not None}
 
 
 def _checked(url: str) -> str:

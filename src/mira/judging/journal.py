@@ -194,6 +194,8 @@ class Journal:
         """
         with self._guard:
             located = self._index.find(keys)
+        if not located:
+            return {}
         found = {}
         for location, key in sorted((location, key) for key, location in located.items()):
             line = self._frame(location >> _OFFSET_BITS, location & ((1 << _OFFSET_BITS) - 1)).get(key)

@@ -36,7 +36,7 @@ class TimedOut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response: status, headers with lower-case names, body."""
+    """An HTTP response: status, body, and headers with lower-case names, which a 200 may lack."""
 
     status: int
     body: bytes
@@ -127,6 +127,8 @@ class HttpTransport:
                 method, URL(url), data=body, timeout=limits, allow_redirects=False
             ) as response:
                 data = self._blot(await response.read())
+                if response.status == 200:
+                    return Response(200, data)
                 return Response(response.status, data, {k.lower(): v for k, v in response.headers.items()})
         except TimeoutError:
             raise TimedOut(f"no reply within {timeout_s:g} s") from None

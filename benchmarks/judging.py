@@ -1,0 +1,231 @@
+"""What the journal, and all of mira on top of the HTTP library, cost.
+
+One run, one fake server in its own process (50 ms latency, 700-byte replies, 8 KB prompts), and at each concurrency:
+
+- raw: a bare client loop of the same HTTP library (aiohttp, orjson, uvloop) that sends ready bytes and drops replies;
+- plain: the endpoint judge without a journal: prompts rendered, requests hashed, replies parsed to judgements;
+- journalled: the same, every reply on disk before it counts.
+
+Usage: python benchmarks/judging.py [--seconds 5] [--concurrency 64 256 1024] [--rounds 1]
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import uvloop
+
+from mira.config import EndpointSettings
+from mira.corpus.record import FamilyName, Part, Record
+from mira.discovery.rubric import Anchor, Reference, Rubric
+from mira.judging.endpoint import EndpointJudge
+from mira.judging.journal import Entry, Journal
+from mira.judging.judge import JudgeTask
+from mira.judging.prompt import build_prompt
+
+LATENCY_S = 0.05
+REPLY_BYTES = 700
+PROMPT_BYTES = 8000
+NAMES = [f"Dimension {i}" for i in range(1, 16)]
+
+
+def reply() -> str:
+    """Return a reply of 15 slots and 700 bytes."""
+    lines = [f"[A{i}] {name}: {i % 10}.5/10 — " for i, name in enumerate(NAMES, 1)]
+    closing = "\noverall: 71\ntraining_recommendation: keep\ndomain_tag: test\nbrief: A record."
+    room = (REPLY_BYTES - len("\n".join(lines).encode()) - len(closing)) // len(lines)
+    return "\n".join(line + "r" * room for line in lines) + closing
+
+
+def body() -> bytes:
+    """Return a whole response body."""
+    message = {"role": "assistant", "content": reply()}
+    usage = {"prompt_tokens": 2000, "completion_tokens": 200}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return orjson.dumps({"object": "chat.completion", "model": "fake", "choices": [choice], "usage": usage})
+
+
+class Server(asyncio.Protocol):
+    """The least that is an HTTP server: its CPU is not what is measured."""
+
+    data = body()
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data)
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.wanted = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        if not self.wanted:
+            end = self.received.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self.received[:end]).lower()
+            at = head.index(b"content-length:") + 15
+            self.wanted = end + 4 + int(head[at:].split(b"\r\n", 1)[0])
+        if len(self.received) >= self.wanted:
+            del self.received[: self.wanted]
+            self.wanted = 0
+            asyncio.get_running_loop().call_later(LATENCY_S, self.answer)
+
+    def answer(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self.response)
+
+
+def serve(pipe: Connection) -> None:
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0, backlog=4096)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+def tasks() -> Iterator[JudgeTask]:
+    words = "the quick brown fox jumps over a lazy dog and opens an issue about it " * 80
+    rng = random.Random(1)
+    for i in count():
+        start = rng.randrange(500)
+        text = f"{i} {words[start : start + PROMPT_BYTES // 2]}"
+        yield JudgeTask(Record(f"{i}", "bench", FamilyName.TEXT, (Part("", text),)))
+
+
+class NoJournal(Journal):
+    """Remembers nothing and writes nothing."""
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        pass
+
+    def find(self, keys: Any) -> dict[bytes, Any]:
+        return {}
+
+
+def rubric() -> Rubric:
+    reason = "a calibration reference of the usual length that says why the score is what it is"
+    return Rubric.build(
+        "text_group_B", [Anchor(f"A{i}", n, 9, Reference("r", 5, reason)) for i, n in enumerate(NAMES, 1)]
+    )
+
+
+def judged(url: str, concurrency: int, seconds: float, kind: type[Journal]) -> tuple[float, float]:
+    settings = EndpointSettings(base_url=url, model="fake", max_concurrency=concurrency)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, kind(Path(folder)) as journal:
+        judge = EndpointJudge(settings, rubric(), build_prompt(rubric()), journal)
+        stream = judge.judge(tasks())
+        warm = time.perf_counter() + 1.5
+        for judgement in stream:
+            assert judgement.reason_unscored is None
+            if time.perf_counter() > warm:
+                break
+        result = measured(lambda: next(stream), seconds)
+        stream.close()
+    return result
+
+
+def measured(step: Callable[[], Any], seconds: float) -> tuple[float, float]:
+    """Return (records a second, CPU seconds a 1,000 records) of repeated steps."""
+    done, start, cpu = 0, time.perf_counter(), _cpu()
+    while time.perf_counter() - start < seconds:
+        step()
+        done += 1
+    return done / (time.perf_counter() - start), (_cpu() - cpu) / done * 1000
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def raw(url: str, concurrency: int, seconds: float) -> tuple[float, float]:
+    prompt = build_prompt(rubric())
+    request = orjson.dumps(
+        {
+            "model": "fake",
+            "messages": [
+                {"role": "system", "content": prompt.system},
+                {"role": "user", "content": prompt.user(next(tasks()).record).text},
+            ],
+        }
+    )
+
+    async def run() -> tuple[float, float]:
+        answered, deadline = 0, time.perf_counter() + 1.5 + seconds
+
+        async def worker(session: aiohttp.ClientSession) -> None:
+            nonlocal answered
+            while time.perf_counter() < deadline:
+                async with session.post(f"{url}/chat/completions", data=request) as response:
+                    assert orjson.loads(await response.read())["choices"]
+                answered += 1
+
+        connector = aiohttp.TCPConnector(limit=concurrency)
+        async with aiohttp.ClientSession(connector=connector, headers={"Content-Type": "application/json"}) as session:
+            workers = [asyncio.create_task(worker(session)) for _ in range(concurrency)]
+            await asyncio.sleep(1.5)
+            before, start, cpu = answered, time.perf_counter(), _cpu()
+            await asyncio.sleep(seconds - 0.1)
+            done, elapsed, spent = answered - before, time.perf_counter() - start, _cpu() - cpu
+            await asyncio.gather(*workers)
+        return done / elapsed, spent / done * 1000
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256, 1024])
+    arguments = parser.parse_args()
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
+    server.start()
+    url = f"http://127.0.0.1:{ours.recv()}/v1"
+    contenders: dict[str, Callable[[int], tuple[float, float]]] = {
+        "raw": lambda c: raw(url, c, arguments.seconds),
+        "plain": lambda c: judged(url, c, arguments.seconds, NoJournal),
+        "journalled": lambda c: judged(url, c, arguments.seconds, Journal),
+    }
+    print(f"{'concurrency':>11} {'':<11} {'records/s':>10} {'of raw':>7} {'of plain':>8} {'CPU s/1,000':>12}")
+    for concurrency in arguments.concurrency:
+        rows: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+        for _ in range(arguments.rounds):
+            for name, contender in contenders.items():
+                rows[name].append(contender(concurrency))
+        rate = {name: statistics.median(r for r, _ in measured) for name, measured in rows.items()}
+        for name, measured in rows.items():
+            cpu = statistics.median(c for _, c in measured)
+            print(
+                f"{concurrency:>11} {name:<11} {rate[name]:>10,.0f} {rate[name] / rate['raw']:>7.0%} "
+                f"{rate[name] / rate['plain']:>8.0%} {cpu:>12.3f}",
+                flush=True,
+            )
+    if find_spec("datatrove") is None:
+        print("datatrove's InferenceRunner: not installed")
+    server.kill()
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
