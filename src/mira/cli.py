@@ -34,6 +34,7 @@ Export = Annotated[
 Import = Annotated[
     list[Path] | None, typer.Option("--import", metavar="FILE", help="Read batch results into the journal instead.")
 ]
+INTERRUPTED = 130  # what typer returns for Ctrl-C
 NO_OVERRIDES: list[str] = []
 
 
@@ -41,13 +42,16 @@ def main() -> None:
     """Run the command line. A user's mistake ends in a message and status 1 (2 for settings), not in a traceback."""
     console = Console(stderr=True, soft_wrap=True)
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(status)
     except MiraError as error:
         console.print(f"error: {error}", markup=False, highlight=False, style="red")
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         console.print("stopped; what is finished is kept. Run the same command again to go on.", style="yellow")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except Exception as error:

@@ -176,9 +176,7 @@ def test_interrupt_says_how_to_go_on(project: Path) -> None:
 
 def test_no_teacher_stops_before_anything_is_done(project: Path) -> None:
     text = (project / "mira.yaml").read_text()
-    text = text.replace("  replies: teacher_replies.jsonl
-", "  failure_budget: 0
-")
+    text = text.replace("  replies: teacher_replies.jsonl\n", "  failure_budget: 0\n")
     (project / "mira.yaml").write_text(text)
     config = _config(project)
     with pytest.raises(ConfigError) as caught:
