@@ -1,6 +1,7 @@
 """The live panel, and its plain form."""
 
 import io
+import time
 
 from rich.console import Console
 
@@ -34,9 +35,11 @@ def test_the_panel_shows_progress_rates_cost_and_failures_by_reason_and_source()
 def test_on_a_terminal_the_panel_is_live() -> None:
     out = io.StringIO()
     stats = worked()
-    with watch(stats, Terminal(Console(file=out, force_terminal=True, width=120)), "label g", 200) as task:
+    console = Console(file=out, force_terminal=True, width=120, _environ={"TERM": "xterm"})
+    with watch(stats, Terminal(console), "label g", 200) as task:
         for _ in range(7):
             task.advance()
+        time.sleep(0.6)  # it is drawn four times a second
     assert "7 of 200" in out.getvalue()
 
 

@@ -31,7 +31,7 @@ def watch(stats: Stats, log: Log, description: str, total: int | None = None) ->
         A task to advance by one for every record.
     """
     stats.total = total if stats.total is None else stats.total
-    if not (isinstance(log, Terminal) and log.console.is_terminal):
+    if not isinstance(log, Terminal) or not log.console.is_terminal or log.console.is_dumb_terminal:
         with log.task(description, total) as task:
             yield _Line(task, stats)
         return
