@@ -136,5 +136,7 @@ def _find(table: Words, keys: Words) -> npt.NDArray[np.intp]:
 
 
 def _look_up(table: Words, keys: Words) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    if not len(table):
+        return np.zeros(len(keys), np.intp), np.zeros(len(keys), np.bool_)
     at = np.minimum(_find(table, keys), len(table) - 1)
     return at, table[at] == keys

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira.config import Config
+from mira.config import Config, SelectSettings
 from mira.corpus import Shard, read
 from mira.errors import ConfigError
 from mira.files import atomic, write_json
@@ -21,6 +21,7 @@ from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.aggregate import load_mask, trimmed_mean
 from mira.selection.blocks import index_blocks
+from mira.selection.budget import parse_tokens
 from mira.selection.each import each
 from mira.selection.keys import Floats, uniform
 from mira.selection.load import METHODS, load_method
@@ -75,7 +76,9 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
             task.advance()
     for shard in (shard for parts in any_plan.shards.values() for shard in parts):
         _add_shard(told, run, plans, shard)
-    result = _result(told, any_plan, {name: _agreement(config, run, plan) for name, plan in plans.items()})
+    result = _result(
+        told, config.select, any_plan, {name: _agreement(config, run, plan) for name, plan in plans.items()}
+    )
     write_json(run.path / "compare.json", result)
     return result
 
@@ -124,14 +127,14 @@ def _add_shard(told: _Told, run: RunFolder, plans: Mapping[str, Plan], shard: Sh
             counts[a, b] = counts.get((a, b), 0) + int(n_tokens[flags].sum(dtype=np.int64))
 
 
-def _result(told: _Told, plan: Plan, agreements: Mapping[str, Any]) -> dict[str, Any]:
+def _result(told: _Told, settings: SelectSettings, plan: Plan, agreements: Mapping[str, Any]) -> dict[str, Any]:
     of_source: dict[str, int] = {}
     for summary in plan.summaries:
         of_source[summary.source] = of_source.get(summary.source, 0) + summary.tokens
     return {
-        "budget_tokens": plan.retention.budget,
+        "budget_tokens": parse_tokens(settings.budget, sum(of_source.values()), "select.budget"),
         "tokens_in": sum(of_source.values()),
-        "scope": plan.settings.scope,
+        "scope": settings.scope,
         "sources": {source: {"tokens_in": tokens} for source, tokens in sorted(of_source.items())},
         "methods": {name: {**_method(sums), "agreement": agreements[name]} for name, sums in told.sums.items()},
         "jaccard": {

@@ -3,6 +3,10 @@
 Offline, the model is a byte n-gram model trained here on a reference sample: the packaged KenLM (kenlm-ex) answers
 queries but cannot train. A KenLM model made elsewhere is used as it is: a text is one sentence, its words split at
 white space. Which slice and model the paper used is unpublished; the defaults are ours.
+
+A record that a model was trained on has few bits under it, whatever its quality. So where the reference is part of the
+corpus there are two models, each trained on one half of the reference, and a record is measured by the model of the
+half (by hash of the id) that it is not in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from mira.config import Config
+from mira.config import Config, SourceSettings
 from mira.corpus import Shard, read
 from mira.errors import ConfigError, InputError
 from mira.files import hash_file, hash_json, read_json, write_json
@@ -22,8 +28,8 @@ from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.blocks import Block
 from mira.selection.byte_model import ByteModel
-from mira.selection.keys import Floats
-from mira.selection.reference import corpus_sample, reference_texts, top_judged
+from mira.selection.keys import Floats, hash_ids, uniform
+from mira.selection.reference import Ids, corpus_sample, reference_texts, top_judged
 from mira.selection.values import Ranked
 
 __all__ = ["Ppl", "bits_per_byte", "fit_ppl"]
@@ -39,12 +45,12 @@ class Ppl:
     ranks by the distance to the pool's median).
 
     Attributes:
-        model: Path of the model: .npz of `ByteModel`, or KenLM's.
+        models: Path of the model (.npz of `ByteModel`, or KenLM's), or paths of two, for the two halves of the records.
         fit: Identity of the model.
         slice: low, middle or high.
     """
 
-    model: Path
+    models: tuple[Path, ...]
     fit: str
     slice: str
     name: str = "ppl"
@@ -62,15 +68,18 @@ class Ppl:
 
     def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its bits per byte."""
-        measure = _load(self.model)
+        measures = [_load(model) for model in self.models]
         records = read(config, run, shard)
         sign = -1.0 if self.slice == "low" else 1.0
         for block in blocks:
-            parts, n = [], len(block)
-            while n > 0:
-                parts.append(measure([record.text for record in islice(records, min(n, _TEXTS))]))
-                n -= _TEXTS
-            yield Ranked(sign * np.concatenate(parts))
+            halves = _halves(block.ids, config.seed, shard.source) % len(measures)
+            bits = np.zeros(len(block))
+            for start in range(0, len(block), _TEXTS):
+                texts = [record.text for record in islice(records, min(_TEXTS, len(block) - start))]
+                for half, measure in enumerate(measures):
+                    own = np.flatnonzero(halves[start : start + len(texts)] == half)
+                    bits[start + own] = measure([texts[at] for at in own])
+            yield Ranked(sign * bits)
 
 
 def bits_per_byte(model: Path, texts: Sequence[str]) -> Floats:
@@ -97,21 +106,42 @@ def fit_ppl(config: Config, run: RunFolder, log: Log) -> Ppl:
         if not path.is_file():
             raise InputError(f"select.ppl.model: {path} is not a file", "Give a KenLM model, or `ngram`.")
         _load(path)
-        return Ppl(path, hash_file(path), settings.slice)
+        return Ppl((path,), hash_file(path), settings.slice)
     chosen = (
         corpus_sample(config, run, settings.sample, "ppl") if settings.reference == "sample"
         else top_judged(config, run, settings.target_share) if settings.reference == "top_judged"
         else settings.reference
     )  # fmt: skip
-    identity, texts = reference_texts(config, run, chosen)
-    identity = hash_json([identity, settings.order])
-    path, told = run.path / "values" / "ppl" / "model.npz", run.path / "values" / "ppl" / "fit.json"
+    if isinstance(chosen, SourceSettings):
+        references: list[SourceSettings | Ids] = [chosen]
+    else:
+        references = [_half_of(config, chosen, 1 - half) for half in (0, 1)]
+    told = [_train(config, run, log, reference, at) for at, reference in enumerate(references)]
+    return Ppl(tuple(path for path, _ in told), hash_json([identity for _, identity in told]), settings.slice)
+
+
+def _train(config: Config, run: RunFolder, log: Log, reference: SourceSettings | Ids, at: int) -> tuple[Path, str]:
+    """Train one model, unless that is done already; return its path and identity."""
+    order = config.select.ppl.order
+    identity, texts = reference_texts(config, run, reference)
+    identity = hash_json([identity, order])
+    path = run.path / "values" / "ppl" / f"model_{at}.npz"
+    told = path.with_suffix(".json")
     if not (path.is_file() and told.is_file() and read_json(told) == {"identity": identity}):
-        log.note("select: training the n-gram model")
+        log.note(f"select: training n-gram model {at + 1}")
         told.unlink(missing_ok=True)
-        ByteModel.train(texts, settings.order).save(path)
+        ByteModel.train(texts, order).save(path)
         write_json(told, {"identity": identity})
-    return Ppl(path, identity, settings.slice)
+    return path, identity
+
+
+def _half_of(config: Config, ids: Ids, half: int) -> Ids:
+    parts = {source: _halves(pa.array(own, pa.string()), config.seed, source) for source, own in ids.items()}
+    return {s: [id_ for id_, part in zip(own, parts[s], strict=True) if part == half] for s, own in ids.items()}
+
+
+def _halves(ids: pa.Array, seed: int, source: str) -> npt.NDArray[np.int64]:
+    return (uniform(hash_ids(ids, seed, source, "ppl")) >= 0.5).astype(np.int64)
 
 
 def _load(model: Path) -> Callable[[Sequence[str]], Floats]:
@@ -119,7 +149,7 @@ def _load(model: Path) -> Callable[[Sequence[str]], Floats]:
     return _load_once(model, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _load_once(model: Path, _size: int, _changed: int) -> Callable[[Sequence[str]], Floats]:
     return _byte_model(model) if model.suffix == ".npz" else _kenlm(model)
 

@@ -15,9 +15,10 @@ from mira.files import hash_json
 from mira.run import RunFolder
 from mira.selection.keys import hash_ids
 
-__all__ = ["corpus_sample", "reference_texts", "top_judged"]
+__all__ = ["Ids", "corpus_sample", "reference_texts", "top_judged"]
 
 Ids = dict[str, list[str]]
+"""Source -> ids."""
 
 
 def reference_texts(config: Config, run: RunFolder, source: SourceSettings | Ids) -> tuple[str, Iterator[str]]:

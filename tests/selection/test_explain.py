@@ -1,0 +1,81 @@
+import pytest
+
+from mira.errors import InputError, RunError
+from mira.progress import Quiet
+from mira.selection import compare, explain
+from selection.world import Item, World, items
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World(
+        tmp_path_factory.mktemp("explain"),
+        {"ant": [items("ant", 20), [*items("ant2", 10), Item("twice", [1.0] * 4)]], "bee": [items("bee", 15)],
+         "cat": [[*items("cat", 9), Item("twice", [1.0] * 4), Item("none", [None] * 4, reason_unscored="refused")]]},
+        {"g": ["ant", "bee"], "h": ["cat"]},
+    )  # fmt: skip
+    world.mask({"ant": ["A2"]})
+    compare(world.config(), world.run, ["random", "mira"], Quiet())
+    world.select()
+    return world
+
+
+def ordered(world, sources):
+    rows = [(s, r) for s in sources for r in world.rows(s) if r["quality"] is not None]
+    return sorted(rows, key=lambda x: -x[1]["quality"])
+
+
+@pytest.mark.parametrize("at", [0, 7, 20, 43])
+def test_ranks_and_flip_are_those_of_the_selection(world, at):
+    ranking = ordered(world, ["ant", "bee"])
+    source, row = ranking[at]
+    told = explain(world.config(), world.run, row["id"])
+    assert (told["source"], told["group"], told["kept"], told["reason"]) == (source, "g", row["kept"], row["reason"])
+    assert told["ranks"]["group"] == told["ranks"]["scope"] == [at + 1, len(ranking)]
+    own = [r for s, r in ranking if s == source]
+    assert told["ranks"]["source"] == [own.index(row) + 1, len(own)]
+    flip = told["flip"]
+    assert flip["tokens_needed"] == sum(r["n_tokens"] for _, r in ranking[: at + 1])
+    assert (flip["tokens_needed"] <= flip["scope_budget"]) == row["kept"]
+    random = told["methods"]["random"]
+    assert 0 < random["value"] < 1 and 0 <= random["share_before"] < 1
+
+
+def test_a_budget_just_above_the_flip_keeps_the_record(world):
+    row = next(r for _, r in ordered(world, ["ant", "bee", "cat"])[25:] if not r["kept"])
+    told = explain(world.config(scope="global"), world.run, row["id"])
+    needed = told["flip"]["tokens_needed"]
+    try:
+        world.select(scope="global", budget=needed)
+        assert world.record(row["id"])["kept"]
+        world.select(scope="global", budget=needed - 1)
+        assert not world.record(row["id"])["kept"]
+    finally:
+        world.select()
+
+
+def test_slots_show_scores_and_masks(world):
+    told = explain(world.config(), world.run, "ant-3")
+    item = world.sources["ant"][0][3]
+    assert [s["score"] for s in told["slots"]] == pytest.approx(item.scores)
+    assert [s["masked"] for s in told["slots"]] == [False, True, False, False]
+    assert told["threshold"] is not None and len(told["tie_hash"]) == 16
+
+
+def test_an_unscored_record_has_no_rank(world):
+    told = explain(world.config(), world.run, "none")
+    assert (told["reason"], told["scope"], told["ranks"], told["flip"]) == ("unscored:refused", None, {}, None)
+
+
+def test_ids_that_are_unknown_or_not_unique_are_told(world):
+    with pytest.raises(InputError, match="no valid record"):
+        explain(world.config(), world.run, "nobody")
+    with pytest.raises(InputError, match=r"several sources .* ant, cat"):
+        explain(world.config(), world.run, "twice")
+    assert explain(world.config(), world.run, "twice", "cat")["source"] == "cat"
+
+
+def test_without_a_selection_there_is_nothing_to_explain(tmp_path):
+    world = World(tmp_path, {"ant": [items("ant", 5)]}, {"g": ["ant"]})
+    with pytest.raises(RunError, match="mira select"):
+        explain(world.config(), world.run, "ant-1")
