@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -70,7 +69,10 @@ def render(stats: Stats, description: str, done: int, total: int | None) -> Pane
     for row in rows:
         facts.add_row(*map(Text, row))
     bar = ProgressBar(total=total or 1, completed=done if total else 0, pulse=not total)
-    return Panel(Group(bar, facts), title=Text(description), title_align="left")
+    whole = Table.grid(expand=True)
+    whole.add_row(bar)
+    whole.add_row(facts)
+    return Panel(whole, title=Text(description), title_align="left")
 
 
 class _Shown:
