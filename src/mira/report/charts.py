@@ -68,7 +68,7 @@ def bars(kept: _Counts, dropped: _Counts) -> tuple[Bar, ...]:
         for kind, value, below in (("kept", low, 0), ("dropped", high, low)):
             if value:
                 y = 100 - _percent(below + value, tallest)
-                found.append(Bar(kind, x, round(width, 3), round(y, 2), _percent(value, tallest)))
+                found.append(Bar(kind, x, round(width, 3), round(y, 3), _percent(value, tallest)))
     return tuple(found)
 
 

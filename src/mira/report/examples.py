@@ -25,8 +25,8 @@ EXCERPT = 1200  # characters of a record that are shown
 _KINDS = (  # name, SQL condition, SQL order, how many
     ("best kept", "kept", "quality DESC", 2),
     ("worst dropped", "NOT kept", "quality ASC", 2),
-    ("last one in", "kept", "quality ASC", 1),
-    ("first one out", "NOT kept", "quality DESC", 1),
+    ("lowest kept", "kept", "quality ASC", 1),
+    ("highest dropped", "NOT kept", "quality DESC", 1),
 )
 
 
@@ -56,7 +56,7 @@ class Example:
     """One record.
 
     Attributes:
-        kind: Why it is shown: "best kept", "last one in", ...
+        kind: Why it is shown: "best kept", "lowest kept", ...
         id: Its id.
         kept: What became of it.
         quality: Its quality, or None.

@@ -100,7 +100,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One source."""
+    """One source.
+
+    Attributes:
+        name: Its name.
+        group: Its group, or "".
+        scope: Where its records compete, or "" where nothing of it does or its domains compete apart.
+        threshold: Its cutoff, or None where there is none on the scale of quality.
+        tally: What became of its records.
+        reasons: Why.
+    """
 
     name: str
     group: str
@@ -112,10 +121,24 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class ScopeRow:
-    """One scope: the sources that compete with each other."""
+    """One scope: records that compete with each other.
+
+    Attributes:
+        key: Its name.
+        threshold: Its cutoff, or None.
+        on_quality: Whether the cutoff is on the scale of quality: not where noise was added, or nearness to the
+            median is what counts.
+        budget_tokens: Tokens that it may keep.
+        tokens_in: Tokens of its valid records.
+        tokens_kept: Tokens that it keeps.
+        records_in: Valid records.
+        records_kept: Records that it keeps.
+        sources: Their sources.
+    """
 
     key: str
     threshold: float | None
+    on_quality: bool
     budget_tokens: int | None
     tokens_in: int
     tokens_kept: int
@@ -200,8 +223,10 @@ def overview(
     """
     rejected = {name: found["rejected"] for name, found in corpus.totals(config, run).items()}
     order = [s.name for s in config.sources if s.name in thresholds["sources"]]
+    scopes = {key: _scope(key, entry, order) for key, entry in thresholds["scopes"].items()}
     sources = tuple(
-        _source(name, thresholds["sources"][name], group_of.get(name, ""), rejected.get(name, {})) for name in order
+        _source(name, thresholds["sources"][name], group_of.get(name, ""), rejected.get(name, {}), scopes)
+        for name in order
     )
     return Overview(
         run=config.run.name,
@@ -214,7 +239,7 @@ def overview(
         temperature=float(thresholds.get("temperature") or 0.0),
         total=_sum([s.tally for s in sources]),
         sources=sources,
-        scopes=tuple(_scope(key, entry, order) for key, entry in thresholds["scopes"].items()),
+        scopes=tuple(scopes.values()),
         notes=tuple(thresholds.get("notes", ())),
         demo=made_for_demo(config),
         version=__version__,
@@ -233,14 +258,21 @@ def made_for_demo(config: Config) -> bool:
         return same_size and hash_file(shipped) == hash_file(replies)
 
 
-def _source(name: str, entry: Mapping[str, Any], group: str, rejected: Mapping[str, int]) -> SourceRow:
+def _source(
+    name: str,
+    entry: Mapping[str, Any],
+    group: str,
+    rejected: Mapping[str, int],
+    scopes: Mapping[str, ScopeRow],
+) -> SourceRow:
+    scope = scopes.get(entry["scope"])
     counted = [*entry["reasons"].items(), *((f"rejected:{reason}", n) for reason, n in sorted(rejected.items()))]
     fields = ("rows", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")
     return SourceRow(
         name=name,
         group=group,
         scope=entry["scope"] or "",
-        threshold=entry["threshold"],
+        threshold=entry["threshold"] if scope and scope.on_quality else None,
         tally=Tally(**{f: int(entry[f]) for f in fields}),
         reasons=tuple(Reason(reason, _WORDS.get(reason, ""), int(n)) for reason, n in counted if n),
     )
@@ -250,6 +282,7 @@ def _scope(key: str, entry: Mapping[str, Any], order: Sequence[str]) -> ScopeRow
     return ScopeRow(
         key=key,
         threshold=entry["threshold"],
+        on_quality="mean" not in entry and "median" not in entry,
         budget_tokens=entry.get("budget_tokens"),
         tokens_in=entry["tokens_in"],
         tokens_kept=entry["tokens_kept"],

@@ -55,6 +55,11 @@ class Panel:
     ridges: tuple[Ridge, ...]
     outside: bool
 
+    @property
+    def has_cuts(self) -> bool:
+        """Whether a cutoff is drawn."""
+        return any(ridge.cut is not None for ridge in self.ridges)
+
 
 @dataclass(frozen=True, slots=True)
 class _Histogram:
@@ -67,13 +72,23 @@ def panels(con: duckdb.DuckDBPyConnection, run: RunFolder, view: Overview) -> tu
     """Return one panel a scope whose records have a quality. Memory does not grow with the number of records."""
     of_source = {s.name: s for s in view.sources}
     found = []
-    for scope in view.scopes:
-        members = [of_source[name] for name in scope.sources if name in of_source]
-        shown = scope.threshold if not view.temperature else None
-        panel = _panel(con, run, scope.key, shown, members, show_cuts=not view.temperature)
+    for key, members, threshold, on_quality in _competitions(view):
+        rows = [of_source[name] for name in members if name in of_source]
+        panel = _panel(con, run, key, threshold, rows, show_cuts=on_quality)
         if panel is not None:
             found.append(panel)
     return tuple(found)
+
+
+def _competitions(view: Overview) -> list[tuple[str, Sequence[str], float | None, bool]]:
+    """Return what shares a panel: key, sources, cutoff, and whether cutoffs are on the axis.
+
+    That is a scope; or everything where scopes share sources, since a source then has a cutoff a domain.
+    """
+    listed = [name for scope in view.scopes for name in scope.sources]
+    if len(set(listed)) < len(listed):
+        return [("all sources", [s.name for s in view.sources], None, False)]
+    return [(s.key, s.sources, s.threshold if s.on_quality else None, s.on_quality) for s in view.scopes]
 
 
 def sidecars(folder: Path) -> str:

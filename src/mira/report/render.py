@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from mira.discovery.grouping import Group
 from mira.discovery.rubric import Rubric
+from mira.report.comparison import Comparison
 from mira.report.evaluation import Evaluation
 from mira.report.examples import SourceExamples
 from mira.report.heatmap import HeatMap
@@ -41,6 +42,7 @@ class Page:
     rubrics: tuple[Rubric, ...]
     groups: tuple[Group, ...]
     examples: tuple[SourceExamples, ...]
+    comparison: Comparison | None = None
     evaluation: Evaluation | None = None
 
 

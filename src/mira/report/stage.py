@@ -10,6 +10,7 @@ from mira.discovery.rubric import Rubric
 from mira.errors import RunError
 from mira.files import read_json, write_bytes
 from mira.progress import Log
+from mira.report.comparison import comparison_view
 from mira.report.evaluation import evaluation_view
 from mira.report.examples import examples
 from mira.report.heatmap import heat_maps
@@ -58,6 +59,7 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             rubrics=tuple(Rubric.load(run.rubric(g.name), g.name) for g in groups if run.rubric(g.name).is_file()),
             groups=groups,
             examples=shown,
+            comparison=comparison_view(run),
             evaluation=evaluation_view(run),
         )
     )

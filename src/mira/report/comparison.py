@@ -1,0 +1,121 @@
+"""What compare.json says: several methods under one budget, side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mira.files import read_json
+from mira.report.charts import heat_step
+from mira.report.evaluation import Range
+from mira.run import RunFolder
+
+__all__ = ["Comparison", "MethodRow", "Share", "comparison_view"]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share in [0, 1], None where unknown, and its colour step."""
+
+    value: float | None
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MethodRow:
+    """One method.
+
+    Attributes:
+        name: The method.
+        tokens_kept: Tokens that it keeps.
+        records_kept: Records that it keeps.
+        mean_tokens: Tokens a kept record.
+        unscored: Records without a value.
+        length_rho: Spearman of its values and the records' tokens.
+        duplicate_tokens: Share of the kept tokens in records whose text another kept record has.
+        precision: Share of the kept held-out records that the teacher would keep.
+        base_rate: The same share of all held-out records.
+        dropworthy: Share of the kept held-out records that the teacher would drop.
+        rho: Spearman of quality and the teacher's overall on held-out records.
+        sources: Each source's share of what is kept, in the order of `Comparison.sources`.
+        overlap: Tokens that both keep over tokens that either keeps, in the order of `Comparison.methods`.
+    """
+
+    name: str
+    tokens_kept: int
+    records_kept: int
+    mean_tokens: float | None
+    unscored: int
+    length_rho: float | None
+    duplicate_tokens: float | None
+    precision: Range
+    base_rate: float | None
+    dropworthy: float | None
+    rho: float | None
+    sources: tuple[Share, ...]
+    overlap: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """compare.json.
+
+    Attributes:
+        budget_tokens: The budget of all methods.
+        scope: The scope of all methods.
+        sources: Their names.
+        corpus: Each source's share of all tokens.
+        methods: One row a method.
+    """
+
+    budget_tokens: int
+    scope: str
+    sources: tuple[str, ...]
+    corpus: tuple[Share, ...]
+    methods: tuple[MethodRow, ...]
+
+    @property
+    def has_agreement(self) -> bool:
+        """Whether held-out labels were there to agree with."""
+        return any(row.base_rate is not None for row in self.methods)
+
+
+def comparison_view(run: RunFolder) -> Comparison | None:
+    """Read compare.json; None where there is none."""
+    path = run.path / "compare.json"
+    if not path.is_file():
+        return None
+    found: Mapping[str, Any] = read_json(path)
+    tokens = {source: entry["tokens_in"] for source, entry in found["sources"].items()}
+    total = sum(tokens.values())
+    return Comparison(
+        budget_tokens=found["budget_tokens"],
+        scope=str(found["scope"]),
+        sources=tuple(tokens),
+        corpus=tuple(_share(n / total if total else None) for n in tokens.values()),
+        methods=tuple(_method(name, found, list(tokens)) for name in found["methods"]),
+    )
+
+
+def _method(name: str, found: Mapping[str, Any], sources: list[str]) -> MethodRow:
+    row, jaccard = found["methods"][name], found["jaccard"]
+    agreement = (row.get("agreement") or {}).get("all") or {}
+    both = [1.0 if o == name else jaccard.get(f"{name}|{o}", jaccard.get(f"{o}|{name}")) for o in found["methods"]]
+    return MethodRow(
+        name=name,
+        tokens_kept=row["tokens_kept"],
+        records_kept=row["records_kept"],
+        mean_tokens=row.get("mean_tokens"),
+        unscored=row.get("unscored") or 0,
+        length_rho=row.get("length_rho"),
+        duplicate_tokens=row.get("duplicate_tokens"),
+        precision=Range(agreement.get("precision"), agreement.get("precision_low"), agreement.get("precision_high")),
+        base_rate=agreement.get("base_rate"),
+        dropworthy=agreement.get("dropworthy"),
+        rho=agreement.get("rho"),
+        sources=tuple(_share(row["sources"].get(s, {}).get("share", 0.0)) for s in sources),
+        overlap=tuple(_share(share) for share in both),
+    )
+
+
+def _share(value: float | None) -> Share:
+    return Share(value, heat_step(value))
