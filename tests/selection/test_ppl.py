@@ -59,6 +59,10 @@ def test_a_long_text_is_the_sum_of_its_bytes(monkeypatch):
     assert np.allclose(model.text_bits([text])[0][0], whole)
 
 
+def test_a_model_of_nothing_knows_nothing():
+    assert ByteModel.train([], 3).byte_bits(b"abc").tolist() == [8.0, 8.0, 8.0]
+
+
 def test_a_saved_model_says_the_same(tmp_path):
     model = ByteModel.train(TEXTS, 6)
     model.save(tmp_path / "model.npz")
