@@ -68,6 +68,36 @@ def test_only_labels_that_all_predicted_count():
     assert found.students["constant"].of_ceiling.value == found.students["constant"].rho.value == 0
 
 
+def test_a_student_is_trusted_on_all_its_labels_even_beside_one_that_predicted_few():
+    table, cheap, dear = worlds(n=120)
+    few = Predictions(held_out=dear.out_of_fold)  # 24 held-out records a source: too few for a cell of its own
+    found = compare(table, {"cheap": cheap, "dear": few})
+    a, b = found.cells
+    assert (a.n, a.level, a.why["cheap"]) == (24, "group", None)
+    assert a.chosen == "cheap" and found.students["cheap"].trusted == 1
+    assert b.chosen == "dear" and "the source has 24" not in b.why["cheap"]
+
+
+def test_held_out_records_are_predicted_naively_from_the_others_alone():
+    rng = np.random.default_rng(5)
+    n = 100
+    scores = rng.normal(5, 1, (n, 1))
+    tokens = list(np.exp(scores[:, 0]).astype(int) + 1)
+    texts = {("a", i): f"word{int(s)} " * 20 for i, s in zip(ids("a", n), scores[:, 0], strict=True)}
+    wrong = scores.copy()
+    wrong[:20] = 10 - wrong[:20]  # the held-out labels tell another story
+    found, told = (
+        {k: p.held_out for k, p in naive_students(labels({"a": s}, n_tokens={"a": tokens}), texts).items()}
+        for s in (scores, wrong)
+    )
+    assert found == told
+    assert all(t.num_rows == 20 for t in found.values())
+    predicted = found["length"]["A1"].to_numpy()
+    assert np.corrcoef(predicted, scores[:20, 0])[0, 1] > 0.95
+    assert found["constant"]["A1"].to_numpy() == pytest.approx(np.full(20, scores[20:].mean()), abs=1e-5)
+    assert naive_students(labels({"a": scores}, held_out=0.0))["length"].held_out is None
+
+
 def test_small_cells_are_compared_on_their_group():
     rng = np.random.default_rng(2)
     sizes = {"a": 200, "b": 5}

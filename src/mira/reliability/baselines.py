@@ -1,9 +1,10 @@
 """Naive students: what a student must beat before it is worth anything."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -13,6 +14,9 @@ from mira.reliability.evidence import Predictions, folds_of, matrix, slot_column
 from mira.reliability.stats import Floats
 
 __all__ = ["naive_students"]
+
+_Predict = Callable[[Floats, NDArray[np.int64]], Floats]
+"""Scores and folds -> predictions of every record by the labels of the other folds."""
 
 
 def naive_students(
@@ -25,8 +29,10 @@ def naive_students(
     correlation. "length" is a straight line on the logarithm of the tokens, fitted a source; "n-grams" a ridge on
     TF-IDF of character 2- to 4-grams over the group. Both are cross-fitted over folds by a hash of the id.
 
+    Held-out records are predicted once more, by all four fitted on the other records alone.
+
     Args:
-        labels: A group's labels with n_tokens; a record's first judgement counts.
+        labels: A group's labels with n_tokens and split; a record's first judgement counts.
         texts: (source, id) -> text; without it there is no "n-grams". A record without text gets no prediction.
         folds: Folds of cross-fitting.
 
@@ -35,23 +41,23 @@ def naive_students(
     """
     first = _first_judgements(labels)
     scores, fold = matrix(first, slot_columns(first.schema)), folds_of(first["id"].to_pylist(), folds)
-    sources = np.array(first["source"].to_pylist(), dtype=object)
-    of_source = [np.flatnonzero(sources == s) for s in sorted(set(sources))]
-    source_mean = np.empty_like(scores)
-    for rows in of_source:
-        source_mean[rows] = _means(scores[rows])
-    length = np.log1p(first["n_tokens"].to_numpy().astype(np.float64))[:, None]
-    by_length = np.full_like(scores, np.nan)
-    for rows in of_source:
-        by_length[rows] = _cross_fitted(length[rows], scores[rows], fold[rows], alpha=1e-6)
-    predicted = {
-        "constant": np.broadcast_to(_means(scores), scores.shape),
-        "source mean": source_mean,
-        "length": by_length,
-    }
+    held_out = pc.equal(first["split"], "held_out").to_numpy(zero_copy_only=False)
+    fitted = np.where(held_out[:, None], np.nan, scores)
+    features: dict[str, _Predict] = {"length": _by_length(first)}
     if texts is not None:
-        predicted["n-grams"] = _by_ngrams(first, texts, scores, fold)
-    return {name: Predictions(out_of_fold=_table(first, values)) for name, values in predicted.items()}
+        features["n-grams"] = _by_ngrams(first, texts)
+    crossed = {**_by_means(first, scores), **{name: predict(scores, fold) for name, predict in features.items()}}
+    # Two folds, of which one has no label that is fitted on: held-out records are predicted by the others.
+    split = held_out.astype(np.int64)
+    unseen = {**_by_means(first, fitted), **{name: predict(fitted, split) for name, predict in features.items()}}
+    rows = pa.array(held_out)
+    return {
+        name: Predictions(
+            out_of_fold=_table(first, values),
+            held_out=_table(first, unseen[name]).filter(rows) if held_out.any() else None,
+        )
+        for name, values in crossed.items()
+    }
 
 
 def _first_judgements(labels: pa.Table) -> pa.Table:
@@ -66,17 +72,42 @@ def _means(scores: Floats) -> Floats:
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def _by_ngrams(
-    labels: pa.Table, texts: Mapping[tuple[str, str], str], scores: Floats, fold: NDArray[np.int64]
-) -> Floats:
+def _by_means(labels: pa.Table, scores: Floats) -> dict[str, Floats]:
+    sources = np.array(labels["source"].to_pylist(), dtype=object)
+    by_source = np.empty_like(scores)
+    for source in sorted(set(sources)):
+        rows = np.flatnonzero(sources == source)
+        by_source[rows] = _means(scores[rows])
+    return {"constant": np.broadcast_to(_means(scores), scores.shape), "source mean": by_source}
+
+
+def _by_length(labels: pa.Table) -> _Predict:
+    length = np.log1p(labels["n_tokens"].to_numpy().astype(np.float64))[:, None]
+    sources = np.array(labels["source"].to_pylist(), dtype=object)
+
+    def predict(scores: Floats, fold: NDArray[np.int64]) -> Floats:
+        predicted = np.full_like(scores, np.nan)
+        for source in sorted(set(sources)):
+            rows = np.flatnonzero(sources == source)
+            predicted[rows] = _cross_fitted(length[rows], scores[rows], fold[rows], alpha=1e-6)
+        return predicted
+
+    return predict
+
+
+def _by_ngrams(labels: pa.Table, texts: Mapping[tuple[str, str], str]) -> _Predict:
     found = [texts.get(key) for key in zip(labels["source"].to_pylist(), labels["id"].to_pylist(), strict=True)]
     have = np.array([i for i, text in enumerate(found) if text], dtype=np.int64)
-    predicted = np.full_like(scores, np.nan)
-    if len(have):
-        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=30_000, sublinear_tf=True)
-        features = vectorizer.fit_transform(text[:20_000] for text in found if text)
-        predicted[have] = _cross_fitted(features, scores[have], fold[have], alpha=1.0)
-    return predicted
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=30_000, sublinear_tf=True)
+    features = vectorizer.fit_transform(text[:20_000] for text in found if text) if len(have) else None
+
+    def predict(scores: Floats, fold: NDArray[np.int64]) -> Floats:
+        predicted = np.full_like(scores, np.nan)
+        if features is not None:
+            predicted[have] = _cross_fitted(features, scores[have], fold[have], alpha=1.0)
+        return predicted
+
+    return predict
 
 
 def _cross_fitted(

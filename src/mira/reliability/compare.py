@@ -15,7 +15,7 @@ from mira.reliability.masking import Level, Verdict, verdicts
 from mira.reliability.stats import Floats, percentile_interval
 from mira.reliability.summary import mean_of_ceiling
 
-__all__ = ["CellChoice", "Comparison", "Interval", "StudentFigures", "compare_students"]
+__all__ = ["CellChoice", "Comparison", "Interval", "StudentFigures", "common_evidence", "compare_students"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class CellChoice:
         slot: "A1", ...
         name: The slot's name.
         n: Labels that all students predicted.
-        level: Where the evidence comes from: the cell, its slot over the group, or nowhere.
-        rho: Student -> Spearman's rho.
+        level: What rho and gain are taken over: the cell, its slot over the group, or nothing that suffices.
+        rho: Student -> Spearman's rho on those labels.
         gain: Student -> its rho minus that of the first student, over the same resamples; 0 for the first.
-        why: Student -> why it is not trusted here, or None where it is.
+        why: Student -> why it is not trusted here, on all labels that it predicted, or None where it is.
         chosen: The student to use, or None: the cell is masked.
     """
 
@@ -96,10 +96,12 @@ def compare_students(
 ) -> Comparison:
     """Compare students on the same labels and the same resamples, and choose one for every cell, or mask it.
 
-    Only labels that every student predicted count in a cell, so a student that predicts held-out records alone
-    restricts the comparison to those. Order the students from cheap to dear: the first one that passes the mask rule
-    is chosen, and a later one takes its place only where its rho is higher with the whole interval of the difference
-    above 0 (ours).
+    Whether a student is trusted is decided on all labels that it predicted. Students are compared with one another on
+    the labels that every one of them predicted, so one that predicts held-out records alone restricts that to those.
+    Order the students from cheap to dear: the first one that passes the mask rule is chosen, and a later one that
+    passes takes its place only where its rho is higher with the whole interval of the difference above 0 (ours). A
+    student that the cell's own labels speak for is not displaced by a comparison over the whole group, in which
+    another source may decide.
 
     Args:
         group: Group name.
@@ -116,8 +118,9 @@ def compare_students(
     """
     if not students:
         raise ValueError("there is no student to compare")
-    evidence = _common({name: collect(group, names, sources, labels, p) for name, p in students.items()})
-    measured = {name: _measure(e, settings, seed) for name, e in evidence.items()}
+    own = {name: collect(group, names, sources, labels, p) for name, p in students.items()}
+    evidence = common_evidence(own)
+    measured = {name: _measure(own[name], e, settings, seed) for name, e in evidence.items()}
     cells = tuple(
         _choose((source, i), (name, j), measured, settings.interval)
         for i, source in enumerate(sources)
@@ -129,15 +132,21 @@ def compare_students(
 
 class _Measured(NamedTuple):
     measure: GroupMeasure
+    """On the labels that all students predicted."""
+    compared: tuple[tuple[Verdict, ...], ...]
+    """Verdicts on those labels: their level says what can be compared."""
     verdicts: tuple[tuple[Verdict, ...], ...]
+    """Verdicts on all labels that this student predicted."""
 
 
-def _measure(evidence: GroupEvidence, settings: ReliabilitySettings, seed: int) -> _Measured:
-    measure = measure_group(evidence, bootstrap=settings.bootstrap, confidence=settings.interval, seed=seed)
-    return _Measured(measure, verdicts(measure, settings))
+def _measure(own: GroupEvidence, common: GroupEvidence, settings: ReliabilitySettings, seed: int) -> _Measured:
+    measure, everything = (
+        measure_group(e, bootstrap=settings.bootstrap, confidence=settings.interval, seed=seed) for e in (common, own)
+    )
+    return _Measured(measure, verdicts(measure, settings), verdicts(everything, settings))
 
 
-def _common(evidence: dict[str, GroupEvidence]) -> dict[str, GroupEvidence]:
+def common_evidence(evidence: Mapping[str, GroupEvidence]) -> dict[str, GroupEvidence]:
     """Blank every prediction that some student lacks, so that all students are judged on the same labels."""
     blocks = zip(*(e.sources for e in evidence.values()), strict=True)
     lacking = [~np.all([np.isfinite(s.student) for s in same], axis=0) for same in blocks]
@@ -158,8 +167,8 @@ def _choose(
 ) -> CellChoice:
     (source_name, i), (slot_name, j) = source, slot
     here = {student: m.verdicts[i][j] for student, m in measured.items()}
-    level = next(iter(here.values())).level
-    used = {s: v.evidence or measured[s].measure.cells[i][j] for s, v in here.items()}
+    level = next(iter(measured.values())).compared[i][j].level
+    used = {s: m.compared[i][j].evidence or m.measure.cells[i][j] for s, m in measured.items()}
     samples = {
         s: np.nan_to_num(m.measure.pooled_samples[j] if level == "group" else m.measure.samples[i, j])
         for s, m in measured.items()
@@ -172,7 +181,8 @@ def _choose(
     first = next(iter(here))
     chosen: str | None = None
     for student, verdict in here.items():
-        if not verdict.masked and (chosen is None or difference(student, chosen).low > 0):
+        comparable = level == "cell" or (chosen is not None and here[chosen].level == level == "group")
+        if not verdict.masked and (chosen is None or (comparable and difference(student, chosen).low > 0)):
             chosen = student
     return CellChoice(
         source=source_name,
