@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from distillation.fake_hub import fake_hub
-from mira.distillation.bundle import check_safe, install, pull, push, read_bundle, seal, verify
+from mira.distillation.bundle import check_safe, install, pull, push, read_bundle, seal, verify, weights_hash
 from mira.errors import InputError, MiraError
 from mira.files import write_json
 
@@ -176,3 +176,14 @@ def test_a_hub_address_needs_an_owner(bundle, tmp_path):
     with pytest.raises(InputError, match="no hub repository"):
         pull("hf://student", tmp_path / "x")
     assert issubclass(InputError, MiraError)
+
+
+def test_the_hash_of_the_weights_does_not_depend_on_what_lies_beside_them(bundle):
+    seal(bundle)
+    before = weights_hash(bundle)
+    (bundle / "held_out.parquet").write_bytes(b"x")
+    seal(bundle)
+    assert weights_hash(bundle) == before
+    (bundle / "weights.safetensors").write_bytes(b"other")
+    seal(bundle)
+    assert weights_hash(bundle) != before

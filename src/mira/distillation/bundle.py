@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from mira.errors import InputError, MiraError
-from mira.files import read_json, sha256_file, write_bytes
+from mira.files import hash_json, read_json, sha256_file, write_bytes
 
-__all__ = ["HUB", "SUMS", "check_safe", "install", "pull", "push", "read_bundle", "seal", "verify"]
+__all__ = ["HUB", "SUMS", "check_safe", "install", "pull", "push", "read_bundle", "seal", "verify", "weights_hash"]
 
 SUMS = "SHA256SUMS"
 HUB = "hf://"
@@ -24,6 +24,7 @@ _SUFFIXES = frozenset(
 )
 _NAMES = frozenset({"LICENSE", "NOTICE"})
 _HUB_FILES = frozenset({".gitattributes"})
+_ANSWERING = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _LOADER_FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 
 
@@ -118,6 +119,18 @@ def verify(folder: Path) -> dict[str, Any]:
         if sha256_file(folder / name) != digest:
             raise InputError(f"{folder / name}: content differs from {SUMS}", "Pull or train the bundle again.")
     return value
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the hash of what a sealed checkpoint answers with: weights, config, tokenizer and chat template.
+
+    It stays the same when other files are added, so that paid-for replies are found again.
+
+    Raises:
+        InputError: The bundle is not sealed.
+    """
+    sums = _read_sums(folder / SUMS)
+    return hash_json({n: s for n, s in sums.items() if n.endswith(".safetensors") or n in _ANSWERING})
 
 
 def _read_sums(path: Path) -> dict[str, str]:

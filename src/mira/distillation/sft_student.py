@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from mira.config import EndpointSettings
 from mira.corpus import tokenizer as load_tokenizer
 from mira.discovery.rubric import Rubric
-from mira.distillation.bundle import SUMS, read_bundle
+from mira.distillation.bundle import read_bundle, weights_hash
 from mira.distillation.sft_chat import Chat, require_train
 from mira.errors import InputError, JudgeError
-from mira.files import hash_file, hash_json
+from mira.files import hash_json
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.grammar import parse_reply
 from mira.judging.journal import Journal
@@ -58,7 +58,7 @@ def check_prompt(folder: Path, prompt: Prompt) -> None:
 def served_settings(folder: Path, settings: EndpointSettings) -> EndpointSettings:
     """Return an endpoint's settings, completed by what the bundle knows.
 
-    What the user leaves open comes from the bundle: context, reply length and tokenizer; and the hash of its files
+    What the user leaves open comes from the bundle: context, reply length and tokenizer; and the hash of its weights
     stands for what is served, so that replies of other weights behind the same URL are never taken for this student's.
 
     Raises:
@@ -74,7 +74,7 @@ def served_settings(folder: Path, settings: EndpointSettings) -> EndpointSetting
             "Leave slot_order out, or train again with distill.sft.slot_order.",
         )
     known = {
-        "identity": f"sft:{hash_file(folder / SUMS)}",
+        "identity": f"sft:{weights_hash(folder)}",
         "max_model_len": facts["max_length"],
         "max_tokens": facts["max_reply"],
         "tokenizer": str(folder / "tokenizer.json"),
@@ -128,7 +128,7 @@ class SftStudent:
         self._tokenizer = load_tokenizer(str(folder / "tokenizer.json"))
         self._room, self._max_reply = facts["max_length"] - facts["max_reply"], facts["max_reply"]
         self._batch = batch
-        self._identity = hash_json(["sft", hash_file(folder / SUMS), self.prompt.hash, self._max_reply, batch])
+        self._identity = hash_json(["sft", weights_hash(folder), self.prompt.hash, self._max_reply, batch])
 
     @property
     def identity(self) -> str:
