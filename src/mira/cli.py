@@ -259,3 +259,94 @@ def _pair(text: str) -> tuple[str, str]:
 _stage_command("reliability", "Test every (source, slot) cell on the labels, and mask what fails.")
 _stage_command("select", "Keep the best records under the token budget.")
 _stage_command("report", "Write the HTML report.")
+
+
+@app.command()
+def compare(
+    config: ConfigPath,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas: raw, random, ppl, dsir, dataman, mira.")
+    ] = "mira,random,ppl,dsir",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Set several selection methods side by side, under one budget, without changing the run's selection."""
+    from mira.pipeline import run_extra  # noqa: PLC0415
+    from mira.selection import compare as compare_methods  # noqa: PLC0415
+    from mira.summary import print_comparison  # noqa: PLC0415
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    print_comparison(run_extra(config, set_, lambda c, r, log: compare_methods(c, r, names, log), Terminal()))
+
+
+@app.command()
+def evaluate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+    """Test a selection against held-out teacher labels and planted faults."""
+    from mira.evaluation import evaluate as evaluate_selection  # noqa: PLC0415
+    from mira.pipeline import run_extra  # noqa: PLC0415
+
+    run_extra(config, set_, evaluate_selection, Terminal())
+
+
+@app.command()
+def explain(
+    config: ConfigPath,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
+    source: Annotated[str, typer.Option(help="Its source, where several have the id.")] = "",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Tell all that decided on one record: slots, masks, quality, threshold, ranks, and what would have flipped it."""
+    from mira.pipeline import run_extra  # noqa: PLC0415
+    from mira.selection import explain as explain_record  # noqa: PLC0415
+    from mira.summary import print_explanation  # noqa: PLC0415
+
+    print_explanation(run_extra(config, set_, lambda c, r, _log: explain_record(c, r, id_, source), Terminal()))
+
+
+@app.command()
+def cascade(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+    """Have a served student (distill.endpoint) judge again what the encoder puts near the thresholds."""
+    from mira.distillation.student import run_cascade  # noqa: PLC0415
+    from mira.pipeline import run_extra  # noqa: PLC0415
+
+    for source, told in run_extra(config, set_, run_cascade, Terminal()).items():
+        typer.echo(f"{source}: {told}")
+
+
+@app.command()
+def adopt(
+    config: ConfigPath,
+    group: Annotated[str, typer.Argument(help="The group, e.g. text_group_A.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder with the checkpoint that the job wrote.")],
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Make a group's scorer bundle of the checkpoint that its training job wrote on a GPU machine."""
+    from mira.distillation.adopt import adopt as adopt_checkpoint  # noqa: PLC0415
+    from mira.pipeline import run_extra  # noqa: PLC0415
+
+    run_extra(
+        config, set_, lambda _c, r, _log: adopt_checkpoint(r.job(group), checkpoint, r.student(group)), Terminal()
+    )
+    typer.echo("Serve it, name the endpoint in distill.endpoint, and: mira run")
+
+
+@app.command()
+def push(
+    bundle: Annotated[Path, typer.Argument(help="A scorer bundle, e.g. run/students/text_group_A.")],
+    target: Annotated[str, typer.Argument(help="A folder, or hf://OWNER/NAME.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a new hub repository public.")] = False,
+) -> None:
+    """Copy a scorer bundle, checked, to a folder or a hub repository."""
+    from mira.distillation.bundle import push as push_bundle  # noqa: PLC0415
+
+    typer.echo(push_bundle(bundle, target, private=not public))
+
+
+@app.command()
+def pull(
+    source: Annotated[str, typer.Argument(help="A folder, or hf://OWNER/NAME[@REVISION].")],
+    folder: Annotated[Path, typer.Argument(help="Where the bundle goes.")],
+) -> None:
+    """Copy a scorer bundle from a folder or a hub repository, and check every file of it."""
+    from mira.distillation.bundle import pull as pull_bundle  # noqa: PLC0415
+
+    typer.echo(pull_bundle(source, folder))

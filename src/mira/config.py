@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mira.corpus.record import FamilyName
 
 __all__ = [
+    "BenchmarkSettings",
     "CascadeSettings",
     "Config",
     "DataManSettings",
@@ -16,6 +17,7 @@ __all__ = [
     "DsirSettings",
     "EndpointSettings",
     "EvaluateSettings",
+    "FlagSettings",
     "GroupSettings",
     "LabelSettings",
     "PplSettings",
@@ -227,12 +229,18 @@ class DistillSettings(Settings):
     """encoder: trained here in seconds; sft: a causal LM is tuned; endpoint: a released scorer that is served."""
     endpoint: EndpointSettings | None = None
     """Where the student is served: needed by `endpoint` students, and to score by a served `sft` student."""
+    endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
+    """Group -> where its student is served, where groups have endpoints of their own."""
     sft: SftSettings = SftSettings()
     cascade: CascadeSettings = CascadeSettings()
     folds: int = Field(default=5, ge=2)
     """Folds of cross-validation."""
     tolerance: Fraction = 0.01
     """Spearman that an encoder student with cheaper features may cross-validate below the best one and be preferred."""
+
+    def endpoint_of(self, group: str) -> EndpointSettings | None:
+        """Return where a group's student is served."""
+        return self.endpoints.get(group, self.endpoint)
 
 
 class ScoreSettings(Settings):
@@ -265,6 +273,42 @@ class ReliabilitySettings(Settings):
     """Bootstrap resamples (fewer, but at least 200, where a source has more than 5,000 labels)."""
     mask: str = ""
     """A mask to use as it is where there are no labels, e.g. a released one: JSONL of source, slot, why."""
+
+
+class BenchmarkSettings(Settings):
+    """Texts of a benchmark that the corpus should not hold."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Short name, told with every record that shares text with it."""
+    path: str | list[str]
+    """Files or globs: JSONL (plain, .gz, .zst), Parquet, or plain text (.txt, .md)."""
+    fields: list[str] = Field(default_factory=list)
+    """Fields that hold its text, in order; a dot goes into nested objects. Empty: every string of an object."""
+
+
+class FlagSettings(Settings):
+    """Records that selection should know of: duplicates and contamination. Sizes and thresholds are ours."""
+
+    exact: bool = True
+    """Find records of the same text, in all sources together (white space and Unicode form aside)."""
+    near: bool = False
+    """Find records of nearly the same text by MinHash (extra `[dedup]`)."""
+    jaccard: Annotated[float, Field(ge=0.3, le=1)] = 0.8
+    """Near duplicates share at least this much of their shingles, by MinHash's estimate."""
+    shingle_words: int = Field(default=5, ge=1, le=50)
+    """Words of a shingle."""
+    permutations: int = Field(default=128, ge=16, le=1024)
+    """Values of a MinHash; its estimate has a standard error of at most 0.5 / sqrt(permutations)."""
+    benchmarks: list[BenchmarkSettings] = Field(default_factory=list, max_length=64)
+    """Benchmarks whose text records are searched for."""
+    ngram_words: int = Field(default=13, ge=2, le=100)
+    """Consecutive words that a record and a benchmark must share; shorter benchmark texts are not looked for."""
+    min_overlap: Fraction = 0.0
+    """Share of a record's n-grams that must be in benchmarks for it to be flagged; 0: a single one is enough."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """What selection does with duplicates and near duplicates of another record: keep (only flagged), or drop."""
+    contaminated: Literal["keep", "drop"] = "keep"
+    """What selection does with records that share text with a benchmark: keep (only flagged), or drop."""
 
 
 class DsirSettings(Settings):
@@ -378,6 +422,7 @@ class Config(Settings):
     distill: DistillSettings = DistillSettings()
     score: ScoreSettings = ScoreSettings()
     reliability: ReliabilitySettings = ReliabilitySettings()
+    flags: FlagSettings = FlagSettings()
     select: SelectSettings = SelectSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 

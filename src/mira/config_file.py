@@ -182,7 +182,7 @@ def _check(config: Config, path: Path) -> None:
             close = difflib.get_close_matches(source, names, n=1)
             advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
             raise ConfigError(f"{path}: {field}: there is no source '{source}'", advice)
-    for endpoint in (config.teacher.endpoint, config.distill.endpoint):
+    for endpoint in (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values()):
         urls = (
             [] if endpoint is None else [endpoint.base_url] if isinstance(endpoint.base_url, str) else endpoint.base_url
         )

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mira import corpus
 from mira._version import __version__
 from mira.config import Config
+from mira.config_file import load_config
 from mira.corpus import build_index
 from mira.discovery import discover, group
 from mira.distillation import distill, label
@@ -30,7 +31,9 @@ from mira.run import RunFolder
 from mira.scoring import score
 from mira.selection import select
 
-__all__ = ["STAGES", "Stage", "StageState", "check_teacher", "run_stages", "stage_states"]
+__all__ = ["STAGES", "Stage", "StageState", "check_teacher", "run_extra", "run_stages", "stage_states"]
+
+Result = TypeVar("Result")
 
 FORMAT = 1  # of the run folder
 
@@ -215,6 +218,25 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
                     f"stage '{stage.name}' has not run in {run.path}",
                     f"Run it first: mira {stage.name} CONFIG, or mira run",
                 )
+
+
+def run_extra(
+    path: Path,
+    overrides: Sequence[str],
+    function: Callable[[Config, RunFolder, Log], Result],
+    log: Log,
+) -> Result:
+    """Run what is not a stage (compare, evaluate, explain) over a finished run, alone in its folder.
+
+    Raises:
+        RunError: There is no run, or another process works in it.
+    """
+    config = load_config(path, overrides)
+    run = RunFolder(config.run)
+    if not run.manifest.is_file():
+        raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
+    with _locked(run):
+        return function(config, run, log)
 
 
 def stage_states(config: Config) -> list[StageState]:

@@ -1,19 +1,22 @@
 """What the command line prints after a selection."""
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mira.files import read_json
 from mira.run import RunFolder
 
-__all__ = ["print_summary"]
+__all__ = ["print_comparison", "print_explanation", "print_summary"]
 
 COUNTS = ("rows", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")
 
 
 def print_summary(run: RunFolder, console: Console | None = None) -> None:
     """Print what was kept of each source, and where the results are."""
-    console = console or Console()
+    console = console or _console()
     thresholds = read_json(run.thresholds)
     table = Table(title=f"Kept by {thresholds['method']}, scope {thresholds['scope']}", title_justify="left")
     table.add_column("source")
@@ -34,3 +37,65 @@ def _cells(counts: dict[str, int]) -> list[str]:
     numbers = [counts[key] for key in COUNTS]
     share = counts["tokens_kept"] / counts["tokens_in"] if counts["tokens_in"] else 0.0
     return [f"{n:,}" for n in numbers] + [f"{share:.1%}"]
+
+
+def print_comparison(result: dict[str, Any], console: Console | None = None) -> None:
+    """Print several methods side by side: what they keep, and how much of it they share."""
+    console = console or _console()
+    methods = result["methods"]
+    sources = list(result["sources"])
+    table = Table(
+        title=f"Methods under {result['budget_tokens']:,} tokens, scope {result['scope']}", title_justify="left"
+    )
+    table.add_column("method")
+    columns = ("records", "tokens/record", "length rho", "duplicate tokens", "teacher keeps", "NDCG", *sources)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, told in methods.items():
+        agreement = (told.get("agreement") or {}).get("all") or {}
+        shares = [f"{told['sources'][s]['tokens_kept'] / max(result['sources'][s], 1):.0%}" for s in sources]
+        sizes = [f"{told['records_kept']:,}", f"{told['mean_tokens']:,.0f}"]
+        figures = [told["length_rho"], agreement.get("precision"), agreement.get("ndcg")]
+        rho, precision, ndcg = map(_figure, figures)
+        table.add_row(name, *sizes, rho, f"{told['duplicate_tokens']:.1%}", precision, ndcg, *shares)
+    console.print(table)
+    for pair, share in result["jaccard"].items():
+        console.print(f"  {pair.replace('|', ' and ')}: {share:.0%} of their tokens in common")
+
+
+def print_explanation(told: dict[str, Any], console: Console | None = None) -> None:
+    """Print what decided on one record."""
+    console = console or _console()
+    verdict = "kept" if told["kept"] else f"not kept ({told['reason']})"
+    console.print(f"{told['source']}/{told['id']}: {verdict}; {told['n_tokens']:,} tokens", markup=False)
+    console.print(
+        f"quality {_figure(told['quality'])}, threshold {_figure(told['threshold'])} of scope {told['scope']}"
+    )
+    for where, rank in told["ranks"].items():
+        if rank:
+            console.print(f"rank in its {where}: {rank[0]:,} of {rank[1]:,}")
+    flip = told["flip"]
+    if flip:
+        console.print(
+            f"kept from a budget of {flip['tokens_needed']:,} tokens on ({flip['share']:.1%} of its scope); "
+            f"it is {flip['scope_budget']:,}"
+        )
+    table = Table()
+    for column in ("slot", "dimension", "score", ""):
+        table.add_column(column)
+    for slot in told["slots"]:
+        note = f"masked: {slot['why']}" if slot["masked"] else slot.get("missing") or ""
+        table.add_row(slot["slot"], Text(str(slot["name"])), _figure(slot["score"]), Text(str(note)))
+    console.print(table)
+    for name, other in told["methods"].items():
+        console.print(f"{name}: {other}", markup=False)
+
+
+def _console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for the tables where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

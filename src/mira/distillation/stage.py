@@ -1,7 +1,7 @@
 """Stage `distill`: one student a group, as a scorer bundle."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,14 @@ from mira.config import Config
 from mira.corpus.record import Record
 from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
+from mira.distillation.bundle import seal
 from mira.distillation.encoder import train_encoder
 from mira.distillation.labels import HELD_OUT, load_labels
+from mira.distillation.sft import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
-from mira.files import write_parquet
+from mira.errors import RunError
+from mira.files import hash_file, hash_json, read_json, write_json, write_parquet
 from mira.judging.judge import JudgeTask
 from mira.judging.judgement import judgements_table, slot_names
 from mira.progress import Log
@@ -29,8 +32,8 @@ __all__ = ["distill"]
 def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Make each group's student; write students/<group>/.
 
-    An encoder is trained on the labels. A released scorer that is served elsewhere needs no training: where there are
-    labels, it judges the held-out ones, so that `reliability` can compare.
+    An encoder is trained on the labels. A causal LM is tuned on them, and must then be served. A released scorer that
+    is served elsewhere needs no training. Served students judge the held-out labels, so that `reliability` can compare.
 
     Returns:
         Per group, what its training reports.
@@ -39,8 +42,11 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         MiraError: A group has too few labels, or its student cannot be made.
     """
     groups = load_groups(run)
-    make = _serve if config.distill.student == "endpoint" else _train
-    summary = {group.name: make(config, run, group, log) for group in groups}
+    if config.distill.student == "sft":
+        summary = _tune(config, run, groups, log)
+    else:
+        make = _train if config.distill.student == "encoder" else _serve
+        summary = {group.name: make(config, run, group, log) for group in groups}
     wanted = {run.student(g.name) for g in groups}
     for folder in (run.path / "students").glob("*"):
         if folder.is_dir() and folder not in wanted:
@@ -66,9 +72,44 @@ def _serve(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, 
     folder = run.student(group.name)
     shutil.rmtree(folder, ignore_errors=True)
     rubric = Rubric.load(run.rubric(group.name), group.name)
-    write_endpoint_bundle(folder, rubric, config)
-    if not run.labels(group.name).is_file():
-        return {"kind": "endpoint", "held_out": 0}
+    write_endpoint_bundle(folder, rubric, config.distill.endpoint_of(group.name))
+    held_out = _judge_held_out(config, run, group, log) if run.labels(group.name).is_file() else 0
+    return {"kind": "endpoint", "held_out": held_out}
+
+
+def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> dict[str, Any]:
+    """Tune the students; once they are served, have them judge the held-out labels, for `reliability`."""
+    summary = {}
+    for group in groups:
+        folder, state = run.student(group.name), run.path / "students" / f".{group.name}.json"
+        rubric = Rubric.load(run.rubric(group.name), group.name)
+        settings = config.distill.sft.model_dump(mode="json")
+        key = hash_json([hash_file(run.labels(group.name)), rubric.hash, settings, config.seed])
+        if not (state.is_file() and read_json(state)["key"] == key and (folder / "bundle.json").is_file()):
+            summary[group.name] = distill_sft(config, run, group.name, log)
+            write_json(state, {"key": key})
+    unserved = [group.name for group in groups if config.distill.endpoint_of(group.name) is None]
+    lacking = [group.name for group in groups if not (run.student(group.name) / "bundle.json").is_file()]
+    if lacking:
+        raise RunError(
+            f"{', '.join(lacking)}: to be tuned on a GPU machine; the jobs are in {run.path / 'jobs'}",
+            "Run them, and bring the checkpoints back with: mira adopt CONFIG GROUP CHECKPOINT",
+        )
+    if unserved:
+        raise RunError(
+            f"{', '.join(unserved)}: tuned, but not served yet",
+            f"Serve them (see {run.path / 'jobs'}), add distill: {{endpoint: {{base_url: URL, model: NAME}}}}"
+            " or one a group in distill.endpoints, and run again.",
+        )
+    for group in groups:
+        held_out = _judge_held_out(config, run, group, log)
+        seal(run.student(group.name))
+        summary[group.name] = {"kind": "sft", "held_out": held_out}
+    return summary
+
+
+def _judge_held_out(config: Config, run: RunFolder, group: Group, log: Log) -> int:
+    folder = run.student(group.name)
     labels = load_labels(run, group.name)
     held_out = labels.filter(pc.equal(labels["split"], HELD_OUT))
     with open_student(config, run, group.name, log) as student, log.task("held-out records") as task:
@@ -81,7 +122,7 @@ def _serve(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, 
     columns = table.select(["id", "source", *slot_names(student.n_slots), "overall"])
     split = pa.array(np.full(len(columns), HELD_OUT), pa.string())
     write_parquet(folder / "held_out.parquet", columns.append_column("split", split))
-    return {"kind": "endpoint", "held_out": len(columns)}
+    return len(columns)
 
 
 def _labelled(config: Config, run: RunFolder, labels: pa.Table) -> Iterator[Record]:

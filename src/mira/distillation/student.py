@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mira.config import Config
+from mira.config import Config, EndpointSettings
 from mira.discovery.rubric import Rubric
+from mira.distillation.cascade import cascade
 from mira.distillation.encoder import EncoderStudent
+from mira.distillation.sft_student import served_student
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
 from mira.files import hash_json, read_json, write_json
@@ -18,9 +21,9 @@ from mira.judging.prompt import build_prompt
 from mira.progress import Log
 from mira.run import RunFolder
 
-__all__ = ["open_student", "runs_here", "student_kind", "write_endpoint_bundle"]
+__all__ = ["open_student", "run_cascade", "runs_here", "student_kind", "write_endpoint_bundle"]
 
-ENCODER, ENDPOINT = "encoder", "endpoint"
+ENCODER, SFT, ENDPOINT = "encoder", "sft", "endpoint"
 
 
 def student_kind(run: RunFolder, group: str) -> str:
@@ -53,22 +56,52 @@ def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterat
         embedder = None if config.embedding.model == "minilm" else load_embedder(config.embedding, threads=1)
         yield EncoderStudent.load(folder, embedder)
         return
-    settings = config.distill.endpoint
+    settings = config.distill.endpoint_of(group)
     if settings is None:
         raise ConfigError(
             f"{folder} is a served student, but distill.endpoint does not say where it is served",
-            "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
+            "Serve it, and add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
         )
-    rubric = Rubric.load(folder / "rubric.jsonl", group)
-    prompt = build_prompt(rubric, corpus=config.discover.corpus, slot_order=settings.slot_order)
     spending = Spending(config.teacher.max_cost, config.teacher.max_requests)
     with Journal(run.journal, "student") as journal:
-        yield EndpointJudge(settings, rubric, prompt, journal, spending=spending, log=log)
+        if student_kind(run, group) == SFT:
+            yield served_student(folder, settings, journal, spending=spending, log=log)
+        else:
+            yield _released(config, folder, group, settings, journal, spending, log)
 
 
-def write_endpoint_bundle(folder: Path, rubric: Rubric, config: Config) -> None:
+def _released(
+    config: Config, folder: Path, group: str, settings: EndpointSettings, journal: Journal, spending: Spending, log: Log
+) -> EndpointJudge:
+    rubric = Rubric.load(folder / "rubric.jsonl", group)
+    prompt = build_prompt(rubric, corpus=config.discover.corpus, slot_order=settings.slot_order)
+    return EndpointJudge(settings, rubric, prompt, journal, spending=spending, log=log)
+
+
+def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Have the student that `distill.endpoint` serves judge again what the encoder puts near the thresholds.
+
+    See `mira.distillation.cascade.cascade`.
+    """
+
+    @contextmanager
+    def served(group: str) -> Iterator[Judge]:
+        settings = config.distill.endpoint_of(group)
+        if settings is None:
+            raise ConfigError(
+                "the cascade needs a served student",
+                "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
+            )
+        with Journal(run.journal, "cascade") as journal:
+            spending = Spending(config.teacher.max_cost, config.teacher.max_requests)
+            yield _released(config, run.student(group), group, settings, journal, spending, log)
+
+    return cascade(config, run, log, served)
+
+
+def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettings | None) -> None:
     """Write the bundle of a student that is served elsewhere: its rubric, and what its answers depend on."""
-    assert config.distill.endpoint is not None, "the settings are checked when they are loaded"
-    answers = config.distill.endpoint.model_dump(mode="json", exclude={"api_key_env", "price_in", "price_out"})
+    assert settings is not None, "the settings are checked when they are loaded"
+    answers = settings.model_dump(mode="json", exclude={"api_key_env", "price_in", "price_out"})
     rubric.save(folder / "rubric.jsonl")
     write_json(folder / "bundle.json", {"kind": ENDPOINT, "rubric": rubric.hash, "endpoint": hash_json(answers)})
