@@ -129,7 +129,6 @@ class FaultServer:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._answer)
         app.router.add_get("/v1/models", self._models)
-        self._connections: dict[int, web.Request] = {}
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
@@ -137,11 +136,15 @@ class FaultServer:
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
-        for request in list(self._connections.values()):
-            if request.transport is not None:
-                request.transport.abort()
+        self._abort()
         await self._runner.cleanup()
-        await asyncio.sleep(0.02)  # aborted connections close in the loop's next rounds
+        self._abort()
+        await asyncio.sleep(0.05)  # aborted connections close in the loop's next rounds
+
+    def _abort(self) -> None:
+        # All of the loop's, for connections that were just accepted are known to nobody else yet.
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
 
     async def _models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "fake"}]})
@@ -150,12 +153,10 @@ class FaultServer:
         body = orjson.loads(await request.read())
         self.now += 1
         self.most = max(self.most, self.now)
-        self._connections[id(request)] = request
         try:
             return await self._respond(body, request)
         finally:
             self.now -= 1
-            del self._connections[id(request)]
 
     async def _respond(self, body: dict[str, Any], request: web.Request) -> web.StreamResponse:
         if self.handler is not None and (answer := self.handler(body, request)) is not None:
