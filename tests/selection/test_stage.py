@@ -16,7 +16,7 @@ from mira.corpus import build_index
 from mira.errors import BudgetError, ConfigError, ConservationError, RunError
 from mira.files import hash_file, read_json
 from mira.progress import Quiet
-from mira.selection import trimmed_mean
+from mira.selection import each, trimmed_mean
 from selection.world import Item, World, items, words
 
 GROUPS = {"text_group_A": ["ant", "bee"], "text_group_B": ["cat"]}
@@ -387,3 +387,14 @@ def test_values_are_not_made_again_for_another_budget(tmp_path):
     world.mask({"ant": ["A1"]})
     world.select(budget="30%", scope="source")
     assert path.stat().st_mtime_ns != before
+
+
+def test_processes_write_what_threads_write(tmp_path, monkeypatch):
+    world = World(tmp_path, {"ant": [items("ant", 20), items("ant2", 20)]}, {"g": ["ant"]})
+    told = world.select(method="random")
+    paths = sorted(world.folder.glob("run/sel*/*/*"))
+    before = [hash_file(path) for path in paths]
+    shutil.rmtree(world.run.path / "selection")
+    monkeypatch.setattr(each, "_SMALL", 0)
+    assert world.select(method="random") == told
+    assert [hash_file(path) for path in paths] == before and len(before) == 4

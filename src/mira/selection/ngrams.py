@@ -6,7 +6,7 @@ the number of buckets.
 
 A batch is tokenised as one array of characters. Every token gets a 64-bit hash (a polynomial over its characters), a
 bigram the mix of two; a direct-mapped table from hash to bucket answers most of them, so that only n-grams which are
-not in the table are cut out and go through sha256, each once a batch.
+not in the table are cut out and go through sha256.
 """
 
 import hashlib
@@ -228,11 +228,10 @@ class _Table:
         found: Buckets = self._buckets[slots]
         missing = np.flatnonzero(self._keys[slots] != hashes)
         if len(missing):
-            distinct, first, back = np.unique(hashes[missing], return_index=True, return_inverse=True)
-            buckets = _modulo(digests(missing[first]), self._n_buckets)
-            found[missing] = buckets[back]
-            at = distinct >> np.uint64(64 - _TABLE_BITS)
-            self._keys[at], self._buckets[at] = distinct, buckets
+            # what is missing twice goes through sha256 twice: in a small batch that is cheaper than sorting
+            found[missing] = _modulo(digests(missing), self._n_buckets)
+            self._keys[slots[missing]] = hashes[missing]
+            self._buckets[slots[missing]] = found[missing]
         return found
 
 
