@@ -42,22 +42,20 @@ def _cells(counts: dict[str, int]) -> list[str]:
 def print_comparison(result: dict[str, Any], console: Console | None = None) -> None:
     """Print several methods side by side: what they keep, and how much of it they share."""
     console = console or _console()
-    methods = result["methods"]
-    sources = list(result["sources"])
-    table = Table(
-        title=f"Methods under {result['budget_tokens']:,} tokens, scope {result['scope']}", title_justify="left"
-    )
+    sources = result["sources"]
+    title = f"Methods under {result['budget_tokens']:,} tokens, scope {result['scope']}; shares of each source's tokens"
+    table = Table(title=title, title_justify="left")
     table.add_column("method")
-    columns = ("records", "tokens/record", "length rho", "duplicate tokens", "teacher keeps", "NDCG", *sources)
-    for column in columns:
+    agreement = ("teacher keeps", "teacher drops", "NDCG")
+    for column in ("records", "tokens each", "length rho", "duplicates", *agreement, *sources):
         table.add_column(column, justify="right")
-    for name, told in methods.items():
-        agreement = (told.get("agreement") or {}).get("all") or {}
-        shares = [f"{told['sources'][s]['tokens_kept'] / max(result['sources'][s], 1):.0%}" for s in sources]
-        sizes = [f"{told['records_kept']:,}", f"{told['mean_tokens']:,.0f}"]
-        figures = [told["length_rho"], agreement.get("precision"), agreement.get("ndcg")]
-        rho, precision, ndcg = map(_figure, figures)
-        table.add_row(name, *sizes, rho, f"{told['duplicate_tokens']:.1%}", precision, ndcg, *shares)
+    for name, told in result["methods"].items():
+        agreed = (told.get("agreement") or {}).get("all") or {}
+        numbers = [f"{told['records_kept']:,}", f"{told['mean_tokens']:,.0f}", _figure(told["length_rho"])]
+        numbers += [f"{told['duplicate_tokens']:.1%}"]
+        numbers += [_percent(agreed.get("precision")), _percent(agreed.get("dropworthy")), _figure(agreed.get("ndcg"))]
+        kept = {source: counts["tokens_kept"] for source, counts in told["sources"].items()}
+        table.add_row(name, *numbers, *(_percent(kept[s] / max(sources[s]["tokens_in"], 1)) for s in sources))
     console.print(table)
     for pair, share in result["jaccard"].items():
         console.print(f"  {pair.replace('|', ' and ')}: {share:.0%} of their tokens in common")
@@ -94,7 +92,11 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
 def _console() -> Console:
     """Return a console as wide as the terminal, or wide enough for the tables where there is none."""
     console = Console()
-    return console if console.is_terminal else Console(width=140)
+    return console if console.is_terminal else Console(width=180)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _figure(value: float | None) -> str:
