@@ -22,10 +22,10 @@ from mira.run import RunFolder
 from mira.selection.aggregate import load_mask, trimmed_mean
 from mira.selection.blocks import index_blocks
 from mira.selection.budget import parse_tokens
+from mira.selection.chunks import read_values
 from mira.selection.each import each
 from mira.selection.keys import Floats, uniform
 from mira.selection.load import METHODS, load_method
-from mira.selection.retention import read_values
 from mira.selection.stage import Plan, make_plan, threshold_of
 from mira.selection.values import values_path
 from mira.selection.write import keep_mask

@@ -16,10 +16,11 @@ from mira.corpus import Shard
 from mira.errors import InputError, RunError
 from mira.progress import Quiet
 from mira.run import RunFolder
+from mira.selection.chunks import read_values
 from mira.selection.cuts import Cutoff
 from mira.selection.keys import hash_ids, rank_keys
 from mira.selection.load import METHODS, load_method
-from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, read_values, unit_of
+from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, unit_of
 from mira.selection.stage import Plan, make_plan, threshold_of
 from mira.selection.values import values_path
 

@@ -13,22 +13,18 @@
   draw from the id's hash (QuRating, arXiv 2402.09739).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mira.config import SelectSettings
 from mira.errors import BudgetError, ConfigError
-from mira.selection.blocks import BLOCK
 from mira.selection.budget import Share, parse_tokens, split
+from mira.selection.chunks import read_values
 from mira.selection.cuts import (
     ALL,
     NOTHING,
@@ -54,8 +50,6 @@ __all__ = [
     "Ranking",
     "Retention",
     "SourceRule",
-    "ValueChunk",
-    "read_values",
     "retain",
     "unit_of",
 ]
@@ -379,56 +373,6 @@ def _limits(pools: Sequence[Pool], bounds: Mapping[str, _Bounds], sweep: Sweep) 
     problems = [Problem((s,), tokens) for s in bounded for tokens in (bounds[s].floor, bounds[s].most)]
     found = find_cutoffs(problems, sweep)
     return {source: (found[2 * at], found[2 * at + 1]) for at, source in enumerate(bounded)}
-
-
-@dataclass(frozen=True, slots=True)
-class ValueChunk:
-    """Consecutive records of a shard's values.
-
-    Attributes:
-        values: float64, NaN where there is none.
-        ties: Tie hashes.
-        n_tokens: Tokens, int32.
-        reasons: Why there is no value, or "masked_source"; null elsewhere.
-        strata: Each record's stratum; null where the method has none.
-    """
-
-    values: Floats
-    ties: Words
-    n_tokens: npt.NDArray[np.int32]
-    reasons: pa.Array
-    strata: pa.Array
-
-    def ranked(self, stratum: str = "") -> npt.NDArray[np.bool_]:
-        """Tell which records compete, in one stratum or ("") in the whole source."""
-        has = ~np.isnan(self.values)
-        if not stratum:
-            return has
-        inside = pc.fill_null(pc.equal(self.strata.cast(pa.string()), stratum), False)
-        return np.asarray(has & inside.to_numpy(zero_copy_only=False))
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def part(self, start: int, stop: int) -> "ValueChunk":
-        """Return records `start` to `stop`."""
-        return ValueChunk(
-            self.values[start:stop],
-            self.ties[start:stop],
-            self.n_tokens[start:stop],
-            self.reasons[start:stop],
-            self.strata[start:stop],
-        )
-
-
-def read_values(path: Path) -> Iterator[ValueChunk]:
-    """Yield a shard's values in row order, a block at a time."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BLOCK, use_threads=False):
-            yield ValueChunk(
-                batch["value"].to_numpy(zero_copy_only=False), batch["tie"].to_numpy(), batch["n_tokens"].to_numpy(),
-                batch["reason"], batch["stratum"],
-            )  # fmt: skip
 
 
 def _tallies(task: _Task) -> _Done:

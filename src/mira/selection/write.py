@@ -18,9 +18,10 @@ from mira.errors import RunError
 from mira.files import atomic
 from mira.run import RunFolder
 from mira.selection.blocks import Block, index_blocks
+from mira.selection.chunks import ValueChunk, read_values
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.keys import Floats, rank_keys
-from mira.selection.retention import SourceRule, ValueChunk, read_values, unit_of
+from mira.selection.retention import SourceRule, unit_of
 from mira.selection.values import MASKED, values_path
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]

@@ -1,0 +1,66 @@
+"""Reading a shard's values back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira.selection.blocks import BLOCK
+from mira.selection.keys import Floats, Words
+
+__all__ = ["ValueChunk", "read_values"]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueChunk:
+    """Consecutive records of a shard's values.
+
+    Attributes:
+        values: float64, NaN where there is none.
+        ties: Tie hashes.
+        n_tokens: Tokens, int32.
+        reasons: Why there is no value, or "masked_source"; null elsewhere.
+        strata: Each record's stratum; null where the method has none.
+    """
+
+    values: Floats
+    ties: Words
+    n_tokens: npt.NDArray[np.int32]
+    reasons: pa.Array
+    strata: pa.Array
+
+    def ranked(self, stratum: str = "") -> npt.NDArray[np.bool_]:
+        """Tell which records compete, in one stratum or ("") in the whole source."""
+        has = ~np.isnan(self.values)
+        if not stratum:
+            return has
+        inside = pc.fill_null(pc.equal(self.strata.cast(pa.string()), stratum), False)
+        return np.asarray(has & inside.to_numpy(zero_copy_only=False))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, start: int, stop: int) -> "ValueChunk":
+        """Return records `start` to `stop`."""
+        return ValueChunk(
+            self.values[start:stop],
+            self.ties[start:stop],
+            self.n_tokens[start:stop],
+            self.reasons[start:stop],
+            self.strata[start:stop],
+        )
+
+
+def read_values(path: Path) -> Iterator[ValueChunk]:
+    """Yield a shard's values in row order, a block at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BLOCK, use_threads=False):
+            yield ValueChunk(
+                batch["value"].to_numpy(zero_copy_only=False), batch["tie"].to_numpy(), batch["n_tokens"].to_numpy(),
+                batch["reason"], batch["stratum"],
+            )  # fmt: skip
