@@ -85,6 +85,11 @@ class Example:
     recommendation: str
     brief: str
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the excerpts need folding: more than about five lines."""
+        return sum(1 + len(e.text) // 60 + e.text.count("\n") for e in self.excerpts) > 5
+
 
 @dataclass(frozen=True, slots=True)
 class SourceExamples:
@@ -93,11 +98,6 @@ class SourceExamples:
     source: SourceRow
     kept: tuple[Example, ...]
     dropped: tuple[Example, ...]
-
-    @property
-    def all_labelled(self) -> bool:
-        """Whether the teacher judged every one of them."""
-        return all(e.labelled for e in (*self.kept, *self.dropped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +160,13 @@ def _of_source(
 
 def _picks(con: duckdb.DuckDBPyConnection, labels: pa.Table | None) -> list[_Pick]:
     con.register("labelled", pa.table({"id": labels["id"] if labels else pa.array([], pa.string())}))
+    con.execute("CREATE OR REPLACE TEMP TABLE judged AS SELECT * FROM selection SEMI JOIN labelled USING (id)")
+    con.unregister("labelled")
     picks: dict[str, _Pick] = {}
     for kind, condition, order, n in _KINDS:
-        for only in ("SEMI JOIN labelled USING (id)", ""):
+        for records in ("judged", "selection"):
             rows = con.execute(
-                f"SELECT id, quality, kept, n_tokens FROM selection {only} "
+                f"SELECT id, quality, kept, n_tokens FROM {records} "
                 f"WHERE quality IS NOT NULL AND {condition} ORDER BY {order}, id LIMIT ?",
                 [n],
             ).fetchall()
@@ -172,7 +174,6 @@ def _picks(con: duckdb.DuckDBPyConnection, labels: pa.Table | None) -> list[_Pic
                 for row in rows:
                     picks.setdefault(row[0], _Pick(kind, *row))
                 break
-    con.unregister("labelled")
     return list(picks.values())
 
 
