@@ -21,11 +21,13 @@ __all__ = [
     "GroupSettings",
     "LabelSettings",
     "PplSettings",
+    "ProxySettings",
     "ReliabilitySettings",
     "ScoreSettings",
     "SelectSettings",
     "SftSettings",
     "SourceSettings",
+    "TeacherSettings",
 ]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -231,6 +233,8 @@ class DistillSettings(Settings):
     """Where the student is served: needed by `endpoint` students, and to score by a served `sft` student."""
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
     """Group -> where its student is served, where groups have endpoints of their own."""
+    compare: list[str] = Field(default_factory=list)
+    """Other scorer bundles, or folders of them, to compare this run's students with (`mira students`)."""
     sft: SftSettings = SftSettings()
     cascade: CascadeSettings = CascadeSettings()
     folds: int = Field(default=5, ge=2)
@@ -390,6 +394,15 @@ class SelectSettings(Settings):
     dataman: DataManSettings = DataManSettings()
 
 
+class ProxySettings(Settings):
+    """A tiny LM trained on each method's selection (`pip install 'mira-select[train]'`). All values are ours."""
+
+    gold: list[SourceSettings] = Field(default_factory=list)
+    """Further gold sets, one a source: text that is not to be trained on, to measure every model on."""
+    overlap: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of a text, or of a gold text, from which a text that has it in common with gold is in no arm."""
+
+
 class EvaluateSettings(Settings):
     """What a selection is worth."""
 
@@ -397,6 +410,7 @@ class EvaluateSettings(Settings):
     """Records a source that spoiled copies are made of, one a fault, to be scored by the student; 0 for none."""
     interval: float = Field(default=0.95, gt=0, lt=1)
     """Confidence of the intervals."""
+    proxy: ProxySettings = ProxySettings()
 
 
 class Config(Settings):

@@ -38,6 +38,16 @@ class RunFolder:
         return self.path / "reliability.parquet"
 
     @property
+    def students_report(self) -> Path:
+        """Students of every group compared, learning curves, and what to label next."""
+        return self.path / "students.json"
+
+    @property
+    def cascade_report(self) -> Path:
+        """What a cascade saves and changes."""
+        return self.path / "cascade.json"
+
+    @property
     def thresholds(self) -> Path:
         """Scope -> threshold, tokens in, tokens kept."""
         return self.path / "thresholds.json"
@@ -78,6 +88,14 @@ class RunFolder:
     def scores(self, source: str) -> Path:
         """Folder of a source's score sidecars, one a shard."""
         return self.path / "scores" / source
+
+    def signatures(self, source: str) -> Path:
+        """Folder of what duplicates and contamination are found by, one file a shard."""
+        return self.path / "signatures" / source
+
+    def flags(self, source: str) -> Path:
+        """Folder of a source's flag sidecars, one a shard: duplicates and contamination."""
+        return self.path / "flags" / source
 
     def selection(self, source: str) -> Path:
         """Folder of a source's selection sidecars, one a shard."""

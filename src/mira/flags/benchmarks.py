@@ -1,0 +1,249 @@
+"""Benchmarks: their texts' n-grams as sorted hashes, and how texts are looked up in them."""
+
+import glob
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mira.config import BenchmarkSettings, Config, SourceSettings
+from mira.corpus import Shard, shards
+from mira.corpus.families import look_up
+from mira.corpus.lines import Damaged, open_file, read_lines
+from mira.corpus.parse import BadLine, to_object
+from mira.corpus.shards import format_of
+from mira.corpus.tables import batches, python_rows, schema
+from mira.errors import ConfigError, InputError
+from mira.files import hash_json, write_parquet
+from mira.flags.words import Hashes, Offsets, hash_words, ngrams
+from mira.run import RunFolder
+
+__all__ = ["Benchmarks", "Found", "load_benchmarks", "make_benchmarks"]
+
+VERSION = 1
+_TEXT = (".txt", ".md", ".text")
+_TEXTS = 1024
+_LARGE = 1 << 22  # hashes gathered before repeated ones are thrown away
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What some texts share with benchmarks.
+
+    Attributes:
+        owners: One uint64 a text: bit i is set where benchmark i has one of its n-grams.
+        overlap: One float32 a text: the share of its n-grams that any benchmark has; 0 where it has none.
+    """
+
+    owners: Hashes
+    overlap: npt.NDArray[np.float32]
+
+
+class Benchmarks:
+    """N-grams of benchmarks, in 16 bytes each and a filter of at most 16 bytes more.
+
+    Args:
+        grams: Distinct hashes, ascending.
+        owners: Of each, the benchmarks that have it, as bits.
+        n: Words of an n-gram.
+    """
+
+    def __init__(self, grams: Hashes, owners: Hashes, n: int) -> None:
+        self._grams, self._owners, self._n = grams, owners, n
+        bits = min(max(len(grams).bit_length() + 3, 10), 30)
+        self._shift = np.uint64(64 - bits)
+        self._filter = np.zeros(1 << bits, np.bool_)  # spares most n-grams the search: it is far slower than a look
+        self._filter[grams >> self._shift] = True
+
+    def look_up(self, words: Hashes, offsets: Offsets) -> Found:
+        """Look texts up, given the hashes of their words as from `hash_words`."""
+        grams, places = ngrams(words, offsets, self._n)
+        near = np.flatnonzero(self._filter[grams >> self._shift])
+        at = np.minimum(np.searchsorted(self._grams, grams[near]), max(len(self._grams) - 1, 0))
+        same = self._grams[at] == grams[near] if len(near) else np.zeros(0, np.bool_)
+        hits, owners = near[same], self._owners[at[same]]
+        text_of = np.searchsorted(places, hits, side="right") - 1
+        found = np.zeros(len(places) - 1, np.uint64)
+        np.bitwise_or.at(found, text_of, owners)
+        shared = np.bincount(text_of, minlength=len(found))
+        return Found(found, (shared / np.maximum(np.diff(places), 1)).astype(np.float32))
+
+
+def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict[str, int]]]:
+    """Write the benchmarks' n-grams to signatures/.benchmarks/ngrams.parquet, unless they are there.
+
+    Returns:
+        A key that changes with the n-grams, "" where there are no benchmarks; and of each benchmark its number of
+        "texts", "ngrams" (distinct) and "too_short" (texts of fewer words than an n-gram, which are not looked for).
+
+    Raises:
+        ConfigError: Two benchmarks have one name.
+        InputError: A file cannot be found or read, or holds no text in the fields that are named.
+    """
+    settings = config.flags
+    if not settings.benchmarks:
+        return "", {}
+    names = [b.name for b in settings.benchmarks]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"flags.benchmarks: a name is used twice: {', '.join(sorted(names))}", "Rename one of them.")
+    files = [_files(config, run, benchmark) for benchmark in settings.benchmarks]
+    key = hash_json(
+        [VERSION, settings.ngram_words, *([b.name, b.fields, [f.fingerprint for f in found]] for b, found in
+         zip(settings.benchmarks, files, strict=True))]
+    )  # fmt: skip
+    path = _path(run)
+    known = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
+    if known.get(b"mira.key") == key.encode():
+        return key, orjson.loads(known[b"mira.counts"])
+    grams: list[Hashes] = []
+    counts: dict[str, dict[str, int]] = {}
+    for benchmark, found in zip(settings.benchmarks, files, strict=True):
+        hashes, counts[benchmark.name] = _distinct(benchmark, found, config)
+        grams.append(hashes)
+    merged, owners = _merge(grams)
+    table = pa.table({"gram": merged, "owners": owners})
+    write_parquet(path, table.replace_schema_metadata({b"mira.key": key, b"mira.counts": orjson.dumps(counts)}))
+    return key, counts
+
+
+def _path(run: RunFolder) -> Path:
+    return run.signatures(".benchmarks") / "ngrams.parquet"  # no source has a name like this
+
+
+@lru_cache(maxsize=1)
+def load_benchmarks(run: RunFolder, key: str, n: int) -> Benchmarks:
+    """Return the n-grams that `make_benchmarks` wrote under `key`; read once a process."""
+    table = pq.read_table(_path(run))
+    return Benchmarks(table["gram"].to_numpy(), table["owners"].to_numpy(), n)
+
+
+def _merge(grams: Sequence[Hashes]) -> tuple[Hashes, Hashes]:
+    everything = np.concatenate(grams)
+    bits = np.repeat(np.uint64(1) << np.arange(len(grams), dtype=np.uint64), [len(g) for g in grams])
+    order = np.argsort(everything, kind="stable")
+    merged, first = np.unique(everything[order], return_index=True)
+    owners = np.bitwise_or.reduceat(bits[order], first) if len(first) else bits
+    return merged, owners
+
+
+def _distinct(benchmark: BenchmarkSettings, found: Sequence[Shard], config: Config) -> tuple[Hashes, dict[str, int]]:
+    parts: list[Hashes] = []
+    texts = too_short = size = 0
+    for batch in _batched(text for file in found for text in _texts(benchmark, file, config.max_record_bytes)):
+        grams, places = ngrams(*hash_words(batch), config.flags.ngram_words)
+        texts, too_short = texts + len(batch), too_short + int((np.diff(places) == 0).sum())
+        parts.append(grams)
+        size += len(grams)
+        if size > _LARGE:
+            parts = [np.unique(np.concatenate(parts))]
+            size = 0
+    hashes = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
+    return hashes, {"texts": texts, "too_short": too_short, "ngrams": len(hashes)}
+
+
+def _batched(texts: Iterator[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == _TEXTS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _files(config: Config, run: RunFolder, benchmark: BenchmarkSettings) -> list[Shard]:
+    paths = [benchmark.path] if isinstance(benchmark.path, str) else benchmark.path
+    plain = [p for p in paths if p.lower().endswith(_TEXT)]
+    found = [file for path in plain for file in _plain_files(benchmark.name, path)]
+    tables = [p for p in paths if p not in plain]
+    if tables:
+        # a benchmark's name may hold what a source's may not
+        source = SourceSettings(name="benchmark", path=tables)
+        alone = config.model_copy(update={"sources": [source], "run": run.signatures(".benchmarks")})
+        try:
+            found += shards(alone)["benchmark"]
+        except InputError as error:
+            raise InputError(f"flags.benchmarks: {benchmark.name}: {error.message}", error.hint) from None
+    return found
+
+
+def _plain_files(name: str, path: str) -> list[Shard]:
+    there = [path] if "://" in path or Path(path).is_file() else sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+    if not there:
+        raise InputError(f"flags.benchmarks: {name}: {path} matches no file", "Check the path.")
+    return [Shard(name, p, p, hashlib.sha256(_read(name, p)).hexdigest()[:16], None, None) for p in there]
+
+
+def _read(name: str, path: str) -> bytes:
+    try:
+        with open_file(path) as file:
+            return file.read()
+    except OSError as error:
+        raise InputError(
+            f"flags.benchmarks: {name}: {path}: {error.strerror or error}", "Check the path and the right to read it."
+        ) from None
+
+
+def _texts(benchmark: BenchmarkSettings, file: Shard, longest: int) -> Iterator[str]:
+    """Yield a file's texts; a plain text file is one."""
+    if file.path.lower().endswith(_TEXT):
+        try:
+            yield _read(benchmark.name, file.path).decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file.path}: not UTF-8 at byte {error.start}", "Save the file as UTF-8.") from None
+        return
+    keys: list[str] = []
+    any_text = False
+    for value in _objects(benchmark, file, longest):
+        keys = keys or list(value)
+        chosen = [look_up(value, field) for field in benchmark.fields] if benchmark.fields else [value]
+        if text := "\n".join(s for part in chosen for s in _strings(part)):
+            any_text = True
+            yield text
+    if not any_text and file.start in (None, 0):
+        raise InputError(
+            f"flags.benchmarks: {benchmark.name}: {file.path}: no text in {', '.join(benchmark.fields) or 'any field'}",
+            f"Its fields are {', '.join(keys) or 'none'}: name those that hold text in `fields`.",
+        )
+
+
+def _objects(benchmark: BenchmarkSettings, file: Shard, longest: int) -> Iterator[Mapping[str, Any]]:
+    where = file.path
+    try:
+        for row, raw in _raw(benchmark, file, longest):
+            where = file.where(row)
+            yield to_object(raw, longest)
+    except BadLine as problem:
+        raise InputError(f"{where}: {problem}", "Correct the benchmark's file.") from None
+    except Damaged as damage:
+        raise InputError(f"{file.path}: {damage.args[0]}", "The file is damaged: fetch it again.") from None
+
+
+def _raw(benchmark: BenchmarkSettings, file: Shard, longest: int) -> Iterator[tuple[int, Any]]:
+    fmt = format_of(file.path)
+    if fmt.kind == "jsonl":
+        yield from read_lines(file.path, fmt.compression, file.start, file.stop, longest)
+        return
+    heads = {name for field in benchmark.fields for name in (field, field.partition(".")[0])}
+    columns = sorted(heads) if heads else list(schema(file.path, fmt.kind).names)
+    yield from enumerate(row for batch in batches(file.path, fmt.kind, columns) for row in python_rows(batch))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings(inner)

@@ -1,0 +1,55 @@
+"""What selection leaves out because of flags, where the settings say so."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira.config import Config
+from mira.corpus import Shard
+from mira.errors import RunError
+from mira.flags.stage import flags_path
+from mira.run import RunFolder
+
+__all__ = ["Dropped", "dropped_rows"]
+
+
+class Dropped(NamedTuple):
+    """Records of a shard to be left out.
+
+    Attributes:
+        rows: Their rows, int64, ascending.
+        reasons: One string a row: "duplicate", "near_duplicate" or "contaminated", the first that holds.
+    """
+
+    rows: npt.NDArray[np.int64]
+    reasons: pa.Array
+
+
+def dropped_rows(config: Config, run: RunFolder, shard: Shard) -> Dropped:
+    """Return the records of a shard that `flags.duplicates` and `flags.contaminated` drop.
+
+    Reads nothing where both are keep: the flags need not be there then.
+
+    Raises:
+        RunError: The shard is not flagged yet.
+    """
+    settings = config.flags
+    reasons = [("duplicate_of", "duplicate"), ("near_duplicate_of", "near_duplicate")] * (settings.duplicates == "drop")
+    reasons += [("contaminated_by", "contaminated")] * (settings.contaminated == "drop")
+    if not reasons:
+        return Dropped(np.zeros(0, np.int64), pa.array([], pa.string()))
+    path = flags_path(run, shard)
+    if not path.is_file():
+        raise RunError(
+            f"{path} is not there yet", "Run `mira flag` first, or set flags.duplicates and .contaminated to keep."
+        )
+    table = pq.read_table(path, columns=["row", *(column for column, _ in reasons)])
+    nothing = pa.scalar(None, pa.string())
+    given = [pc.if_else(table[column].is_valid(), pa.scalar(why), nothing) for column, why in reasons]
+    reason = pc.coalesce(*given)
+    flagged = reason.is_valid()
+    return Dropped(table["row"].filter(flagged).to_numpy(), reason.filter(flagged).combine_chunks())
