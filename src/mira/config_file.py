@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mira.config import Config
+from mira.config import Config, SourceSettings
 from mira.errors import ConfigError
 
 __all__ = ["config_from", "load_config"]
@@ -183,32 +183,50 @@ def _check(config: Config, path: Path) -> None:
             advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
             raise ConfigError(f"{path}: {field}: there is no source '{source}'", advice)
     for endpoint in (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values()):
-        urls = (
-            [] if endpoint is None else [endpoint.base_url] if isinstance(endpoint.base_url, str) else endpoint.base_url
-        )
-        if any(re.search(r"//[^/]*@", url) for url in urls):
+        given = endpoint.base_url if endpoint else []
+        if any(re.search(r"//[^/]*@", url) for url in ([given] if isinstance(given, str) else given)):
             raise ConfigError(
                 f"{path}: base_url holds a user name or password",
                 "Put the key in an environment variable and name it in api_key_env.",
             )
-    if config.distill.student == "endpoint" and config.distill.endpoint is None:
-        raise ConfigError(
-            f"{path}: distill.student is 'endpoint', but distill.endpoint is missing", "Add base_url and model."
-        )
+    if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
+        problem = "distill.student is 'endpoint', but distill.endpoint is missing"
+        raise ConfigError(f"{path}: {problem}", "Add base_url and model.")
 
 
 def _resolve(config: Config, folder: Path) -> Config:
+    """Make local paths absolute: they are relative to the file's folder."""
+
     def local(path: str) -> str:
         return path if not path or "://" in path else str(folder / Path(path).expanduser())
 
-    sources = [
-        s.model_copy(update={"path": local(s.path) if isinstance(s.path, str) else [local(p) for p in s.path]})
-        for s in config.sources
-    ]
-    teacher = config.teacher.model_copy(
-        update={"free_judgments": local(config.teacher.free_judgments), "replies": local(config.teacher.replies)}
+    def every(paths: str | list[str]) -> str | list[str]:
+        return local(paths) if isinstance(paths, str) else [local(p) for p in paths]
+
+    def source(settings: SourceSettings | str) -> SourceSettings | str:
+        if isinstance(settings, str):
+            return settings  # "sample", "top_judged"
+        return settings.model_copy(update={"path": every(settings.path)})
+
+    teacher, select, flags = config.teacher, config.select, config.flags
+    replies = {"free_judgments": local(teacher.free_judgments), "replies": local(teacher.replies)}
+    rubrics = {group: local(path) for group, path in config.discover.rubrics.items()}
+    model = select.ppl.model if select.ppl.model == "ngram" else local(select.ppl.model)
+    methods = {
+        "dsir": select.dsir.model_copy(update={"target": source(select.dsir.target)}),
+        "ppl": select.ppl.model_copy(update={"model": model, "reference": source(select.ppl.reference)}),
+        "dataman": select.dataman.model_copy(update={"scores": local(select.dataman.scores)}),
+    }
+    benchmarks = [b.model_copy(update={"path": every(b.path)}) for b in flags.benchmarks]
+    return config.model_copy(
+        update={
+            "run": folder / config.run.expanduser(),
+            "sources": [source(s) for s in config.sources],
+            "teacher": teacher.model_copy(update=replies),
+            "discover": config.discover.model_copy(update={"rubrics": rubrics}),
+            "distill": config.distill.model_copy(update={"compare": [local(p) for p in config.distill.compare]}),
+            "reliability": config.reliability.model_copy(update={"mask": local(config.reliability.mask)}),
+            "select": select.model_copy(update=methods),
+            "flags": flags.model_copy(update={"benchmarks": benchmarks}),
+        }
     )
-    discover = config.discover.model_copy(update={"rubrics": {g: local(p) for g, p in config.discover.rubrics.items()}})
-    mask = config.reliability.model_copy(update={"mask": local(config.reliability.mask)})
-    update = {"sources": sources, "teacher": teacher, "discover": discover, "reliability": mask}
-    return config.model_copy(update={"run": folder / config.run.expanduser(), **update})

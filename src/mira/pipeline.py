@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 
 from mira import corpus
 from mira._version import __version__
-from mira.config import Config
+from mira.config import Config, SourceSettings
 from mira.config_file import load_config
 from mira.corpus import build_index
 from mira.discovery import discover, group
 from mira.distillation import distill, label
 from mira.errors import ConfigError, RunError
 from mira.files import hash_file, hash_json, read_json, write_json
+from mira.judging.cost import shared_spending
 from mira.progress import Log, Quiet
 from mira.reliability import reliability
 from mira.report import report
@@ -46,7 +47,7 @@ class Stage:
         name: Its verb.
         version: Raised whenever its code would give another output for the same input.
         function: What runs; returns a JSON-able summary.
-        needs: Stages whose output it reads.
+        needs: Stages whose output it reads; those of a selection depend on its method.
         settings: The part of the configuration that it depends on.
         files: Files outside the run folder that it reads: name -> hash.
         outputs: Files and folders that it writes.
@@ -55,7 +56,7 @@ class Stage:
     name: str
     version: int
     function: Callable[[Config, RunFolder, Log], dict[str, Any]]
-    needs: tuple[str, ...]
+    needs: Callable[[Config], tuple[str, ...]]
     settings: Callable[[Config], dict[str, Any]]
     outputs: Callable[[RunFolder], list[Path]]
     files: Callable[[Config, RunFolder], dict[str, str]] = lambda _config, _run: {}
@@ -132,14 +133,53 @@ def _shard_list(config: Config, _run: RunFolder) -> dict[str, str]:
     }
 
 
+def _needs(*names: str) -> Callable[[Config], tuple[str, ...]]:
+    return lambda _config: names
+
+
+def _select_needs(config: Config) -> tuple[str, ...]:
+    settings = config.select
+    if settings.method == "mira":
+        return ("index", "group", "score", "reliability")
+    judged = {"dsir": settings.dsir.target, "ppl": settings.ppl.reference}.get(settings.method) == "top_judged"
+    by_group = ("group",) if settings.scope == "group" else ()
+    return ("index", *by_group, *(("group", "discover", "label") if judged else ()))
+
+
+def _report_needs(config: Config) -> tuple[str, ...]:
+    return (*dict.fromkeys([*_select_needs(config), "select"]),)
+
+
+def _method_files(config: Config, _run: RunFolder) -> dict[str, str]:
+    """Hash what a selection method reads from outside the run folder."""
+    settings = config.select
+    found = _hashes({"select.ppl.model": settings.ppl.model if settings.ppl.model != "ngram" else ""})
+    for name, target in (("dsir.target", settings.dsir.target), ("ppl.reference", settings.ppl.reference)):
+        if settings.method == name.partition(".")[0] and isinstance(target, SourceSettings):
+            shards = corpus.shards(config.model_copy(update={"sources": [target]}))[target.name]
+            found[f"select.{name}"] = hash_json([[s.name, s.fingerprint] for s in shards])
+    if settings.method == "dataman":
+        folder = Path(settings.dataman.scores or config.run / "dataman")
+        found["select.dataman.scores"] = hash_json([[p.name, hash_file(p)] for p in sorted(folder.rglob("*.parquet"))])
+    return found
+
+
+# What is made of a finished run besides its stages -> the stage that makes it stale.
+EXTRAS = {"compare.json": "select", "evaluation.json": "select", "proxy.json": "select", "students.json": "reliability"}
+
+
+def _extras(_config: Config, run: RunFolder) -> dict[str, str]:
+    return {name: hash_file(run.path / name) for name in EXTRAS if (run.path / name).is_file()}
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("index", 1, build_index, (), _index_settings, lambda run: [run.path / "index"], _shard_list),
-    Stage("group", 1, group, ("index",), _sections("group", "embedding"), lambda run: [run.groups]),
+    Stage("index", 1, build_index, _needs(), _index_settings, lambda run: [run.path / "index"], _shard_list),
+    Stage("group", 1, group, _needs("index"), _sections("group", "embedding"), lambda run: [run.groups]),
     Stage(
         "discover",
         1,
         discover,
-        ("index", "group"),
+        _needs("index", "group"),
         _sections("discover", "embedding", "teacher.endpoint"),
         lambda run: [run.path / "discovery", run.path / "rubrics"],
         _free_judgments,
@@ -148,7 +188,7 @@ STAGES: tuple[Stage, ...] = (
         "label",
         1,
         label,
-        ("index", "group", "discover"),
+        _needs("index", "group", "discover"),
         _sections("label", "teacher.endpoint", "discover.corpus"),
         lambda run: [run.path / "labels"],
         _replies,
@@ -157,16 +197,16 @@ STAGES: tuple[Stage, ...] = (
         "distill",
         1,
         distill,
-        ("index", "group", "discover", "label"),
+        _needs("index", "group", "discover", "label"),
         _sections("distill", "embedding", "discover.corpus"),
         lambda run: [run.path / "students"],
     ),
-    Stage("score", 1, score, ("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
+    Stage("score", 1, score, _needs("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
     Stage(
         "reliability",
         1,
         reliability,
-        ("group", "discover", "label", "distill"),
+        _needs("group", "discover", "label", "distill"),
         _sections("reliability"),
         lambda run: [run.reliability],
         _mask,
@@ -175,18 +215,12 @@ STAGES: tuple[Stage, ...] = (
         "select",
         1,
         select,
-        ("index", "group", "score", "reliability"),
+        _select_needs,
         _sections("select"),
         lambda run: [run.path / "selection", run.path / "selected", run.thresholds],
+        _method_files,
     ),
-    Stage(
-        "report",
-        1,
-        report,
-        ("index", "group", "discover", "label", "distill", "reliability", "select"),
-        lambda _config: {},
-        lambda run: [run.report],
-    ),
+    Stage("report", 1, report, _report_needs, lambda _config: {}, lambda run: [run.report], _extras),
 )
 
 
@@ -195,7 +229,8 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
 
     Args:
         config: The settings.
-        names: Stages to run; all of them when empty. A stage that is named alone needs the output of the earlier ones.
+        names: Stages to run; when empty, all that the configured selection needs. A stage that is named alone needs
+            the output of the earlier ones.
         log: Where progress goes; nowhere by default.
         force: Run them even when they are up to date.
 
@@ -204,16 +239,16 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     """
     log = log or Quiet()
     run = RunFolder(config.run)
-    wanted = set(names) or {s.name for s in STAGES}
-    if not names or "label" in wanted or "discover" in wanted:
+    wanted = set(names) or _closure(config)
+    if wanted & {"discover", "label"}:
         check_teacher(config)
-    with _locked(run):
+    with _locked(run), shared_spending(config.teacher):
         manifest = _read_manifest(run)
         manifest["config"] = hash_json({stage.name: stage.settings(config) for stage in STAGES})
         for stage in STAGES:
             if stage.name in wanted:
                 _run_stage(stage, config, run, manifest, log, force=force)
-            elif names and not manifest["stages"].get(stage.name) and _needed_by(stage.name, wanted):
+            elif not manifest["stages"].get(stage.name) and _needed_by(stage.name, wanted, config):
                 raise RunError(
                     f"stage '{stage.name}' has not run in {run.path}",
                     f"Run it first: mira {stage.name} CONFIG, or mira run",
@@ -228,6 +263,8 @@ def run_extra(
 ) -> Result:
     """Run what is not a stage (compare, evaluate, explain) over a finished run, alone in its folder.
 
+    The report is written again if it shows what was made.
+
     Raises:
         RunError: There is no run, or another process works in it.
     """
@@ -235,8 +272,12 @@ def run_extra(
     run = RunFolder(config.run)
     if not run.manifest.is_file():
         raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
-    with _locked(run):
-        return function(config, run, log)
+    before = _extras(config, run)
+    with _locked(run), shared_spending(config.teacher):
+        result = function(config, run, log)
+    if _extras(config, run) != before:
+        run_stages(config, ["report"], log)
+    return result
 
 
 def stage_states(config: Config) -> list[StageState]:
@@ -244,9 +285,12 @@ def stage_states(config: Config) -> list[StageState]:
     run = RunFolder(config.run)
     manifest = _read_manifest(run)
     states: list[StageState] = []
+    wanted = _closure(config)
     stale: set[str] = set()
     for stage in STAGES:
-        waiting = [n for n in stage.needs if n in stale]
+        if stage.name not in wanted:
+            continue
+        waiting = [n for n in stage.needs(config) if n in stale]
         reasons = tuple(f"waits for {n}" for n in waiting) or _reasons(
             stage, _inputs(stage, config, run, manifest), run, manifest
         )
@@ -290,8 +334,17 @@ def _check_released(config: Config) -> None:
         )
 
 
-def _needed_by(name: str, wanted: set[str]) -> bool:
-    return any(name in stage.needs for stage in STAGES if stage.name in wanted)
+def _closure(config: Config) -> set[str]:
+    """Return the stages that a report on the configured selection needs: random selection needs no teacher."""
+    wanted = {"report"}
+    for stage in reversed(STAGES):
+        if stage.name in wanted:
+            wanted.update(stage.needs(config))
+    return wanted
+
+
+def _needed_by(name: str, wanted: set[str], config: Config) -> bool:
+    return any(name in stage.needs(config) for stage in STAGES if stage.name in wanted)
 
 
 def _run_stage(
@@ -306,6 +359,10 @@ def _run_stage(
     log.note(f"{stage.name:<12} running{why}")
     if manifest["stages"].pop(stage.name, None):
         write_json(run.manifest, manifest)  # an interrupted redo must not look finished
+    for extra, maker in EXTRAS.items():
+        if maker == stage.name and (run.path / extra).is_file():
+            (run.path / extra).unlink()
+            log.note(f"  removed {extra}: it was about the earlier {stage.name}")
     started = time.monotonic()
     summary = stage.function(config, run, log)
     seconds = time.monotonic() - started
@@ -323,12 +380,23 @@ def _run_stage(
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
 
 
+def _read_stages(stage: Stage, config: Config, manifest: dict[str, Any]) -> Sequence[str]:
+    """Return the stages whose output is read; the report shows whatever there is."""
+    if stage.name != "report":
+        return stage.needs(config)
+    return [
+        s.name for s in STAGES if s is not stage and (s.name in manifest["stages"] or s.name in stage.needs(config))
+    ]
+
+
 def _inputs(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": stage.version,
         "settings": stage.settings(config),
         "files": stage.files(config, run),
-        "stages": {name: manifest["stages"].get(name, {}).get("digest") for name in stage.needs},
+        "stages": {
+            name: manifest["stages"].get(name, {}).get("digest") for name in _read_stages(stage, config, manifest)
+        },
     }
 
 

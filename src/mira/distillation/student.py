@@ -13,7 +13,7 @@ from mira.distillation.sft_student import served_student
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
 from mira.files import hash_json, read_json, write_json
-from mira.judging.cost import Spending
+from mira.judging.cost import Spending, current_spending
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.journal import Journal
 from mira.judging.judge import Judge
@@ -62,7 +62,7 @@ def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterat
             f"{folder} is a served student, but distill.endpoint does not say where it is served",
             "Serve it, and add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
         )
-    spending = Spending(config.teacher.max_cost, config.teacher.max_requests)
+    spending = current_spending(config.teacher)
     with Journal(run.journal, "student") as journal:
         if student_kind(run, group) == SFT:
             yield served_student(folder, settings, journal, spending=spending, log=log)
@@ -93,7 +93,7 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
                 "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
             )
         with Journal(run.journal, "cascade") as journal:
-            spending = Spending(config.teacher.max_cost, config.teacher.max_requests)
+            spending = current_spending(config.teacher)
             yield _released(config, run.student(group), group, settings, journal, spending, log)
 
     return cascade(config, run, log, served)

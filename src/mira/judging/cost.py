@@ -1,13 +1,15 @@
 """What judging costs: measured before it starts, and guarded while it runs."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
-from mira.config import EndpointSettings
+from mira.config import EndpointSettings, TeacherSettings
 from mira.errors import JudgeError
 
-__all__ = ["Estimate", "Spending", "SpendingStop", "estimate", "price"]
+__all__ = ["Estimate", "Spending", "SpendingStop", "current_spending", "estimate", "price", "shared_spending"]
 
 
 class SpendingStop(JudgeError):
@@ -64,6 +66,24 @@ class Spending:
             f"stopped at {what}",
             f"All replies are in the journal. Run the same command again with a higher {option} to go on from here.",
         )
+
+
+_SHARED: ContextVar[Spending | None] = ContextVar("spending", default=None)
+
+
+@contextmanager
+def shared_spending(settings: TeacherSettings) -> Iterator[None]:
+    """Make all judges that are opened inside share one cost guard: the limits are a command's, not a stage's."""
+    token = _SHARED.set(Spending(settings.max_cost, settings.max_requests))
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def current_spending(settings: TeacherSettings) -> Spending:
+    """Return the shared cost guard, or one of its own outside `shared_spending`."""
+    return _SHARED.get() or Spending(settings.max_cost, settings.max_requests)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mira.config import Config
 from mira.judging.caller import Caller
-from mira.judging.cost import Spending
+from mira.judging.cost import current_spending
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.journal import Journal
 from mira.judging.prompt import Prompt, build_prompt
@@ -31,7 +31,7 @@ class Teacher:
 
     def __init__(self, config: Config, run: RunFolder, log: Log) -> None:
         self._config, self._run, self._log = config, run, log
-        self._spending = Spending(config.teacher.max_cost, config.teacher.max_requests)
+        self._spending = current_spending(config.teacher)
         self._stack = ExitStack()
         self._journal: Journal | None = None
 
