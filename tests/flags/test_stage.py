@@ -116,6 +116,12 @@ def test_flags_are_asked_for_only_where_they_are_used(world):
     assert len(dropped_rows(world.config(), world.run, shard).rows) == 0
     with pytest.raises(RunError, match="mira flag"):
         dropped_rows(world.config(duplicates="drop"), world.run, shard)
+    world.flag()
+    world.put("bee", [{"f": LEAK}])
+    build_index(world.config(), world.run, Quiet())
+    (shard,) = shards(world.config())["bee"]
+    with pytest.raises(RunError, match="has changed since it was flagged"):
+        dropped_rows(world.config(duplicates="drop"), world.run, shard)
 
 
 def test_dropping_what_is_not_looked_for_is_refused(world):

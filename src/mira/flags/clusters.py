@@ -32,21 +32,20 @@ _FLAGGED = pa.schema([("row", pa.int64()), ("exact", pa.string()), ("near", pa.s
 _NODE = "(place::UBIGINT << 40) | row::UBIGINT"
 _COPIES = f"""
     CREATE TEMP TABLE copies AS
-    WITH doubled AS (
-        SELECT high, low, min(tie) AS tie, arg_min({_NODE}, tie) AS chosen FROM entries
-        GROUP BY high, low HAVING count(*) > 1
-    )
-    SELECT {_NODE} AS node, chosen FROM entries e JOIN doubled d ON e.high = d.high AND e.low = d.low
-    WHERE {_NODE} <> chosen
+    WITH doubled AS (SELECT high, low FROM entries GROUP BY high, low HAVING count(*) > 1),
+    texts AS MATERIALIZED (
+        SELECT {_NODE} AS node, tie, high, low FROM entries SEMI JOIN doubled USING (high, low)
+    ), firsts AS (SELECT high, low, arg_min(node, tie) AS chosen FROM texts GROUP BY high, low)
+    SELECT node, chosen FROM texts JOIN firsts USING (high, low) WHERE node <> chosen
 """
 _CANDIDATES = f"""
     INSERT INTO candidates
-    WITH texts AS (
-        SELECT {_NODE} AS node, tie, {{band}} AS band FROM entries
-        WHERE band IS NOT NULL AND NOT EXISTS (SELECT 1 FROM copies c WHERE c.node = {_NODE})
-    ), centres AS (
-        SELECT band, arg_min(node, tie) AS centre, min(tie) AS centre_tie FROM texts GROUP BY band HAVING count(*) > 1
-    )
+    WITH bands AS (SELECT place, row, tie, {{band}} AS band FROM entries WHERE {{band}} IS NOT NULL),
+    doubled AS (SELECT band FROM bands GROUP BY band HAVING count(*) > 1),
+    texts AS MATERIALIZED (
+        SELECT {_NODE} AS node, tie, band FROM bands SEMI JOIN doubled USING (band)
+        WHERE NOT EXISTS (SELECT 1 FROM copies c WHERE c.node = {_NODE})
+    ), centres AS (SELECT band, arg_min(node, tie) AS centre, min(tie) AS centre_tie FROM texts GROUP BY band)
     SELECT node, tie, centre, centre_tie FROM texts JOIN centres USING (band) WHERE node <> centre
 """
 _PAIRED = f"""

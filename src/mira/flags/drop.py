@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from mira.config import Config
 from mira.corpus import Shard
 from mira.errors import RunError
-from mira.flags.stage import flags_path
+from mira.flags.signatures import records_key
+from mira.flags.stage import RECORDS, flags_path
 from mira.run import RunFolder
 
 __all__ = ["Dropped", "dropped_rows"]
@@ -35,7 +36,7 @@ def dropped_rows(config: Config, run: RunFolder, shard: Shard) -> Dropped:
     Reads nothing where both are keep: the flags need not be there then.
 
     Raises:
-        RunError: The shard is not flagged yet.
+        RunError: The shard is not flagged yet, or has changed since.
     """
     settings = config.flags
     reasons = [("duplicate_of", "duplicate"), ("near_duplicate_of", "near_duplicate")] * (settings.duplicates == "drop")
@@ -43,11 +44,12 @@ def dropped_rows(config: Config, run: RunFolder, shard: Shard) -> Dropped:
     if not reasons:
         return Dropped(np.zeros(0, np.int64), pa.array([], pa.string()))
     path = flags_path(run, shard)
+    hint = "Run `mira flag` first, or set flags.duplicates and flags.contaminated to keep."
     if not path.is_file():
-        raise RunError(
-            f"{path} is not there yet", "Run `mira flag` first, or set flags.duplicates and .contaminated to keep."
-        )
+        raise RunError(f"{path} is not there yet", hint)
     table = pq.read_table(path, columns=["row", *(column for column, _ in reasons)])
+    if table.schema.metadata[RECORDS] != records_key(run, shard).encode():
+        raise RunError(f"source '{shard.source}': {shard.path} has changed since it was flagged", hint)
     nothing = pa.scalar(None, pa.string())
     given = [pc.if_else(table[column].is_valid(), pa.scalar(why), nothing) for column, why in reasons]
     reason = pc.coalesce(*given)

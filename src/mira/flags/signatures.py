@@ -27,7 +27,16 @@ from mira.flags.minhash import MinHash
 from mira.flags.words import Hashes, hash_words
 from mira.run import RunFolder
 
-__all__ = ["SignatureTask", "band_columns", "is_done", "make_signatures", "read_key", "signature_key", "signature_path"]
+__all__ = [
+    "SignatureTask",
+    "band_columns",
+    "is_done",
+    "make_signatures",
+    "read_key",
+    "records_key",
+    "signature_key",
+    "signature_path",
+]
 
 VERSION = 1
 KEY = b"mira.key"
@@ -57,12 +66,17 @@ def signature_path(run: RunFolder, shard: Shard) -> Path:
     return run.signatures(shard.source) / f"{shard.name}.parquet"
 
 
-def signature_key(run: RunFolder, shard: Shard, minhash: MinHash | None, benchmarks: str) -> str:
-    """Hash what a shard's signatures depend on: its content, which of its rows are valid records, and the settings."""
+def records_key(run: RunFolder, shard: Shard) -> str:
+    """Hash a shard's content and which of its rows are valid records."""
     folder = run.index(shard.source)
     doubled = pq.read_table(folder / "duplicates.parquet", columns=["row"], filters=[("shard", "=", shard.name)])
-    valid = [hash_file(folder / f"{shard.name}.parquet"), sorted(doubled["row"].to_pylist())]
-    return hash_json([VERSION, shard.fingerprint, valid, minhash and minhash.identity, benchmarks])
+    index = hash_file(folder / f"{shard.name}.parquet")
+    return hash_json([shard.fingerprint, index, sorted(doubled["row"].to_pylist())])
+
+
+def signature_key(run: RunFolder, shard: Shard, minhash: MinHash | None, benchmarks: str) -> str:
+    """Hash what a shard's signatures depend on: its records, and the settings."""
+    return hash_json([VERSION, records_key(run, shard), minhash and minhash.identity, benchmarks])
 
 
 def read_key(path: Path) -> str:

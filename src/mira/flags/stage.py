@@ -26,7 +26,16 @@ from mira.files import atomic, hash_json
 from mira.flags.benchmarks import make_benchmarks
 from mira.flags.clusters import Duplicates, find_duplicates
 from mira.flags.minhash import load_minhash
-from mira.flags.signatures import SignatureTask, is_done, make_signatures, read_key, signature_key, signature_path
+from mira.flags.signatures import (
+    KEY,
+    SignatureTask,
+    is_done,
+    make_signatures,
+    read_key,
+    records_key,
+    signature_key,
+    signature_path,
+)
 from mira.progress import Log
 from mira.run import RunFolder
 
@@ -43,6 +52,7 @@ SCHEMA = pa.schema(
         ("overlap", pa.float32()),
     ]
 )
+RECORDS = b"mira.records"
 COUNTED = ("records", "duplicates", "near_duplicates", "contaminated")
 _BATCH = 1 << 16
 
@@ -140,7 +150,7 @@ def _write_all(config: Config, run: RunFolder, tasks: Sequence[SignatureTask], l
 
 
 def _write(config: Config, run: RunFolder, shard: Shard, duplicates: Duplicates, key: str) -> None:
-    schema = SCHEMA.with_metadata({b"mira.key": key.encode()})
+    schema = SCHEMA.with_metadata({KEY: key.encode(), RECORDS: records_key(run, shard).encode()})
     flagged = duplicates.of(shard)
     counts: dict[str, Counter[str]] = {}
     with (
