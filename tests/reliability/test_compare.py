@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from scipy import sparse
 
 from mira.config import ReliabilitySettings
 from mira.reliability import Predictions, compare_students, naive_students
+from mira.reliability.baselines import _by_columns, _by_products
 from reliability.simulate import ids, labels, pair, predictions
 
 SETTINGS = ReliabilitySettings(bootstrap=300)
@@ -157,3 +159,23 @@ def test_naive_students_survive_missing_scores_and_texts():
         assert predicted.out_of_fold["A2"].null_count == 10
     assert found["n-grams"].out_of_fold.num_rows == 10
     assert "n-grams" not in naive_students(labels({"a": scores}))
+
+
+def test_ridges_by_records_and_by_features_agree():
+    rng = np.random.default_rng(6)
+    features = sparse.random(80, 500, 0.2, format="csr", random_state=0)
+    scores, train, test = rng.normal(5, 1, (60, 2)), np.arange(60), np.arange(60, 80)
+    by_records = _by_products(features, scores, train, test, 1.0)
+    assert by_records == pytest.approx(_by_columns(features.toarray(), scores, train, test, 1.0), abs=1e-9)
+
+
+def test_slots_with_missing_scores_are_fitted_on_those_they_have():
+    table, texts = naive_world(60)
+    scores = np.stack([table[s].to_numpy() for s in ("A1", "A2")], axis=1)
+    together = naive_students(table, texts)["n-grams"].out_of_fold
+    lacking = scores.copy()
+    lacking[::3, 1] = np.nan
+    told = labels({s: lacking[60 * i : 60 * i + 60] for i, s in enumerate("ab")})
+    some = naive_students(told, texts)["n-grams"].out_of_fold
+    assert some["A1"].to_numpy() == pytest.approx(together["A1"].to_numpy(), abs=1e-5)
+    assert some["A2"].null_count == 0 and not np.allclose(some["A2"].to_numpy(), together["A2"].to_numpy(), atol=0.01)

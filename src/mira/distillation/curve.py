@@ -63,7 +63,8 @@ def learning_curve(
         `points`: one a fraction: `labels`, `rho`, `rho_within` (means over repeats) and `rho_low`, `rho_high` (lowest
         and highest repeat). `projection`: for 2, 4 and 8 times the labels: `labels`, `rho`, `rho_low`, `rho_high`, the
         last two the lowest and highest of the repeats' own curves: a lower bound of the uncertainty, since all repeats
-        share their labels and the power law itself is an assumption. Empty with fewer than 3 fractions.
+        share their labels and the power law itself is an assumption; the same of `rho_within`. Empty with fewer than 3
+        fractions.
     """
     table = labels_of(labels, n_slots, folds, seed)
     table = table.take(np.flatnonzero(table.train))
@@ -86,7 +87,7 @@ def learning_curve(
         }
         for i, size in enumerate(sizes)
     ]  # fmt: skip
-    return {"points": points, "projection": list(_projection(sizes, rho)) if len(sizes) >= 3 else []}
+    return {"points": points, "projection": list(_projection(sizes, rho=rho, rho_within=within))}
 
 
 def _one(
@@ -122,9 +123,17 @@ def power_law(sizes: Array, values: Array) -> tuple[float, float, float]:
     return best[1:]
 
 
-def _projection(sizes: Array, rho: Array) -> Iterator[dict[str, float]]:
-    curves = [power_law(sizes.astype(np.float64), values) for values in (rho.mean(axis=0), *rho)]
+def _projection(sizes: Array, **figures: Array) -> Iterator[dict[str, float]]:
+    if len(sizes) < 3:
+        return
+    curves = {
+        name: [power_law(sizes.astype(np.float64), found) for found in (values.mean(axis=0), *values)]
+        for name, values in figures.items()
+    }
     for factor in (2, 4, 8):
         size = float(sizes[-1] * factor)
-        values = [limit - gain * size**-power for limit, gain, power in curves]
-        yield {"labels": round(size), "rho": values[0], "rho_low": min(values), "rho_high": max(values)}
+        point: dict[str, float] = {"labels": round(size)}
+        for name, fitted in curves.items():
+            values = [limit - gain * size**-power for limit, gain, power in fitted]
+            point |= {name: values[0], f"{name}_low": min(values), f"{name}_high": max(values)}
+        yield point

@@ -1,12 +1,13 @@
 """Naive students: what a student must beat before it is worth anything."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import solve
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
@@ -17,6 +18,10 @@ __all__ = ["naive_students"]
 
 _Predict = Callable[[Floats, NDArray[np.int64]], Floats]
 """Scores and folds -> predictions of every record by the labels of the other folds."""
+Rows = NDArray[np.int64]
+
+_MOST_PRODUCTS = 4096
+"""Records up to which the products of all pairs are held: 128 MB."""
 
 
 def naive_students(
@@ -115,11 +120,36 @@ def _cross_fitted(
 ) -> Floats:
     """Ridge predictions of every record by the other folds' labels; NaN where those are fewer than 2."""
     predicted = np.full_like(scores, np.nan)
-    for j in range(scores.shape[1]):
-        for f in np.unique(fold):
-            train, test = np.flatnonzero((fold != f) & np.isfinite(scores[:, j])), np.flatnonzero(fold == f)
+    fit = _by_products if sparse.issparse(features) and features.shape[0] <= _MOST_PRODUCTS else _by_columns
+    for train, test, columns in _fits(scores, fold):
+        predicted[np.ix_(test, columns)] = fit(features, scores[np.ix_(train, columns)], train, test, alpha)
+    return predicted
+
+
+def _fits(scores: Floats, fold: NDArray[np.int64]) -> Iterator[tuple[Rows, Rows, Rows]]:
+    """Yield (records to fit, records to predict, slots): slots that lack the same scores go together."""
+    scored = np.isfinite(scores)
+    for f in np.unique(fold):
+        patterns, of = np.unique(scored & (fold != f)[:, None], axis=1, return_inverse=True)
+        for p in range(patterns.shape[1]):
+            train = np.flatnonzero(patterns[:, p])
             if len(train) >= 2:
-                predicted[test, j] = Ridge(alpha).fit(features[train], scores[train, j]).predict(features[test])
+                yield train, np.flatnonzero(fold == f), np.flatnonzero(of.ravel() == p)
+
+
+def _by_columns(features: Floats | sparse.csr_matrix, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
+    predicted: Floats = Ridge(alpha).fit(features[train], scores).predict(features[test]).reshape(len(test), -1)
+    return predicted
+
+
+def _by_products(features: sparse.csr_matrix, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
+    """Fit the same ridge in its dual form: with more features than records, many times as fast."""
+    seen, new = (np.asarray((features[rows] @ features[train].T).todense()) for rows in (train, test))
+    column, all_of_it = seen.mean(axis=0), seen.mean()
+    centred = seen - column - column[:, None] + all_of_it
+    mean = scores.mean(axis=0)
+    weights = solve(centred + alpha * np.eye(len(train)), scores - mean, assume_a="pos")
+    predicted: Floats = (new - new.mean(axis=1, keepdims=True) - column + all_of_it) @ weights + mean
     return predicted
 
 
