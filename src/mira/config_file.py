@@ -218,6 +218,8 @@ def _resolve(config: Config, folder: Path) -> Config:
         "dataman": select.dataman.model_copy(update={"scores": local(select.dataman.scores)}),
     }
     benchmarks = [b.model_copy(update={"path": every(b.path)}) for b in flags.benchmarks]
+    evaluate = config.evaluate
+    proxy = evaluate.proxy.model_copy(update={"gold": [source(s) for s in evaluate.proxy.gold]})
     return config.model_copy(
         update={
             "run": folder / config.run.expanduser(),
@@ -227,6 +229,7 @@ def _resolve(config: Config, folder: Path) -> Config:
             "distill": config.distill.model_copy(update={"compare": [local(p) for p in config.distill.compare]}),
             "reliability": config.reliability.model_copy(update={"mask": local(config.reliability.mask)}),
             "select": select.model_copy(update=methods),
+            "evaluate": evaluate.model_copy(update={"proxy": proxy}),
             "flags": flags.model_copy(update={"benchmarks": benchmarks}),
         }
     )

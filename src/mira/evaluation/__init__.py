@@ -1,8 +1,9 @@
-"""What a selection is worth: agreement with held-out labels, planted faults, the student against naive means."""
+"""What a selection is worth: agreement with held-out labels, planted faults, naive means, a small LM."""
 
 from mira.evaluation.agreement import Held, agreement
 from mira.evaluation.faults import Fault, degrade
 from mira.evaluation.planted import Pair, PlantedFigures, Scorer, by_length, judge_scorer, measure_planted, plant
+from mira.evaluation.proxy import proxy
 from mira.evaluation.stage import evaluate
 from mira.evaluation.students import against_naive
 
@@ -20,4 +21,5 @@ __all__ = [
     "judge_scorer",
     "measure_planted",
     "plant",
+    "proxy",
 ]
