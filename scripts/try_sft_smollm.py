@@ -95,7 +95,7 @@ def _main():
     _unpack(given.folder / "base")
     log = Terminal()
     quick = {
-        "model": given.folder.resolve() / "base", "max_length": 2560, "max_reply": 700, "references": "false",
+        "model": given.folder.resolve() / "base", "max_length": 3584, "max_reply": 700, "references": "false",
         "slot_order": "fixed", "slot_subsets": 0, "epochs": 1, "batch_size": 4, "learning_rate": 1e-4,
     }  # fmt: skip
     overrides = [f"distill.sft.{key}={value}" for key, value in quick.items()]

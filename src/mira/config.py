@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mira.corpus.record import FamilyName
 
@@ -183,7 +183,7 @@ class SftSettings(Settings):
     max_length: int = Field(default=65536, ge=16)
     """Tokens of prompt and reply together."""
     max_reply: int = Field(default=2048, ge=8)
-    """Reply tokens at most when the student judges; kept free of the prompt when a record is cut."""
+    """Reply tokens at most when the student judges; a prompt has what is left of max_length."""
     overflow: Literal["leave_out", "cut"] = "leave_out"
     """Records that do not fit: leave them out, or cut them middle-out as the judge does. Both are counted."""
     references: bool = True
@@ -211,6 +211,12 @@ class SftSettings(Settings):
     """Steps between checkpoints from which an interrupted run goes on; 0 writes none."""
     chat_template: str = ""
     """A Jinja file, for base models whose tokenizer has no chat template."""
+
+    @model_validator(mode="after")
+    def _room_for_a_prompt(self) -> "SftSettings":
+        if self.max_reply >= self.max_length:
+            raise ValueError(f"max_reply ({self.max_reply}) leaves no room for a prompt in max_length")
+        return self
 
 
 class CascadeSettings(Settings):

@@ -52,8 +52,9 @@ def test_the_job_holds_every_label_or_says_why_not(tmp_path):
     assert facts["counts"]["left_out"] == {found[-1].source: {"record_missing": 1}}
     assert [m["role"] for m in rows[0]["messages"]] == ["system", "user", "assistant"]
     assert len({row["messages"][0]["content"] for row in rows}) == 1
-    none = write(tmp_path, found, max_length=300)
-    assert none["counts"]["left_out"] == {"docs": {"too_long": 5}, "notes": {"record_missing": 1, "too_long": 4}}
+    for lengths in ({"max_length": 300, "max_reply": 100}, {"max_length": 4096, "max_reply": 3900}):
+        none = write(tmp_path, found, **lengths)  # in all, or beside the reply when served
+        assert none["counts"]["left_out"] == {"docs": {"too_long": 5}, "notes": {"record_missing": 1, "too_long": 4}}
 
 
 @pytest.fixture

@@ -150,7 +150,9 @@ def test_labels_that_do_not_fit_are_counted(base, tmp_path):
     assert facts["counts"]["examples"] == 10
     assert "| docs | too_long | 1 |" in (tmp_path / "s" / "README.md").read_text()
     with pytest.raises(RunError, match="12 too_long"):
-        train(base, tmp_path / "t", table=labels(map(judgement, FOUND[:12])), max_length=300, epochs=1)
+        train(base, tmp_path / "t", table=labels(map(judgement, FOUND[:12])), max_length=300, max_reply=100, epochs=1)
+    with pytest.raises(RunError, match="12 too_long"):  # when served, these prompts would be cut
+        train(base, tmp_path / "t", table=labels(map(judgement, FOUND[:12])), max_reply=900, epochs=1)
     assert not (tmp_path / "t").exists()
 
 

@@ -71,7 +71,8 @@ def _measured(
             yield item, 0, 0
             continue
         n_user, n_reply = tokenizer.count([item.user, item.reply])
-        fits = system + n_user + n_reply <= settings.max_length
+        room = settings.max_length - settings.max_reply  # what the prompt has when the student is served
+        fits = system + n_user <= room and system + n_user + n_reply <= settings.max_length
         yield (item if fits else item.left_out("too_long")), system + n_user, n_reply
 
 

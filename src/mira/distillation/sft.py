@@ -89,7 +89,7 @@ def tune(
     chat.tokenizer.save_pretrained(work / "tokenizer")
     tokenizer = load_tokenizer(str(work / "tokenizer" / "tokenizer.json"))
     items = examples(prompt, labels, records, settings, seed=config.seed, tokenizer=tokenizer)
-    data = tokenize(items, chat, settings.max_length, len(prompt.slots), work / "data.arrow", log, len(labels))
+    data = tokenize(items, chat, settings, len(prompt.slots), work / "data.arrow", log, len(labels))
     trained = _train(config, chat, data, work, log)
     training = _training(trained, time.monotonic() - started)
     facts = _facts(config, rubric, prompt, data.counts()) | {"training": training}

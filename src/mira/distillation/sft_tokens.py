@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mira.config import SftSettings
 from mira.distillation.sft_chat import Chat
 from mira.distillation.sft_data import Example, LeftOut, Tally
 from mira.errors import RunError
@@ -22,14 +23,21 @@ _SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa
 
 
 def tokenize(
-    items: Iterable[Example | LeftOut], chat: Chat, max_length: int, n_slots: int, path: Path, log: Log, total: int
+    items: Iterable[Example | LeftOut],
+    chat: Chat,
+    settings: SftSettings,
+    n_slots: int,
+    path: Path,
+    log: Log,
+    total: int,
 ) -> Tally:
     """Write examples as token ids, and count what is left out.
 
     Args:
         items: Examples, and labels that are left out already.
         chat: The student's chat form.
-        max_length: Tokens of prompt and reply together; longer examples are left out as "too_long".
+        settings: `max_length` and `max_reply`: an example whose prompt leaves less than `max_reply` tokens would be
+            cut when the student is served; it is left out as "too_long", as is one that is longer in all.
         n_slots: Slots of the rubric.
         path: Where the Arrow stream of `input_ids` and `labels` goes, one row an example; prompt tokens are `IGNORED`
             in `labels`.
@@ -44,7 +52,7 @@ def tokenize(
     with atomic(path) as temporary, temporary.open("wb") as file, pa.ipc.new_stream(file, _SCHEMA) as stream:
         with log.task("tokenizing examples", total) as progress:
             for label in items:
-                item, prompt, reply = _ids(label, chat, max_length)
+                item, prompt, reply = _ids(label, chat, settings)
                 progress.advance()
                 done.add(item, len(prompt), len(reply), n_slots)
                 if isinstance(item, Example):
@@ -60,9 +68,10 @@ def tokenize(
     return done
 
 
-def _ids(item: Example | LeftOut, chat: Chat, max_length: int) -> tuple[Example | LeftOut, list[int], list[int]]:
+def _ids(item: Example | LeftOut, chat: Chat, settings: SftSettings) -> tuple[Example | LeftOut, list[int], list[int]]:
     if isinstance(item, LeftOut):
         return item, [], []
     prompt, reply = chat.prompt_ids(item.system, item.user), chat.reply_ids(item.reply)
-    fits = len(prompt) + len(reply) <= max_length
+    room = settings.max_length - settings.max_reply
+    fits = len(prompt) <= room and len(prompt) + len(reply) <= settings.max_length
     return (item if fits else item.left_out("too_long")), prompt, reply
