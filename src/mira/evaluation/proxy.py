@@ -55,8 +55,8 @@ def proxy(
     the text from the selection, the weights and the order, the same in all arms. Each finished model is kept
     (`proxy/` in the run folder), so that an interrupted call goes on, and another method or seed costs itself alone.
 
-    `smoke` (0.36M parameters, 0.3 MB a model) is for a CPU core: about 15 s a model on a free one. `gpu` (10M
-    parameters, 98 MB a model): 5 methods with 3 seeds need about 1.2e17 floating-point operations, an estimated 50
+    `smoke` (0.36M parameters, 0.3 MB a model) takes about 20 s of one CPU core a model. `gpu` (10M
+    parameters, 98 MB a model): 5 methods with 3 seeds need about 1.1e17 floating-point operations, an estimated 50
     minutes at a sustained 40 TFLOP/s; the bar shows what is left. A GPU is used by either size where there is one.
 
     Args:

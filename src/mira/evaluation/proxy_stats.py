@@ -60,7 +60,8 @@ def differences(
     Returns:
         `t_figures` of the differences in bits per byte (below 0: the arm predicts gold better), and records_low and
         records_high: the percentile interval of their mean when the gold texts are drawn anew, the trained models
-        being what they are; None where a set has fewer than 2 texts.
+        being what they are; None where a set has fewer than 2 texts. It leaves out how much two trainings differ,
+        so it excludes 0 too easily: judge by low and high.
     """
     own, other = bits_per_byte(arm, sizes, sets), bits_per_byte(baseline, sizes, sets)
     figures = t_figures([a - b for a, b in zip(own, other, strict=True)], confidence)
