@@ -85,11 +85,13 @@ def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
     """Return what gives the settings of sections ("select") and single fields ("teacher.endpoint"), by dotted name."""
 
     def settings(config: Config) -> dict[str, Any]:
-        dumped = config.model_dump(mode="json")
-        found = {"seed": dumped["seed"]}
+        # Defaults are left out: a setting that a newer mira adds does not make old runs stale.
+        dumped = config.model_dump(mode="json", exclude_defaults=True)
+        found = {"seed": config.seed}
         for name in names:
             section, _, field = name.partition(".")
-            fields = {field: dumped[section][field]} if field else dumped[section]
+            given = dumped.get(section, {})
+            fields = {key: value for key, value in given.items() if not field or key == field}
             found |= {f"{section}.{key}": value for key, value in fields.items()}
         return {name: value for name, value in found.items() if name not in _PATHS}
 

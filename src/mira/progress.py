@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["Log", "Quiet", "Task", "Terminal"]
+__all__ = ["QUIET", "Log", "Quiet", "Task", "Terminal"]
 
 
 class Task(Protocol):
@@ -44,13 +44,16 @@ class Quiet:
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Task]:
         """Open a piece of work that reports nothing."""
-        yield _QuietTask()
+        yield QUIET
 
 
 class _QuietTask:
     def advance(self, amount: int = 1) -> None: ...
 
     def detail(self, text: str) -> None: ...
+
+
+QUIET: Task = _QuietTask()
 
 
 class Terminal:

@@ -10,6 +10,7 @@ from mira.discovery.grouping import Group
 from mira.judging._reply import Reply
 from mira.judging._wire import Request
 from mira.judging.free import build_free_prompt, parse_free_reply
+from mira.judging.panel import watch
 from mira.judging.teacher import Teacher
 from mira.progress import Log
 from mira.run import RunFolder
@@ -68,7 +69,7 @@ class FreeJudging:
             JudgeError: The endpoint cannot be used, or a limit was reached.
         """
         points: list[JudgmentPoint] = []
-        with log.task(f"free judging {self._group.name}", len(self.records)) as task:
+        with watch(self._caller.stats, log, f"free judging {self._group.name}", len(self.records)) as task:
             for answer in self._caller.complete(self.requests()):
                 record, reply = answer.asked.context, answer.result
                 if isinstance(reply, Reply):
@@ -80,7 +81,6 @@ class FreeJudging:
                 if reason:
                     self._fail(record.source, reason)
                 task.advance()
-                task.detail(self._caller.stats.line())
         return sorted(points, key=lambda p: (p.source, p.record))
 
     def _fail(self, source: str, reason: str) -> None:

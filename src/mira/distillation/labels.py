@@ -24,6 +24,7 @@ from mira.judging.endpoint import EndpointJudge
 from mira.judging.failures import check_failures
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.judgement import Judgement, judgement_schema, judgements_table
+from mira.judging.panel import watch
 from mira.judging.recorded import RecordedJudge
 from mira.judging.teacher import Teacher
 from mira.progress import Log
@@ -71,6 +72,8 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             failures.update(unscored)
             total += len(table)
             summary[group.name] = _summary(table, unscored)
+            if isinstance(judge, EndpointJudge):
+                summary[group.name]["requests"] = judge.stats.summary()
     _remove_strays(run, groups)
     check_failures(failures, total, config.teacher.failure_budget, log)
     return {"groups": summary}
@@ -150,13 +153,13 @@ def _recorded_sample(config: Config, run: RunFolder, group: Group, judge: Record
 def _label_group(config: Config, run: RunFolder, group: Group, judge: Judge, sample: Sample, log: Log) -> pa.Table:
     n_tokens: dict[tuple[str, str], int] = {}
     expected = sum(sum(counts.values()) for counts in sample.values())
-    with log.task(f"labelling {group.name}", expected) as progress:
+    description = f"labelling {group.name}"
+    live = judge.stats if isinstance(judge, EndpointJudge) else None
+    with watch(live, log, description, expected) if live else log.task(description, expected) as progress:
         judgements = []
         for judgement in judge.judge(_tasks(config, run, sample, n_tokens)):
             judgements.append(judgement)
             progress.advance()
-            if isinstance(judge, EndpointJudge):
-                progress.detail(judge.stats.line())
     if len({(j.source, j.id, j.replicate) for j in judgements}) != expected or len(judgements) != expected:
         raise ConservationError(f"{group.name}: {expected:,} judgements were asked for, {len(judgements):,} came back")
     return _table(config, sorted(judgements, key=lambda j: (j.source, j.id, j.replicate)), n_tokens, judge.n_slots)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +20,12 @@ from mira.distillation.student import open_student, runs_here
 from mira.engine import load_engine
 from mira.errors import ConservationError
 from mira.files import hash_file, hash_json, write_parquet
+from mira.judging.endpoint import EndpointJudge
 from mira.judging.failures import check_failures
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.judgement import Judgement, Unscored, judgement_schema, judgements_table
-from mira.progress import Log, Quiet
+from mira.judging.panel import watch
+from mira.progress import QUIET, Log, Quiet, Task
 from mira.run import RunFolder
 
 __all__ = ["score", "score_schema", "score_shards"]
@@ -64,12 +66,15 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     unscored: dict[str, Counter[str]] = {source: Counter() for source in shards}
     _remove_strays(run, shards)
     totals = corpus.totals(config, run)
-    with log.task("scoring", sum(t["valid"] for t in totals.values())) as task:
-        for group in load_groups(run):
-            for result in _score_group(config, run, group, shards, log):
+    requests: dict[str, Any] = {}
+    for group in load_groups(run):
+        n_valid = sum(totals[source]["valid"] for source in group.sources)
+        with open_student(config, run, group.name, log) as student, _progress(student, group, n_valid, log) as task:
+            for result in _score_group(config, run, group, student, shards, task):
                 rows[result.source] += result.rows
                 unscored[result.source] += result.unscored
-                task.advance(result.rows)
+            if isinstance(student, EndpointJudge):
+                requests[group.name] = student.stats.summary()
     for source, total in totals.items():
         if rows[source] != total["valid"]:
             raise ConservationError(
@@ -77,7 +82,16 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
                 f"Remove {run.scores(source)} and score again.",
             )
     check_failures(unscored, sum(rows.values()), config.teacher.failure_budget, log)
-    return {"rows": dict(rows), "unscored": {s: dict(c) for s, c in unscored.items()}}
+    return {"rows": dict(rows), "unscored": {s: dict(c) for s, c in unscored.items()}, "requests": requests}
+
+
+def _progress(student: Judge, group: Group, total: int, log: Log) -> AbstractContextManager[Task]:
+    description = f"scoring {group.name}"
+    return (
+        watch(student.stats, log, description, total)
+        if isinstance(student, EndpointJudge)
+        else log.task(description, total)
+    )
 
 
 def score_shards(
@@ -86,6 +100,7 @@ def score_shards(
     read: Callable[[Shard], Iterator[Record]],
     sidecar: Callable[[Shard], Path],
     fingerprint: Callable[[Shard], str],
+    task: Task = QUIET,
 ) -> Iterator[ShardResult]:
     """Score shards with one judge, writing each sidecar as soon as its last judgement is there.
 
@@ -97,6 +112,7 @@ def score_shards(
         read: Shard -> its valid records, in row order.
         sidecar: Shard -> the Parquet file to write.
         fingerprint: Shard -> what its sidecar must carry to count as done.
+        task: Advanced by one for every judgement.
 
     Yields:
         One result a shard, in the order in which they finish.
@@ -119,6 +135,7 @@ def score_shards(
     for judgement in judge.judge(tasks()):
         target = owner.pop((judgement.source, judgement.id))
         target.add(judgement)
+        task.advance()
         if target.done:
             finished.append(target)
         while finished:
@@ -182,21 +199,23 @@ def score_schema(n_slots: int) -> pa.Schema:
 
 
 def _score_group(
-    config: Config, run: RunFolder, group: Group, shards: dict[str, list[Shard]], log: Log
+    config: Config, run: RunFolder, group: Group, student: Judge, shards: dict[str, list[Shard]], task: Task
 ) -> Iterator[ShardResult]:
-    with open_student(config, run, group.name, log) as student:
-        todo = []
-        for shard in (s for source in group.sources for s in shards[source]):
-            done = _done(_sidecar_path(run, shard), _fingerprint(run, shard, student.identity))
-            if done:
-                yield done
-            else:
-                todo.append(shard)
-        if runs_here(run, group.name):
-            jobs = [_Job(config, run, group.name, shard) for shard in todo]
-            yield from load_engine(config.score.engine, config.score.workers).map(_score_one, jobs)
-        elif todo:
-            yield from _score_here(config, run, student, todo)
+    todo = []
+    for shard in (s for source in group.sources for s in shards[source]):
+        done = _done(_sidecar_path(run, shard), _fingerprint(run, shard, student.identity))
+        if done:
+            task.advance(done.rows)
+            yield done
+        else:
+            todo.append(shard)
+    if runs_here(run, group.name):
+        jobs = [_Job(config, run, group.name, shard) for shard in todo]
+        for result in load_engine(config.score.engine, config.score.workers).map(_score_one, jobs):
+            task.advance(result.rows)
+            yield result
+    elif todo:
+        yield from _score_here(config, run, student, todo, task)
 
 
 def _score_one(job: _Job) -> ShardResult:
@@ -204,7 +223,7 @@ def _score_one(job: _Job) -> ShardResult:
     if key not in _opened:  # once a process: consecutive shards are mostly of one group
         _close_students()
         _opened[key] = _students.enter_context(open_student(job.config, job.run, job.group, Quiet()))
-    return next(_score_here(job.config, job.run, _opened[key], [job.shard]))
+    return next(_score_here(job.config, job.run, _opened[key], [job.shard], QUIET))
 
 
 _students = ExitStack()
@@ -216,13 +235,16 @@ def _close_students() -> None:
     _opened.clear()
 
 
-def _score_here(config: Config, run: RunFolder, judge: Judge, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+def _score_here(
+    config: Config, run: RunFolder, judge: Judge, shards: Sequence[Shard], task: Task
+) -> Iterator[ShardResult]:
     return score_shards(
         shards,
         judge,
         read=lambda shard: corpus.read(config, run, shard),
         sidecar=lambda shard: _sidecar_path(run, shard),
         fingerprint=lambda shard: _fingerprint(run, shard, judge.identity),
+        task=task,
     )
 
 
