@@ -63,7 +63,8 @@ def test_near_duplicates_form_clusters(tmp_path):
     pytest.importorskip("rensa")
     texts = corpus(1)
     world = World(tmp_path, {"s": [texts]}, near=True)
-    world.flag()
+    counted = world.flag()["sources"]["s"]
+    assert [counted[what]["records"] for what in ("duplicates", "near_duplicates")] == [6, 12]
     exact, near = world.column("duplicate_of"), world.column("near_duplicate_of")
     assert len(exact) == 6
     of = {f"s/{i}": near.get(f"s/{i}") for i in texts}
@@ -99,6 +100,17 @@ def test_flags_do_not_depend_on_shards_and_order(data):
     plain = flags({source: [of] for source, of in texts.items()})
     assert sum(r["near_duplicate_of"] is not None for r in plain.values()) > 10
     assert flags(parts) == plain
+
+
+def test_candidates_below_the_threshold_are_left_alone(tmp_path):
+    pytest.importorskip("rensa")
+    rng, texts = random.Random(3), {}
+    for i in range(80):
+        words = [f"w{rng.randrange(10**9)}" for _ in range(200)]
+        texts |= {f"{i}-a": " ".join(words), f"{i}-b": vary(rng, words, 3)}  # Jaccard of about 0.86
+    world = World(tmp_path, {"s": [texts]}, near=True)
+    assert world.flag(jaccard=0.97)["sources"]["s"]["near_duplicates"]["records"] == 0
+    assert world.flag(jaccard=0.7)["sources"]["s"]["near_duplicates"]["records"] == 80
 
 
 def test_texts_without_words_are_no_near_duplicates(tmp_path):

@@ -90,6 +90,19 @@ def test_switching_a_part_off_takes_its_flags_away(world):
     assert world.column("duplicate_of") == {}
 
 
+def test_what_depends_on_a_setting_is_done_again_when_it_changes(world):
+    pytest.importorskip("rensa")
+
+    def done(**flags):
+        summary = world.flag(**flags)
+        return summary["read"], summary["written"]
+
+    assert done() == (3, 3)
+    assert done(near=True) == (3, 3)
+    assert done(near=True, jaccard=0.79) == (0, 3)  # the bands are the same
+    assert done(near=True, jaccard=0.79, shingle_words=2) == (3, 3)
+
+
 def test_dropped_rows_follow_the_settings(world):
     bench = [{"name": "life", "path": world.benchmark("life.jsonl", {"text": LEAK})}]
     world.flag(benchmarks=bench)
