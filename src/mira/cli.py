@@ -2,13 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from mira._version import __version__
-from mira.corpus.record import FamilyName
 from mira.errors import ConfigError, MiraError
 from mira.progress import Terminal
 
@@ -214,7 +213,7 @@ def score(
     input_: Annotated[
         list[str] | None, typer.Option("--input", metavar="PATH", help="Records: JSONL, Parquet, dataset folder, glob.")
     ] = None,
-    family: Annotated[FamilyName, typer.Option(help="Record format.")] = FamilyName.TEXT,
+    family: Annotated[Literal["text", "qa", "qa_with_think", "agent"], typer.Option(help="Record format.")] = "text",
     field: Annotated[
         list[str] | None, typer.Option(metavar="OURS=YOURS", help="Field mapping, e.g. --field text=content.")
     ] = None,
@@ -305,11 +304,47 @@ def explain(
 @app.command()
 def cascade(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     """Have a served student (distill.endpoint) judge again what the encoder puts near the thresholds."""
+    from mira.distillation.cascade_report import report_cascade  # noqa: PLC0415
     from mira.distillation.student import run_cascade  # noqa: PLC0415
     from mira.pipeline import run_extra  # noqa: PLC0415
 
-    for source, told in run_extra(config, set_, run_cascade, Terminal()).items():
+    log = Terminal()
+    for source, told in run_extra(config, set_, run_cascade, log).items():
         typer.echo(f"{source}: {told}")
+    run_extra(config, set_, report_cascade, log)
+
+
+@app.command()
+def students(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+    """Compare a run's students with each other and with naive ones, cell by cell; say what more labels would buy."""
+    from mira.pipeline import run_extra  # noqa: PLC0415
+    from mira.reliability import compare_group_students  # noqa: PLC0415
+    from mira.summary import print_students  # noqa: PLC0415
+
+    print_students(run_extra(config, set_, compare_group_students, Terminal()))
+
+
+@app.command()
+def proxy(
+    config: ConfigPath,
+    methods: Annotated[str, typer.Option(help="Methods, or METHOD:SCOPE, separated by commas.")] = "raw,mira",
+    seeds: Annotated[int, typer.Option(help="Models a method.")] = 3,
+    size: Annotated[
+        Literal["smoke", "gpu"], typer.Option(help="smoke: minutes on a CPU; gpu: 10M parameters.")
+    ] = "smoke",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Train the same tiny LM on each method's selection at equal tokens, and measure held-out bits per byte."""
+    from mira.evaluation import proxy as run_proxy  # noqa: PLC0415
+    from mira.pipeline import run_extra  # noqa: PLC0415
+    from mira.summary import print_proxy  # noqa: PLC0415
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    print_proxy(
+        run_extra(
+            config, set_, lambda c, r, log: run_proxy(c, r, log, methods=names, seeds=seeds, size=size), Terminal()
+        )
+    )
 
 
 @app.command()

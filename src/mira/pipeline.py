@@ -79,6 +79,8 @@ class StageState:
 
 # Settings that name files: what counts is the files' content, so that a project can be moved.
 _PATHS = frozenset({"teacher.free_judgments", "teacher.replies", "discover.rubrics", "reliability.mask"})
+# Settings that no stage reads, only the verbs beside them.
+_BESIDE = frozenset({"distill.compare", "distill.cascade"})
 
 
 def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
@@ -93,7 +95,7 @@ def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
             given = dumped.get(section, {})
             fields = {key: value for key, value in given.items() if not field or key == field}
             found |= {f"{section}.{key}": value for key, value in fields.items()}
-        return {name: value for name, value in found.items() if name not in _PATHS}
+        return {name: value for name, value in found.items() if name not in _PATHS | _BESIDE}
 
     return settings
 
@@ -167,7 +169,13 @@ def _method_files(config: Config, _run: RunFolder) -> dict[str, str]:
 
 
 # What is made of a finished run besides its stages -> the stage that makes it stale.
-EXTRAS = {"compare.json": "select", "evaluation.json": "select", "proxy.json": "select", "students.json": "reliability"}
+EXTRAS = {
+    "compare.json": "select",
+    "evaluation.json": "select",
+    "proxy.json": "select",
+    "cascade.json": "select",
+    "students.json": "reliability",
+}
 
 
 def _extras(_config: Config, run: RunFolder) -> dict[str, str]:

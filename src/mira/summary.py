@@ -9,7 +9,7 @@ from rich.text import Text
 from mira.files import read_json
 from mira.run import RunFolder
 
-__all__ = ["print_comparison", "print_explanation", "print_summary"]
+__all__ = ["print_comparison", "print_explanation", "print_proxy", "print_students", "print_summary"]
 
 COUNTS = ("rows", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")
 
@@ -89,6 +89,40 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
         console.print(f"{name}: {other}", markup=False)
 
 
+def print_students(result: dict[str, Any], console: Console | None = None) -> None:
+    """Print a group's students and naive ones on the held-out labels, and the notes in words."""
+    console = console or _console()
+    for name, group in result["groups"].items():
+        told = group["held_out"]["unmasked"]
+        title = f"{name}: {told['records']} held-out records, {told['cells']} cells that can be trusted"
+        table = Table(title=title, title_justify="left")
+        table.add_column("student")
+        for column in ("rho / teacher's ceiling", "rho in sources", "rho across sources", "MAE"):
+            table.add_column(column, justify="right")
+        for student, figures in told["students"].items():
+            table.add_row(student, *(_interval(figures[k]) for k in ("of_ceiling", "rho", "rho_across", "mae")))
+        console.print(table)
+        for note in group["notes"]:
+            console.print(f"  {note}", markup=False)
+
+
+def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
+    """Print what tiny LMs that were trained on each selection predict, and the caveat."""
+    console = console or _console()
+    title = f"Held-out bits per byte, {result['size']} size, {len(result['seeds'])} seeds, "
+    table = Table(title=title + f"{result['train_tokens']:,} tokens a model", title_justify="left")
+    table.add_column("arm")
+    gold = list(next(iter(result["arms"].values()))["bits_per_byte"])
+    for column in gold:
+        table.add_column(column, justify="right")
+    for arm, told in result["arms"].items():
+        table.add_row(arm, *(f"{told['bits_per_byte'][g]['mean']:.3f}" for g in gold))
+        if told.get("difference"):
+            table.add_row(f"  less {result['baseline']}", *(_interval(told["difference"][g], "mean", 3) for g in gold))
+    console.print(table)
+    console.print(result["caveat"])
+
+
 def _console() -> Console:
     """Return a console as wide as the terminal, or wide enough for the tables where there is none."""
     console = Console()
@@ -101,3 +135,9 @@ def _percent(value: float | None) -> str:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _interval(figure: dict[str, float | None] | None, key: str = "value", digits: int = 2) -> str:
+    if not figure or figure[key] is None:
+        return "-"
+    return f"{figure[key]:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"

@@ -86,7 +86,7 @@ def test_only_what_depends_on_a_change_runs_again(done: Path) -> None:
     rubric.write_text(rubric.read_text().replace('"cluster_size": 91', '"cluster_size": 92'))
     notes = _run(config)
     assert notes.ran() == ["discover", "label", "distill", "score", "reliability", "select", "report"]
-    assert "text_group_A_dim_anchors.jsonl changed" in notes.why("discover")
+    assert "discover.rubrics.text_group_A changed" in notes.why("discover")
     assert "discover gave another output" in notes.why("label")
 
     # an output that somebody removed is made again; what does not depend on it is left
@@ -149,8 +149,8 @@ def test_a_new_file_is_only_new_work(project: Path) -> None:
 
 def test_kill_9_anywhere_then_rerun(done: Path) -> None:
     expected = _result(_config(done))
-    killed = _config(done, "run=killed")
-    command = [sys.executable, "-m", "mira", "run", str(done / "mira.yaml"), "--set", "run=killed"]
+    killed = _config(done, "run=killed/run")
+    command = [sys.executable, "-m", "mira", "run", str(done / "mira.yaml"), "--set", "run=killed/run"]
     wait = random.Random(0)
     for _ in range(5):
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

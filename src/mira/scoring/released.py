@@ -20,7 +20,7 @@ def score_released(
     rubric: Path | None,
     inputs: Sequence[str],
     *,
-    family: FamilyName = FamilyName.TEXT,
+    family: str = FamilyName.TEXT.value,
     fields: Mapping[str, str] | None = None,
     out: Path = Path("scores"),
     api_key_env: str = "",
@@ -55,7 +55,7 @@ def score_released(
     config = config_from(
         {
             "run": str(out),
-            "sources": [{"name": "input", "path": list(inputs), "family": family.value, "fields": dict(fields or {})}],
+            "sources": [{"name": "input", "path": list(inputs), "family": family, "fields": dict(fields or {})}],
             "group": {"given": {group: ["input"]}},
             "discover": {"rubrics": {group: str(rubric)}},
             "distill": {
