@@ -210,10 +210,14 @@ def score(
     ] = None,
     model: Annotated[str, typer.Option(help="Model name as the endpoint knows it.")] = "",
     rubric: Annotated[Path | None, typer.Option(help="The scorer's anchors file, one JSON line a slot.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="A scorer bundle; one of an encoder needs no endpoint.")] = None,
     input_: Annotated[
         list[str] | None, typer.Option("--input", metavar="PATH", help="Records: JSONL, Parquet, dataset folder, glob.")
     ] = None,
-    family: Annotated[Literal["text", "qa", "qa_with_think", "agent"], typer.Option(help="Record format.")] = "text",
+    family: Annotated[
+        Literal["text", "qa", "qa_with_think", "agent"] | None,
+        typer.Option(help="Record format; text by default, or what the bundle scores."),
+    ] = None,
     field: Annotated[
         list[str] | None, typer.Option(metavar="OURS=YOURS", help="Field mapping, e.g. --field text=content.")
     ] = None,
@@ -224,26 +228,35 @@ def score(
     set_: Overrides = NO_OVERRIDES,
     force: Force = False,
 ) -> None:
-    """Score every record with its group's student; or, with --judge, any records with a scorer that you serve.
+    """Score every record with its group's student; or any records with a scorer that you have, or that you serve.
 
-    The second form needs no settings file: mira score --judge http://localhost:8000/v1 --model NAME
+    The other forms need no settings file: mira score --bundle FOLDER --input data/*.jsonl, with --judge and --model
+    where the bundle has to be served; or mira score --judge http://localhost:8000/v1 --model NAME
     --rubric group_D_dim_anchors.jsonl --input data/*.jsonl
     """
-    if judge is None:
+    if judge is None and bundle is None:
         if config is None:
-            raise ConfigError(
-                "score needs CONFIG, or --judge with --model, --rubric and --input", "See: mira score --help"
-            )
+            raise ConfigError("score needs CONFIG, or --bundle or --judge with --input", "See: mira score --help")
         if not _batch(config, set_, "score", export, import_):
             _stages(config, set_, ["score"], force=force)
         return
-    from mira.scoring.released import score_released  # noqa: PLC0415
+    if config is not None:
+        raise ConfigError("score takes CONFIG, or --bundle or --judge, not both", "See: mira score --help")
+    from mira.scoring.released import score_bundle, score_released  # noqa: PLC0415
 
     fields = dict(_pair(text) for text in field or [])
-    paths = score_released(
-        judge, model, rubric, input_ or [], family=family, fields=fields, out=out, api_key_env=api_key_env,
-        overrides=set_, log=Terminal(),
-    )  # fmt: skip
+    if bundle is not None:
+        if rubric is not None:
+            raise ConfigError("--rubric: a bundle has its own rubric", "Leave --rubric or --bundle out.")
+        paths = score_bundle(
+            bundle, input_ or [], urls=judge or [], model=model, family=family or "", fields=fields, out=out,
+            api_key_env=api_key_env, overrides=set_, log=Terminal(),
+        )  # fmt: skip
+    else:
+        paths = score_released(
+            judge or [], model, rubric, input_ or [], family=family or "text", fields=fields, out=out,
+            api_key_env=api_key_env, overrides=set_, log=Terminal(),
+        )  # fmt: skip
     for path in paths:
         typer.echo(path)
 
@@ -304,14 +317,10 @@ def explain(
 @app.command()
 def cascade(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     """Have a served student (distill.endpoint) judge again what the encoder puts near the thresholds."""
-    from mira.distillation.cascade_report import report_cascade  # noqa: PLC0415
-    from mira.distillation.student import run_cascade  # noqa: PLC0415
-    from mira.pipeline import run_extra  # noqa: PLC0415
+    from mira.cascade import cascade as run_cascade  # noqa: PLC0415
 
-    log = Terminal()
-    for source, told in run_extra(config, set_, run_cascade, log).items():
+    for source, told in run_cascade(config, set_, Terminal()).items():
         typer.echo(f"{source}: {told}")
-    run_extra(config, set_, report_cascade, log)
 
 
 @app.command()

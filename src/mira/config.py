@@ -222,19 +222,31 @@ class SftSettings(Settings):
 class CascadeSettings(Settings):
     """What the expensive student judges after the cheap one has scored everything. The values are ours."""
 
-    errors: float = Field(default=1.0, ge=0)
-    """Records whose quality is within this many errors of the cheap student from the threshold."""
-    share: Fraction = 0.0
-    """Instead of `errors`: the nearest records, up to this share of each source's tokens."""
+    share: Fraction = 0.1
+    """The records nearest to the threshold, up to this share of each source's tokens."""
+    errors: float | None = Field(default=None, ge=0)
+    """Instead of `share`: records whose quality is within this many errors of the cheap student from the threshold."""
     audit: Fraction = 0.01
     """A random share of all records besides, on which both students are compared."""
+    bundles: dict[str, str] = Field(default_factory=dict)
+    """Group -> the sft bundle that distill.endpoint serves, e.g. of another run. Without one, what is served counts as
+    a released scorer, which is asked with the run's rubric."""
+
+    @model_validator(mode="after")
+    def _one_reach(self) -> "CascadeSettings":
+        if self.errors is not None and "share" in self.model_fields_set:
+            raise ValueError("give share or errors, not both")
+        return self
 
 
 class DistillSettings(Settings):
     """The student of each group."""
 
-    student: Literal["encoder", "sft", "endpoint"] = "encoder"
-    """encoder: trained here in seconds; sft: a causal LM is tuned; endpoint: a released scorer that is served."""
+    student: Literal["encoder", "sft", "endpoint", "bundle"] = "encoder"
+    """encoder: trained here in seconds; sft: a causal LM is tuned; endpoint: a released scorer that is served; bundle:
+    scorer bundles that are there already, see `bundles`."""
+    bundles: dict[str, str] = Field(default_factory=dict)
+    """Group -> the scorer bundle to use as it is, e.g. one that was pulled; needed by `bundle` students."""
     endpoint: EndpointSettings | None = None
     """Where the student is served: needed by `endpoint` students, and to score by a served `sft` student."""
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
@@ -375,6 +387,8 @@ class SelectSettings(Settings):
 
     method: Literal["mira", "raw", "random", "ppl", "dsir", "dataman"] = "mira"
     """How records are ranked."""
+    scores: Literal["student", "cascade"] = "student"
+    """What `mira` ranks by: the student's scores, or those that `mira cascade` made of them."""
     scope: Literal["global", "group", "source"] = "group"
     """Where records compete: all together, within their group, or within their source."""
     budget: str | int = "50%"

@@ -192,6 +192,9 @@ def _check(config: Config, path: Path) -> None:
     if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
         problem = "distill.student is 'endpoint', but distill.endpoint is missing"
         raise ConfigError(f"{path}: {problem}", "Add base_url and model.")
+    if config.distill.student == "bundle" and not config.distill.bundles:
+        problem = "distill.student is 'bundle', but distill.bundles is missing"
+        raise ConfigError(f"{path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
 
 
 def _resolve(config: Config, folder: Path) -> Config:
@@ -208,7 +211,15 @@ def _resolve(config: Config, folder: Path) -> Config:
             return settings  # "sample", "top_judged"
         return settings.model_copy(update={"path": every(settings.path)})
 
-    teacher, select, flags = config.teacher, config.select, config.flags
+    def bundles(given: dict[str, str]) -> dict[str, str]:
+        return {group: local(path) for group, path in given.items()}
+
+    teacher, select, flags, distill = config.teacher, config.select, config.flags, config.distill
+    students = {
+        "compare": [local(p) for p in distill.compare],
+        "bundles": bundles(distill.bundles),
+        "cascade": distill.cascade.model_copy(update={"bundles": bundles(distill.cascade.bundles)}),
+    }
     replies = {"free_judgments": local(teacher.free_judgments), "replies": local(teacher.replies)}
     rubrics = {group: local(path) for group, path in config.discover.rubrics.items()}
     model = select.ppl.model if select.ppl.model == "ngram" else local(select.ppl.model)
@@ -226,7 +237,7 @@ def _resolve(config: Config, folder: Path) -> Config:
             "sources": [source(s) for s in config.sources],
             "teacher": teacher.model_copy(update=replies),
             "discover": config.discover.model_copy(update={"rubrics": rubrics}),
-            "distill": config.distill.model_copy(update={"compare": [local(p) for p in config.distill.compare]}),
+            "distill": distill.model_copy(update=students),
             "reliability": config.reliability.model_copy(update={"mask": local(config.reliability.mask)}),
             "select": select.model_copy(update=methods),
             "evaluate": evaluate.model_copy(update={"proxy": proxy}),

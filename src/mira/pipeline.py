@@ -22,6 +22,7 @@ from mira.config_file import load_config
 from mira.corpus import build_index
 from mira.discovery import discover, group
 from mira.distillation import distill, label
+from mira.distillation.bundle import SUMS
 from mira.errors import ConfigError, RunError
 from mira.files import hash_file, hash_json, read_json, write_json
 from mira.judging.cost import shared_spending
@@ -78,7 +79,9 @@ class StageState:
 
 
 # Settings that name files: what counts is the files' content, so that a project can be moved.
-_PATHS = frozenset({"teacher.free_judgments", "teacher.replies", "discover.rubrics", "reliability.mask"})
+_PATHS = frozenset(
+    {"teacher.free_judgments", "teacher.replies", "discover.rubrics", "distill.bundles", "reliability.mask"}
+)
 # Settings that no stage reads, only the verbs beside them.
 _BESIDE = frozenset({"distill.compare", "distill.cascade"})
 
@@ -112,6 +115,12 @@ def _free_judgments(config: Config, _run: RunFolder) -> dict[str, str]:
 
 def _replies(config: Config, _run: RunFolder) -> dict[str, str]:
     return _hashes({"teacher.replies": config.teacher.replies})
+
+
+def _bundles(config: Config, _run: RunFolder) -> dict[str, str]:
+    if config.distill.student != "bundle":
+        return {}
+    return _hashes({f"distill.bundles.{group}": f"{folder}/{SUMS}" for group, folder in config.distill.bundles.items()})
 
 
 def _mask(config: Config, _run: RunFolder) -> dict[str, str]:
@@ -154,14 +163,17 @@ def _report_needs(config: Config) -> tuple[str, ...]:
     return (*dict.fromkeys([*_select_needs(config), "select"]),)
 
 
-def _method_files(config: Config, _run: RunFolder) -> dict[str, str]:
-    """Hash what a selection method reads from outside the run folder."""
+def _method_files(config: Config, run: RunFolder) -> dict[str, str]:
+    """Hash what a selection method reads besides the stages' output."""
     settings = config.select
     found = _hashes({"select.ppl.model": settings.ppl.model if settings.ppl.model != "ngram" else ""})
     for name, target in (("dsir.target", settings.dsir.target), ("ppl.reference", settings.ppl.reference)):
         if settings.method == name.partition(".")[0] and isinstance(target, SourceSettings):
             shards = corpus.shards(config.model_copy(update={"sources": [target]}))[target.name]
             found[f"select.{name}"] = hash_json([[s.name, s.fingerprint] for s in shards])
+    if settings.method == "mira" and settings.scores == "cascade":
+        paths = sorted((run.path / "cascade").glob("*/*.parquet"))
+        found["cascade"] = hash_json([[str(p.relative_to(run.path)), hash_file(p)] for p in paths])
     if settings.method == "dataman":
         folder = Path(settings.dataman.scores or config.run / "dataman")
         found["select.dataman.scores"] = hash_json([[p.name, hash_file(p)] for p in sorted(folder.rglob("*.parquet"))])
@@ -210,6 +222,7 @@ STAGES: tuple[Stage, ...] = (
         _needs("index", "group", "discover", "label"),
         _sections("distill", "embedding", "discover.corpus"),
         lambda run: [run.path / "students"],
+        _bundles,
     ),
     Stage("score", 1, score, _needs("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
     Stage(
@@ -317,7 +330,7 @@ def check_teacher(config: Config) -> None:
         ConfigError: There is none; says the three ways to provide one.
     """
     teacher = config.teacher
-    if config.distill.student == "endpoint" and not teacher.endpoint and not teacher.replies:
+    if config.distill.student in ("endpoint", "bundle") and not teacher.endpoint and not teacher.replies:
         _check_released(config)
         return
     has_rubrics = bool(config.discover.rubrics) and set(config.group.given) == set(config.discover.rubrics)
@@ -338,7 +351,7 @@ def check_teacher(config: Config) -> None:
 def _check_released(config: Config) -> None:
     if not config.discover.rubrics:
         raise ConfigError(
-            "an endpoint student without a teacher needs its rubric",
+            f"a student of kind '{config.distill.student}' without a teacher needs its rubric",
             "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
             "sources: group: {given: {text_group_A: [...]}}",
         )

@@ -5,6 +5,8 @@ slice, on which both students' answers can be compared without bias. Distance to
 the cheap student's error of quality, source by source: a record two errors away is rarely on the wrong side.
 """
 
+import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,13 +22,15 @@ from scipy.stats import spearmanr
 
 from mira.config import CascadeSettings, Config
 from mira.corpus import Shard, read, shards
+from mira.distillation.cascade_view import student_selection
 from mira.errors import InputError, RunError
-from mira.files import read_json, write_parquet
+from mira.files import hash_file, read_json, write_parquet
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.judgement import Judgement, judgements_table, slot_names
 from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.aggregate import load_mask, trimmed_mean
+from mira.selection.scores import MERGED_FROM
 
 __all__ = ["audited", "cascade", "labelled_quality", "merge", "quality_errors"]
 
@@ -101,7 +105,8 @@ def cascade(
 ) -> dict[str, Any]:
     """Have the expensive student judge what is near the thresholds; write cascade/<source>/<shard>.parquet.
 
-    Selection then runs again over the merged sidecars.
+    With `select.scores: cascade`, selection reads the merged sidecars. Each carries the hash of the score sidecar that
+    it was made of, and is refused when that has changed.
 
     Args:
         config: The settings; `distill.cascade` is the stage's section.
@@ -110,23 +115,25 @@ def cascade(
         open_judge: Group -> its expensive student, open as long as it is used.
 
     Returns:
-        Per source: records, calls (near and audit), calls saved, and on the audit slice the mean absolute difference
+        Per source: records, calls (near and audit), calls saved, calls without an answer by reason (the cheap scores
+        stay), how far from the threshold records were taken (in errors; null for none), and on the audit slice the mean
+        absolute difference
         and the Spearman correlation of both students' mean scores.
 
     Raises:
         RunError: Scores or selection are not there yet.
     """
     settings = config.distill.cascade
-    if not run.thresholds.is_file():
-        raise RunError(f"{run.thresholds} is not there yet", "Run `mira select` first: the cascade needs thresholds.")
-    thresholds = {s: entry["threshold"] for s, entry in read_json(run.thresholds)["sources"].items()}
+    selected = student_selection(config, run, log)
+    thresholds = {s: entry["threshold"] for s, entry in read_json(selected.thresholds)["sources"].items()}
     errors = _errors(config, run)
     of_source = shards(config)
     summary: dict[str, Any] = {}
+    shutil.rmtree(run.path / "cascade", ignore_errors=True)  # an interrupted cascade must not leave two mixed
     for group in read_json(run.groups)["groups"]:
         with open_judge(group["name"]) as judge:
             for source in group["sources"]:
-                plan = _Plan(config, run, source, thresholds[source], errors[source], settings)
+                plan = _Plan(config, run, selected, source, thresholds[source], errors[source], settings)
                 summary[source] = _cascade_source(plan, of_source[source], judge, log)
     return summary
 
@@ -135,17 +142,20 @@ def cascade(
 class _Plan:
     config: Config
     run: RunFolder
+    selected: RunFolder  # where the student's selection is
     source: str
     threshold: float | None
     error: float
     settings: CascadeSettings
 
-    def pick(self, shard: Shard, reach: float) -> tuple[list[str], Bools, Bools]:
+    def pick(self, shard: Shard, reach: float | None) -> tuple[list[str], Bools, Bools]:
         """Return a shard's ids, which are near, and which are audited."""
-        table = pq.read_table(self.run.selection(self.source) / f"{shard.name}.parquet", columns=["id", "quality"])
+        path = self.selected.selection(self.source) / f"{shard.name}.parquet"
+        table = pq.read_table(path, columns=["id", "quality"])
         ids = table["id"].to_pylist()
         by_hash = audited(self.source, ids, self.settings.audit, self.config.seed)
-        return ids, self.distance(table["quality"]) <= reach, by_hash
+        near = np.zeros(len(ids), bool) if reach is None else self.distance(table["quality"]) <= reach
+        return ids, near, by_hash
 
     def distance(self, quality: pa.ChunkedArray) -> Floats:
         """Return each record's distance to the threshold in errors; NaN where there is no quality or no threshold."""
@@ -154,14 +164,16 @@ class _Plan:
         distance: Floats = np.abs(values - threshold) / max(self.error, 1e-9)
         return distance
 
-    def reach(self, parts: Sequence[Shard]) -> float:
-        """Return how far from the threshold records are taken: memory does not grow with their number."""
-        if not self.settings.share:
+    def reach(self, parts: Sequence[Shard]) -> float | None:
+        """Return how far from the threshold records are taken; None for none. Memory does not grow with them."""
+        if self.settings.errors is not None:
             return self.settings.errors
+        if not self.settings.share:
+            return None
         tokens = np.zeros(_BINS + 1, np.int64)
         edges = np.append(np.linspace(0, _FAR, _BINS + 1)[1:], np.inf)
         for shard in parts:
-            path = self.run.selection(self.source) / f"{shard.name}.parquet"
+            path = self.selected.selection(self.source) / f"{shard.name}.parquet"
             table = pq.read_table(path, columns=["quality", "n_tokens"])
             distance = self.distance(table["quality"])
             known = np.isfinite(distance)
@@ -174,14 +186,18 @@ class _Plan:
 def _cascade_source(plan: _Plan, parts: Sequence[Shard], judge: Judge, log: Log) -> dict[str, Any]:
     reach, audit = plan.reach(parts), _Audit()
     counts = {"records": 0, "near": 0, "audit": 0}
+    unscored: Counter[str] = Counter()
     with log.task(f"cascade {plan.source}", len(parts)) as progress:
         for shard in parts:
             ids, close, by_hash = plan.pick(shard, reach)
             wanted = {id for id, yes in zip(ids, close | by_hash, strict=True) if yes}
             records = (r for r in read(plan.config, plan.run, shard) if r.id in wanted)
             judgements = sorted(judge.judge(JudgeTask(r) for r in records), key=lambda j: j.id)
-            scores = pq.read_table(plan.run.scores(plan.source) / f"{shard.name}.parquet")
-            write_parquet(plan.run.cascade(plan.source) / f"{shard.name}.parquet", merge(scores, judgements))
+            path = plan.run.scores(plan.source) / f"{shard.name}.parquet"
+            scores = pq.read_table(path)
+            merged = merge(scores, judgements).replace_schema_metadata({MERGED_FROM: hash_file(path)})
+            write_parquet(plan.run.cascade(plan.source) / f"{shard.name}.parquet", merged)
+            unscored.update(j.reason_unscored for j in judgements if j.reason_unscored)
             in_audit = {id for id, yes in zip(ids, by_hash, strict=True) if yes}
             audit.add(scores, [j for j in judgements if j.id in in_audit])
             counts["records"] += len(ids)
@@ -189,7 +205,8 @@ def _cascade_source(plan: _Plan, parts: Sequence[Shard], judge: Judge, log: Log)
             counts["audit"] += int((by_hash & ~close).sum())
             progress.advance()
     calls = counts["near"] + counts["audit"]
-    return counts | {"calls": calls, "saved": counts["records"] - calls, "reach": reach} | audit.summary()
+    told = {"calls": calls, "saved": counts["records"] - calls, "unscored": dict(unscored), "reach": reach}
+    return counts | told | audit.summary()
 
 
 def _errors(config: Config, run: RunFolder) -> dict[str, float]:

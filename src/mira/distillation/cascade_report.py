@@ -1,9 +1,7 @@
 """What a cascade saves and changes -> cascade.json: played on the labels beforehand, measured afterwards."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +15,18 @@ from mira.corpus import shards, totals
 from mira.discovery.grouping import load_groups
 from mira.distillation.cascade import labelled_quality, quality_errors
 from mira.distillation.cascade_simulation import simulate
+from mira.distillation.cascade_view import select_by, student_selection
 from mira.errors import RunError
 from mira.files import read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection import load_mask, select
+from mira.selection import load_mask
 
 __all__ = ["SHARES", "report_cascade", "selection_after"]
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of records that the expensive student judges, in the simulation."""
 _LEAST = 30
-_READ = ("index", "groups.json", "rubrics", "reliability.parquet", "flags", "labels", "students")
 
 
 def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -46,15 +44,7 @@ def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     Raises:
         RunError: There is no selection yet, or it is not made of judgements.
     """
-    if not run.thresholds.is_file():
-        raise RunError(f"{run.thresholds} is not there yet", "Run `mira select` first: the cascade needs thresholds.")
-    thresholds = read_json(run.thresholds)
-    if thresholds["method"] != "mira":
-        raise RunError(
-            f"{run.thresholds}: the selection was made by '{thresholds['method']}'",
-            "A cascade refines judgements: select with method mira.",
-        )
-    simulated = _simulated(config, run, thresholds)
+    simulated = _simulated(config, run, read_json(student_selection(config, run, log).thresholds))
     for pool, told in simulated.items():
         log.note(f"{pool}: {_told(told)}")
     result = {"simulated": simulated, "selection": None}
@@ -69,9 +59,9 @@ def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
 
 def selection_after(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
-    """Select again over the cascade's sidecars, in the run folder `cascaded/` inside the run folder.
+    """Select again over the cascade's sidecars, in the run folder `cascaded/` inside the run folder, and compare.
 
-    It shares everything but scores and selection with the run, by links. The mask stays that of the cheap student.
+    See `select_by`. The selection that it is compared with is the one by the student's scores.
 
     Returns:
         `folder`; `records` that the expensive student judged; `same`, the tokens that both selections keep as a share
@@ -80,35 +70,27 @@ def selection_after(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     Raises:
         MiraError: The selection cannot be made; see `select`.
     """
-    view = RunFolder(run.path / "cascaded")
-    view.path.mkdir(exist_ok=True)
-    for name in _READ:
-        if (run.path / name).exists():
-            _link(view.path / name, run.path / name)
-    _link(view.path / "scores", run.path / "cascade")
-    select(config.model_copy(update={"run": view.path}), view, log)
+    before = student_selection(config, run, log)
+    after = select_by("cascade", config, run, log)
     sources = {
-        source: [_changed(run, view, source, shard.name) for shard in parts] for source, parts in shards(config).items()
+        source: [_changed(before, after, source, shard.name) for shard in parts]
+        for source, parts in shards(config).items()
     }
     counted = {source: _sum(parts) for source, parts in sources.items()}
     every = _sum(list(counted.values()))
     return {
-        "folder": view.path.name,
+        "folder": after.path.name,
         **_summary(every),
         "sources": {source: _summary(counts) for source, counts in counted.items()},
     }
 
 
-def _link(link: Path, target: Path) -> None:
-    if not link.is_symlink():
-        link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=target.is_dir())
-
-
-def _changed(run: RunFolder, view: RunFolder, source: str, shard: str) -> dict[str, int]:
-    before, after = (pq.read_table(f.selection(source) / f"{shard}.parquet") for f in (run, view))
-    old, new = (t["kept"].to_numpy(zero_copy_only=False) for t in (before, after))
-    tokens = after["n_tokens"].to_numpy().astype(np.int64)
-    cheap, merged = (pq.read_table(f.scores(source) / f"{shard}.parquet", columns=["judge"]) for f in (run, view))
+def _changed(before: RunFolder, after: RunFolder, source: str, shard: str) -> dict[str, int]:
+    tables = [pq.read_table(f.selection(source) / f"{shard}.parquet") for f in (before, after)]
+    old, new = (t["kept"].to_numpy(zero_copy_only=False) for t in tables)
+    tokens = tables[1]["n_tokens"].to_numpy().astype(np.int64)
+    folders = (after.scores(source), after.cascade(source))
+    cheap, merged = (pq.read_table(f / f"{shard}.parquet", columns=["judge"]) for f in folders)
     return {
         "records": int(pc.sum(pc.not_equal(cheap["judge"], merged["judge"])).as_py() or 0),
         "both": int(tokens[old & new].sum()),

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from mira.config import Config
 from mira.corpus.record import Record
 from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
-from mira.distillation.bundle import seal
+from mira.distillation.bundle import pull, seal, verify
 from mira.distillation.encoder import train_encoder
 from mira.distillation.labels import HELD_OUT, load_labels
 from mira.distillation.sft import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
-from mira.errors import RunError
+from mira.errors import ConfigError, RunError
 from mira.files import hash_file, hash_json, read_json, write_json, write_parquet
 from mira.judging.judge import JudgeTask
 from mira.judging.judgement import judgements_table, slot_names
@@ -33,7 +34,8 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Make each group's student; write students/<group>/.
 
     An encoder is trained on the labels. A causal LM is tuned on them, and must then be served. A released scorer that
-    is served elsewhere needs no training. Served students judge the held-out labels, so that `reliability` can compare.
+    is served elsewhere, or a bundle that is there already, needs no training. All but encoders that are trained here
+    judge the held-out labels, so that `reliability` can compare.
 
     Returns:
         Per group, what its training reports.
@@ -45,7 +47,7 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     if config.distill.student == "sft":
         summary = _tune(config, run, groups, log)
     else:
-        make = _train if config.distill.student == "encoder" else _serve
+        make = {"encoder": _train, "endpoint": _serve, "bundle": _use}[config.distill.student]
         summary = {group.name: make(config, run, group, log) for group in groups}
     wanted = {run.student(g.name) for g in groups}
     for folder in (run.path / "students").glob("*"):
@@ -73,8 +75,35 @@ def _serve(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, 
     shutil.rmtree(folder, ignore_errors=True)
     rubric = Rubric.load(run.rubric(group.name), group.name)
     write_endpoint_bundle(folder, rubric, config.distill.endpoint_of(group.name))
-    held_out = _judge_held_out(config, run, group, log) if run.labels(group.name).is_file() else 0
-    return {"kind": "endpoint", "held_out": held_out}
+    return {"kind": "endpoint", "held_out": _judge_labelled(config, run, group, log)}
+
+
+def _use(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
+    """Take a bundle that is there already."""
+    source, folder = config.distill.bundles.get(group.name), run.student(group.name)
+    if source is None:
+        raise ConfigError(f"distill.bundles has none for {group.name}", "Name a bundle for every group.")
+    kind = verify(Path(source))["kind"]
+    rubric = Rubric.load(Path(source) / "rubric.jsonl", group.name)
+    if rubric.hash != Rubric.load(run.rubric(group.name), group.name).hash:
+        raise RunError(
+            f"distill.bundles: {source} scores by another rubric than {group.name}'s",
+            f"Use the bundle's own: discover: {{rubrics: {{{group.name}: {Path(source) / 'rubric.jsonl'}}}}}",
+        )
+    pull(source, folder)
+    for name in ("out_of_fold.parquet", "held_out.parquet"):  # they tell of the labels that it was trained on
+        (folder / name).unlink(missing_ok=True)
+    seal(folder)
+    return {"kind": kind, "bundle": source, "held_out": _judge_labelled(config, run, group, log)}
+
+
+def _judge_labelled(config: Config, run: RunFolder, group: Group, log: Log) -> int:
+    """Have a student that learned elsewhere judge the held-out labels, where there are labels; seal its bundle."""
+    if not run.labels(group.name).is_file():
+        return 0
+    held_out = _judge_held_out(config, run, group, log)
+    seal(run.student(group.name))
+    return held_out
 
 
 def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> dict[str, Any]:

@@ -1,20 +1,24 @@
 """A group's student, whatever its kind, as a judge."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mira.config import Config, EndpointSettings
+from mira.discovery.grouping import load_groups
 from mira.discovery.rubric import Rubric
+from mira.distillation.bundle import seal
 from mira.distillation.cascade import cascade
 from mira.distillation.encoder import EncoderStudent
-from mira.distillation.sft_student import served_student
+from mira.distillation.sft_student import bundle_prompt, served_student
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
 from mira.files import hash_json, read_json, write_json
 from mira.judging.cost import Spending, current_spending
 from mira.judging.endpoint import EndpointJudge
+from mira.judging.failures import check_failures
 from mira.judging.journal import Journal
 from mira.judging.judge import Judge
 from mira.judging.prompt import build_prompt
@@ -67,41 +71,85 @@ def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterat
         if student_kind(run, group) == SFT:
             yield served_student(folder, settings, journal, spending=spending, log=log)
         else:
-            yield _released(config, folder, group, settings, journal, spending, log)
+            rubric = Rubric.load(folder / "rubric.jsonl", group)
+            yield _released(config, rubric, settings, journal, spending, log)
 
 
 def _released(
-    config: Config, folder: Path, group: str, settings: EndpointSettings, journal: Journal, spending: Spending, log: Log
+    config: Config, rubric: Rubric, settings: EndpointSettings, journal: Journal, spending: Spending, log: Log
 ) -> EndpointJudge:
-    rubric = Rubric.load(folder / "rubric.jsonl", group)
     prompt = build_prompt(rubric, corpus=config.discover.corpus, slot_order=settings.slot_order)
     return EndpointJudge(settings, rubric, prompt, journal, spending=spending, log=log)
 
 
 def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
-    """Have the student that `distill.endpoint` serves judge again what the encoder puts near the thresholds.
+    """Have the students that `distill.endpoint` serves judge again what the encoder puts near the thresholds.
 
-    See `mira.distillation.cascade.cascade`.
+    A group's served student is the sft bundle in `distill.cascade.bundles`, asked with the prompt that it was trained
+    with; without one it is a released scorer, asked with the run's rubric. See `mira.distillation.cascade.cascade`.
+
+    Raises:
+        ConfigError: A group has no endpoint, or a bundle is given for a group that the run does not have.
+        InputError: A bundle cannot be read, or would be asked with another prompt than it was trained with.
+        RunError: A bundle scores by another rubric than the run's; or an earlier stage has not run.
+        JudgeError: More calls got no answer than the failure budget allows. What was answered is in place.
     """
+    groups = [group.name for group in load_groups(run)]
+    _check_cascade(config, run, groups)
 
     @contextmanager
     def served(group: str) -> Iterator[Judge]:
-        settings = config.distill.endpoint_of(group)
-        if settings is None:
-            raise ConfigError(
-                "the cascade needs a served student",
-                "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
-            )
+        settings, folder = _cascade_endpoint(config, group), config.distill.cascade.bundles.get(group)
+        spending = current_spending(config.teacher)
         with Journal(run.journal, "cascade") as journal:
-            spending = current_spending(config.teacher)
-            yield _released(config, run.student(group), group, settings, journal, spending, log)
+            if folder:
+                yield served_student(Path(folder), settings, journal, spending=spending, log=log)
+            else:
+                rubric = Rubric.load(run.rubric(group), group)
+                yield _released(config, rubric, settings, journal, spending, log)
 
-    return cascade(config, run, log, served)
+    summary = cascade(config, run, log, served)
+    unscored = {source: Counter(told["unscored"]) for source, told in summary.items()}
+    check_failures(unscored, sum(t["calls"] for t in summary.values()), config.teacher.failure_budget, log)
+    return summary
+
+
+def _check_cascade(config: Config, run: RunFolder, groups: Sequence[str]) -> None:
+    """Check every group's served student before anything is asked or removed."""
+    bundles = config.distill.cascade.bundles
+    strange = [group for group in bundles if group not in groups]
+    if strange:
+        raise ConfigError(
+            f"distill.cascade.bundles: there is no group '{strange[0]}'", f"Groups are: {', '.join(groups)}"
+        )
+    for group in groups:
+        _cascade_endpoint(config, group)
+        if group not in bundles:
+            continue
+        rubric, _ = bundle_prompt(Path(bundles[group]))
+        if rubric.hash != Rubric.load(run.rubric(group), group).hash:
+            raise RunError(
+                f"distill.cascade.bundles: {bundles[group]} scores by another rubric than {group}'s",
+                "Take a bundle that was trained on this run's labels, or its rubric as discover.rubrics.",
+            )
+
+
+def _cascade_endpoint(config: Config, group: str) -> EndpointSettings:
+    settings = config.distill.endpoint_of(group)
+    if settings is None:
+        raise ConfigError(
+            f"the cascade needs a served student for {group}",
+            "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}, or one a group in "
+            "distill.endpoints.",
+        )
+    return settings
 
 
 def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettings | None) -> None:
-    """Write the bundle of a student that is served elsewhere: its rubric, and what its answers depend on."""
+    """Write and seal the bundle of a student that is served elsewhere: its rubric, and what its answers depend on."""
     assert settings is not None, "the settings are checked when they are loaded"
     answers = settings.model_dump(mode="json", exclude={"api_key_env", "price_in", "price_out"})
     rubric.save(folder / "rubric.jsonl")
-    write_json(folder / "bundle.json", {"kind": ENDPOINT, "rubric": rubric.hash, "endpoint": hash_json(answers)})
+    facts = {"kind": ENDPOINT, "group": rubric.group, "rubric": rubric.hash, "endpoint": hash_json(answers)}
+    write_json(folder / "bundle.json", facts)
+    seal(folder)

@@ -21,6 +21,7 @@ from mira.selection.cuts import Cutoff
 from mira.selection.keys import hash_ids, rank_keys
 from mira.selection.load import METHODS, load_method
 from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, unit_of
+from mira.selection.scores import scores_path
 from mira.selection.stage import Plan, make_plan, threshold_of
 from mira.selection.values import values_path
 
@@ -67,7 +68,7 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
         "shard": shard.name,
         "row": row,
         **{name: chosen[name] for name in ("n_tokens", "kept", "reason", "quality")},
-        "slots": _slots(run, shard, row),
+        "slots": _slots(config, run, shard, row),
         "scope": rule.pool.key if rule else None,
         "threshold": threshold_of(rule.cutoff) if rule else None,
         "tie_hash": f"{rule.cutoff.tie:016x}" if rule and threshold_of(rule.cutoff) is not None else None,
@@ -125,8 +126,8 @@ def _rule(plan: Plan, me: _Me) -> SourceRule | None:
     return plan.retention.rules.get(unit_of(me.source, me.stratum)) if np.isfinite(me.value) else None
 
 
-def _slots(run: RunFolder, shard: Shard, row: int) -> list[dict[str, Any]]:
-    path = run.scores(shard.source) / f"{shard.name}.parquet"
+def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[str, Any]]:
+    path = scores_path(config, run, shard)
     if not path.is_file() or not run.reliability.is_file():
         return []
     scores = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()

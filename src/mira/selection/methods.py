@@ -15,6 +15,7 @@ from mira.run import RunFolder
 from mira.selection.aggregate import trimmed_mean
 from mira.selection.blocks import Block
 from mira.selection.keys import Floats, hash_ids, uniform
+from mira.selection.scores import CASCADE, check_merged, made_by, scores_path
 from mira.selection.sidecar import Sidecar
 from mira.selection.values import MASKED, Ranked, file_state
 
@@ -77,10 +78,11 @@ class Mira:
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Scores, unmasked slots, and how they are averaged."""
         select = config.select
+        scores = run.scores(shard.source) / f"{shard.name}.parquet"
         return hash_json(
             [
-                self._slots(shard.source), select.trim, select.min_slots, select.masked_source,
-                file_state(run.scores(shard.source) / f"{shard.name}.parquet"),
+                self._slots(shard.source), select.trim, select.min_slots, select.masked_source, file_state(scores),
+                *([CASCADE, file_state(scores_path(config, run, shard))] if select.scores == CASCADE else []),
             ]
         )  # fmt: skip
 
@@ -91,11 +93,14 @@ class Mira:
         (`drop`), with the reason "masked_source".
 
         Raises:
-            RunError: The score sidecar is missing, or does not hold exactly the shard's valid records.
+            RunError: The score sidecar is missing, or does not hold exactly the shard's valid records; or the
+                cascade's was made of other scores.
         """
         slots = self._slots(shard.source)
-        path = run.scores(shard.source) / f"{shard.name}.parquet"
-        sidecar = Sidecar(path, run, shard, [*slots, "reason_unscored"], "mira score")
+        if config.select.scores == CASCADE:
+            check_merged(run, shard)
+        path = scores_path(config, run, shard)
+        sidecar = Sidecar(path, run, shard, [*slots, "reason_unscored"], made_by(config))
         for block in blocks:
             batch = sidecar.take(block)
             yield _quality(config, batch, slots) if slots else _masked(config, shard, block)

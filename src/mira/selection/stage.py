@@ -213,6 +213,7 @@ def _thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[st
     sources = {source: _source_entry(plan, source, counts) for source in sorted(plan.shards)}
     return {
         "method": plan.method.name,
+        **({"scores": plan.settings.scores} if plan.method.name == "mira" else {}),
         "scope": plan.settings.scope,
         "budget_tokens": plan.retention.budget,
         "tokens_in": sum(s["tokens_in"] for s in sources.values()),
