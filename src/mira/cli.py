@@ -1,5 +1,6 @@
 """The command line: one verb a stage, no logic."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -264,12 +265,41 @@ def score(
 def _pair(text: str) -> tuple[str, str]:
     ours, equals, yours = text.partition("=")
     if not equals or not ours or not yours:
-        raise ConfigError(f"--field {text}: expected OURS=YOURS", "For example: --field text=content")
+        raise ConfigError(f"{text}: expected NAME=VALUE", "For example: text=content")
     return ours, yours
 
 
 _stage_command("reliability", "Test every (source, slot) cell on the labels, and mask what fails.")
-_stage_command("select", "Keep the best records under the token budget.")
+_stage_command("flag", "Flag duplicates, and records that share text with given benchmarks.")
+
+
+@app.command()
+def select(
+    config: ConfigPath,
+    method: Annotated[str, typer.Option(help="raw, random, ppl, dsir, dataman or mira.")] = "",
+    scope: Annotated[str, typer.Option(help="global, group or source.")] = "",
+    budget: Annotated[str, typer.Option(help="Tokens to keep: 50%, 25B, 300M, 1000000.")] = "",
+    temperature: Annotated[float | None, typer.Option(help="0 keeps the top; above it, records are sampled.")] = None,
+    per_source_min: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE=TOKENS", help="Least to keep of a source: docs=10%.")
+    ] = None,
+    per_source_max: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE=TOKENS", help="Most to keep of a source: docs=40%.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of ties, of random selection and of sampling.")] = None,
+    set_: Overrides = NO_OVERRIDES,
+    force: Force = False,
+) -> None:
+    """Keep the best records under the token budget."""
+    given = {"select.method": method, "select.scope": scope, "select.budget": budget, "select.temperature": temperature}
+    given |= {"seed": seed}
+    changes = [f"{key}={value}" for key, value in given.items() if value not in ("", None)]
+    for key, pairs in (("source_min", per_source_min), ("source_max", per_source_max)):
+        if pairs:
+            changes.append(f"select.{key}={json.dumps(dict(map(_pair, pairs)))}")
+    _stages(config, [*set_, *changes], ["select"], force=force)
+
+
 _stage_command("report", "Write the HTML report.")
 
 

@@ -6,6 +6,7 @@ is the hash of a stage's output, so a change that leaves an output as it was sto
 """
 
 import fcntl
+import glob
 import hashlib
 import os
 import time
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 
 from mira import corpus
 from mira._version import __version__
-from mira.config import Config, SourceSettings
+from mira.config import Config, FlagSettings, SourceSettings
 from mira.config_file import load_config
 from mira.corpus import build_index
 from mira.discovery import discover, group
@@ -25,6 +26,7 @@ from mira.distillation import distill, label
 from mira.distillation.bundle import SUMS
 from mira.errors import ConfigError, RunError
 from mira.files import hash_file, hash_json, read_json, write_json
+from mira.flags import flag
 from mira.judging.cost import shared_spending
 from mira.progress import Log, Quiet
 from mira.reliability import reliability
@@ -152,15 +154,26 @@ def _needs(*names: str) -> Callable[[Config], tuple[str, ...]]:
 
 def _select_needs(config: Config) -> tuple[str, ...]:
     settings = config.select
+    flags = ("flag",) if "drop" in (config.flags.duplicates, config.flags.contaminated) else ()
     if settings.method == "mira":
-        return ("index", "group", "score", "reliability")
-    judged = {"dsir": settings.dsir.target, "ppl": settings.ppl.reference}.get(settings.method) == "top_judged"
+        return ("index", "group", "score", "reliability", *flags)
+    reference = None if settings.ppl.endpoint else settings.ppl.reference
+    judged = {"dsir": settings.dsir.target, "ppl": reference}.get(settings.method) == "top_judged"
     by_group = ("group",) if settings.scope == "group" else ()
-    return ("index", *by_group, *(("group", "discover", "label") if judged else ()))
+    return ("index", *by_group, *(("group", "discover", "label") if judged else ()), *flags)
 
 
 def _report_needs(config: Config) -> tuple[str, ...]:
     return (*dict.fromkeys([*_select_needs(config), "select"]),)
+
+
+def _benchmarks(config: Config, _run: RunFolder) -> dict[str, str]:
+    found = {}
+    for benchmark in config.flags.benchmarks:
+        paths = [benchmark.path] if isinstance(benchmark.path, str) else benchmark.path
+        files = sorted({file for path in paths for file in glob.glob(path, recursive=True)})  # noqa: PTH207
+        found[f"flags.benchmarks.{benchmark.name}"] = hash_json([hash_file(Path(file)) for file in files])
+    return found
 
 
 def _method_files(config: Config, run: RunFolder) -> dict[str, str]:
@@ -174,7 +187,8 @@ def _method_files(config: Config, run: RunFolder) -> dict[str, str]:
     if settings.method == "mira" and settings.scores == "cascade":
         paths = sorted((run.path / "cascade").glob("*/*.parquet"))
         found["cascade"] = hash_json([[str(p.relative_to(run.path)), hash_file(p)] for p in paths])
-    if settings.method == "dataman":
+    # What an endpoint has said is of the settings and the index; its sidecars are the stage's own.
+    if settings.method == "dataman" and (settings.dataman.scores or not settings.dataman.endpoint):
         folder = Path(settings.dataman.scores or config.run / "dataman")
         found["select.dataman.scores"] = hash_json([[p.name, hash_file(p)] for p in sorted(folder.rglob("*.parquet"))])
     return found
@@ -233,6 +247,15 @@ STAGES: tuple[Stage, ...] = (
         _sections("reliability"),
         lambda run: [run.reliability],
         _mask,
+    ),
+    Stage(
+        "flag",
+        1,
+        flag,
+        _needs("index"),
+        _sections("flags"),
+        lambda run: [run.path / "flags"],
+        _benchmarks,
     ),
     Stage(
         "select",
@@ -359,7 +382,7 @@ def _check_released(config: Config) -> None:
 
 def _closure(config: Config) -> set[str]:
     """Return the stages that a report on the configured selection needs: random selection needs no teacher."""
-    wanted = {"report"}
+    wanted = {"report"} | ({"flag"} if config.flags != FlagSettings() else set())
     for stage in reversed(STAGES):
         if stage.name in wanted:
             wanted.update(stage.needs(config))

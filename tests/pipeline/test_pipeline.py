@@ -18,7 +18,7 @@ from mira.pipeline import STAGES, check_teacher, run_stages, stage_states
 from mira.progress import Quiet
 from mira.run import RunFolder
 
-ALL = [stage.name for stage in STAGES]
+ALL = [stage.name for stage in STAGES if stage.name != "flag"]  # flagging is asked for in the settings
 
 
 class Notes(Quiet):
@@ -114,6 +114,26 @@ def test_conservation_and_kept_bytes(done: Path) -> None:
             provenance = record.pop("mira")
             assert provenance["method"] == "mira"
             assert json.dumps(record, ensure_ascii=False).encode() in originals
+
+
+def test_flagged_duplicates_are_dropped_and_counted(done: Path) -> None:
+    path = done / "examples.jsonl"
+    copy = json.loads(path.read_text().splitlines()[0]) | {"id": "copy", "source": "examples"}
+    path.write_text(path.read_text() + json.dumps(copy) + "\n")
+    notes = _run(_config(done, "flags.duplicates=drop"))
+    assert "flag" in notes.ran()
+    counts = json.loads(RunFolder(done / "run").thresholds.read_text())["sources"]["examples"]
+    assert counts["reasons"]["flagged:duplicate"] == 1
+    assert counts["rows"] == counts["kept"] + counts["dropped"] + counts["unscored"] + counts["rejected"]
+    assert counts["unscored"] == 0
+    assert "flag" not in _run(_config(done)).ran()
+
+
+def test_a_method_without_a_teacher_needs_none(done: Path) -> None:
+    config = _config(done, "run=random/run", "select.method=random", "teacher.replies=''", "select.scope=source")
+    assert _run(config).ran() == ["index", "select", "report"]
+    counts = json.loads(RunFolder(config.run).thresholds.read_text())
+    assert 0.48 < counts["tokens_kept"] / counts["tokens_in"] <= 0.5
 
 
 def test_shards_and_workers_do_not_matter(done: Path) -> None:

@@ -21,13 +21,25 @@ import pyarrow.parquet as pq
 from mira.config import Config
 from mira.corpus import Shard
 from mira.files import atomic, hash_json
+from mira.flags import Dropped, dropped_rows, flags_path
 from mira.run import RunFolder
 from mira.selection.blocks import Block, count_rejected, index_blocks
 from mira.selection.keys import Floats, Words, hash_ids
 
-__all__ = ["MASKED", "Ranked", "SelectionMethod", "Summary", "ValueTask", "file_state", "make_values", "values_path"]
+__all__ = [
+    "FLAGGED",
+    "MASKED",
+    "Ranked",
+    "SelectionMethod",
+    "Summary",
+    "ValueTask",
+    "file_state",
+    "make_values",
+    "values_path",
+]
 
 MASKED = "masked_source"
+FLAGGED = "flagged:"  # and the flag: what `flags` says should be dropped
 """Reason of every record of a source whose every slot is masked."""
 
 _SCHEMA = pa.schema(
@@ -146,6 +158,7 @@ def make_values(task: ValueTask) -> Summary:
         [
             method.identity(config, run, shard), config.seed,
             file_state(index / f"{shard.name}.parquet"), file_state(index / "duplicates.parquet"),
+            *_flags_identity(config, run, shard),
         ]
     )  # fmt: skip
     known = _summary(path)
@@ -158,6 +171,7 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
     config, run, method, shard = task
     rows, rejected = count_rejected(run, shard.source, shard.name)
     summary = Summary(shard.source, shard.name, identity, rows, rejected)
+    flagged = dropped_rows(config, run, shard)
     pulled: deque[Block] = deque()
 
     def blocks() -> Iterator[Block]:
@@ -170,11 +184,30 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
     ) as writer:  # fmt: skip
         for ranked in method.rank(config, run, shard, blocks()):
             block = pulled.popleft()
-            finite = _finite(ranked)
+            finite = _without(_finite(ranked), block, flagged)
             writer.write_table(_table(block, finite, hash_ids(block.ids, config.seed, shard.source)))
             summary = _added(summary, block, finite)
         writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
     return summary
+
+
+def _flags_identity(config: Config, run: RunFolder, shard: Shard) -> list[Any]:
+    settings = config.flags
+    if settings.duplicates == "keep" and settings.contaminated == "keep":
+        return []
+    return [settings.duplicates, settings.contaminated, file_state(flags_path(run, shard))]
+
+
+def _without(ranked: Ranked, block: Block, flagged: Dropped) -> Ranked:
+    """Take flagged records out of the competition, with the flag as their reason."""
+    inside = np.isin(block.rows, flagged.rows)
+    if not inside.any():
+        return ranked
+    why = np.searchsorted(flagged.rows, block.rows[inside])
+    given = pa.nulls(len(block), pa.string()) if ranked.reasons is None else ranked.reasons.cast(pa.string())
+    named = pc.binary_join_element_wise(FLAGGED, flagged.reasons.take(pa.array(why)), "")
+    reasons = pc.replace_with_mask(given, pa.array(inside), named)
+    return Ranked(np.where(inside, np.nan, ranked.values), reasons, ranked.strata)
 
 
 def _finite(ranked: Ranked) -> Ranked:
@@ -203,7 +236,7 @@ def _added(summary: Summary, block: Block, ranked: Ranked) -> Summary:
         tokens=summary.tokens + _sum(block.n_tokens),
         ranked_records=summary.ranked_records + int(has.sum()),
         ranked_tokens=summary.ranked_tokens + _sum(block.n_tokens[has]),
-        masked=summary.masked or (ranked.reasons is not None and ranked.reasons[0].as_py() == MASKED),
+        masked=summary.masked or (ranked.reasons is not None and pc.index(ranked.reasons, MASKED).as_py() >= 0),
         strata=dict(sorted(strata.items())),
     )
 

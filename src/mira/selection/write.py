@@ -22,7 +22,7 @@ from mira.selection.chunks import ValueChunk, read_values
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.keys import Floats, rank_keys
 from mira.selection.retention import SourceRule, unit_of
-from mira.selection.values import MASKED, values_path
+from mira.selection.values import FLAGGED, MASKED, values_path
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]
 
@@ -184,8 +184,12 @@ def _reasons(rule: Rule, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> pa.D
         given = chunk.reasons.cast(pa.string()).dictionary_encode()
         named = given.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         codes = np.where(named >= 0, named + len(words), codes).astype(np.int32)
-        words += [why if why == MASKED else f"unscored:{why}" for why in given.dictionary.to_pylist()]
+        words += [_told(why) for why in given.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words))
+
+
+def _told(why: str) -> str:
+    return why if why == MASKED or why.startswith(FLAGGED) else f"unscored:{why}"
 
 
 def _count(

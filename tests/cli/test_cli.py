@@ -1,0 +1,83 @@
+"""The command line as a user meets it: help, messages, exit status. Real processes, no mocks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VERBS = ("init", "validate", "plan", "run", "demo", "index", "group", "discover", "label", "distill", "score")
+VERBS += ("reliability", "flag", "select", "report", "compare", "evaluate", "explain", "cascade", "students", "proxy")
+VERBS += ("adopt", "push", "pull")
+
+
+def mira(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mira", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+def test_help_names_every_verb() -> None:
+    said = mira("--help")
+    assert said.returncode == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in said.stdout, verb
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    said = mira(verb, "--help")
+    assert said.returncode == 0
+    assert "Usage:" in said.stdout
+
+
+def test_init_then_validate_tells_what_is_missing(tmp_path: Path) -> None:
+    assert mira("init", cwd=tmp_path).returncode == 0
+    assert mira("init", cwd=tmp_path).returncode == 2
+    said = mira("validate", "mira.yaml", cwd=tmp_path)
+    assert said.returncode == 1
+    assert "pr_issue" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["run"], "Missing argument"),
+        (["run", "none.yaml"], "none.yaml: there is no such file"),
+        (["run", "mira.yaml", "--set", "select.bugdet=3"], "did you mean 'budget'?"),
+        (["select", "mira.yaml", "--per-source-min", "docs"], "expected NAME=VALUE"),
+        (["select", "mira.yaml", "--per-source-min", "dosc=10%"], "Did you mean 'docs'?"),
+        (["select", "mira.yaml"], "stage 'index' has not run"),
+        (["explain", "mira.yaml", "x"], "there is no run yet"),
+        (["compare", "mira.yaml"], "there is no run yet"),
+        (["score"], "score needs CONFIG, or"),
+        (["score", "--judge", "http://127.0.0.1:9/v1"], "score --judge needs --model"),
+        (["label", "mira.yaml", "--failure-budget", "some"], "expected a share"),
+        (["push", ".", "elsewhere"], "bundle.json"),
+        (["pull", "nowhere", "here"], "there is no such folder"),
+    ],
+)
+def test_mistakes_end_in_a_message(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "docs.jsonl").write_text('{"text": "Some text."}\n')
+    (tmp_path / "mira.yaml").write_text("sources: [{name: docs, path: docs.jsonl}]\n")
+    said = mira(*arguments, cwd=tmp_path)
+    assert message in said.stderr.replace("\n", " ").replace("│", "")
+    assert said.returncode in (1, 2)
+    assert "Traceback" not in said.stderr
+
+
+def test_random_selection_end_to_end(tmp_path: Path) -> None:
+    lines = [f'{{"text": "Text number {i}.", "n": {i}}}' for i in range(200)]
+    (tmp_path / "docs.jsonl").write_text("\n".join([*lines, "{broken"]) + "\n")
+    settings = "sources: [{name: docs, path: docs.jsonl}]\nselect: {method: random, scope: source, budget: 25%}\n"
+    (tmp_path / "mira.yaml").write_text(settings)
+    said = mira("run", "mira.yaml", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "docs" in said.stdout
+    kept = [line for p in (tmp_path / "run/selected").rglob("*.jsonl") for line in p.read_text().splitlines()]
+    assert 45 <= len(kept) <= 50
+    assert all(line.split(', "mira"')[0] + "}" in lines for line in kept)
+    smaller = mira("select", "mira.yaml", "--budget", "10%", "--scope", "global", cwd=tmp_path)
+    assert smaller.returncode == 0, smaller.stderr
+    assert "scope global" in smaller.stdout
