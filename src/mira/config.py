@@ -11,6 +11,7 @@ __all__ = [
     "BenchmarkSettings",
     "CascadeSettings",
     "Config",
+    "DataManEndpoint",
     "DataManSettings",
     "DiscoverSettings",
     "DistillSettings",
@@ -20,6 +21,7 @@ __all__ = [
     "FlagSettings",
     "GroupSettings",
     "LabelSettings",
+    "PplEndpoint",
     "PplSettings",
     "ProxySettings",
     "ReliabilitySettings",
@@ -354,11 +356,41 @@ class DsirSettings(Settings):
     """The corpus is fitted on about this many n-grams at most, of a hash sample of its records."""
 
 
+def _refuse(settings: EndpointSettings, *names: str) -> None:
+    """Refuse settings of an endpoint that would have no effect.
+
+    Raises:
+        ValueError: One is set.
+    """
+    fields = type(settings).model_fields
+    given = [name for name in names if getattr(settings, name) != fields[name].default]
+    if given:
+        raise ValueError(f"{', '.join(given)}: without effect here; take it out")
+
+
+class PplEndpoint(EndpointSettings):
+    """A causal LM behind /v1/completions that tells how likely a prompt is. The values are ours."""
+
+    form: Literal["prompt_logprobs", "echo"] = "prompt_logprobs"
+    """How it is asked: prompt_logprobs (vLLM), or echo with logprobs (the OpenAI API's earlier form)."""
+    max_tokens: int = 1
+    """A token must be generated; it is not looked at."""
+    max_model_len: int = 8192
+    """The model's context; of longer records the beginning is measured."""
+
+    @model_validator(mode="after")
+    def _nothing_is_sampled(self) -> "PplEndpoint":
+        _refuse(self, "max_tokens", "temperature", "top_p", "samples", "logprobs", "slot_order")
+        return self
+
+
 class PplSettings(Settings):
     """Perplexity filter, in bits per byte under a language model. The paper's choices are unpublished."""
 
     model: str = "ngram"
     """ngram: byte n-grams trained here; or a path to a KenLM model (.arpa, .bin, .klm; pip install kenlm-ex)."""
+    endpoint: PplEndpoint | None = None
+    """Instead of `model`: a served causal LM, e.g. SmolLM2. Bits per byte are kept in <run>/ppl."""
     reference: SourceSettings | Literal["sample", "top_judged"] = "sample"
     """What `ngram` is trained on: a sample of the corpus, what the teacher judged best, or a source of its own."""
     sample: int = Field(default=500, ge=1)
@@ -370,12 +402,38 @@ class PplSettings(Settings):
     slice: Literal["low", "middle", "high"] = "low"
     """Which bits per byte to keep: the lowest, those nearest to their pool's median, or the highest."""
 
+    @model_validator(mode="after")
+    def _one_model(self) -> "PplSettings":
+        if self.endpoint is not None and self.model != "ngram":
+            raise ValueError("model and endpoint are both given: take one out")
+        return self
+
+
+class DataManEndpoint(EndpointSettings):
+    """A DataMan model: RuPeng/DataMan-1.5B-EN, -1.5B-ZH, -MoE-A2.7B-EN or -MoE-A2.7B-ZH on the hub, served as it is."""
+
+    temperature: float = 0.0
+    """Sampling temperature (the paper's value)."""
+    top_p: float = 1.0
+    """Nucleus sampling."""
+    max_tokens: int = 40
+    """Reply tokens at most; a reply is 29."""
+    max_model_len: int = 4096
+    """The model's context. Records are cut to 1,894 tokens (the paper's), fewer where that does not fit."""
+
+    @model_validator(mode="after")
+    def _one_reply(self) -> "DataManEndpoint":
+        _refuse(self, "samples", "logprobs", "slot_order")
+        return self
+
 
 class DataManSettings(Settings):
     """DataMan's overall score."""
 
     scores: str = ""
     """Folder of sidecars, <source>/<shard>.parquet (row, id, overall, domain_tag); by default <run>/dataman."""
+    endpoint: DataManEndpoint | None = None
+    """A served DataMan model: it judges every record, once, into <run>/dataman. Not asked where `scores` is given."""
     min_overall: float = Field(default=1.0, ge=1, le=5)
     """Records of a lower overall score are not ranked; the paper keeps one score, 5."""
     by_domain: bool = True

@@ -182,7 +182,8 @@ def _check(config: Config, path: Path) -> None:
             close = difflib.get_close_matches(source, names, n=1)
             advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
             raise ConfigError(f"{path}: {field}: there is no source '{source}'", advice)
-    for endpoint in (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values()):
+    methods = (config.select.dataman.endpoint, config.select.ppl.endpoint)
+    for endpoint in (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods):
         given = endpoint.base_url if endpoint else []
         if any(re.search(r"//[^/]*@", url) for url in ([given] if isinstance(given, str) else given)):
             raise ConfigError(

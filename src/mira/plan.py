@@ -57,7 +57,12 @@ def validate(config: Config) -> Iterator[str]:
         record = corpus.peek(config, source)
         yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
     check_teacher(config)
-    for name, endpoint in (("teacher", config.teacher.endpoint), ("student", config.distill.endpoint)):
+    endpoints = {
+        "teacher": config.teacher.endpoint,
+        "student": config.distill.endpoint,
+        config.select.method: _method_endpoint(config),
+    }
+    for name, endpoint in endpoints.items():
         if endpoint is not None:
             for line in check_endpoint(endpoint):
                 yield f"{name}: {line}"
@@ -81,7 +86,7 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
             planned.append(PlannedStage(name, text, sum(records.values())))
             continue
         calls = sum(records.values())
-        system = (0 if name == "discover" else SYSTEM_TOKENS) + TEMPLATE_TOKENS
+        system = (0 if name in ("discover", "select") else SYSTEM_TOKENS) + TEMPLATE_TOKENS
         tokens_in = round(sum(n * (min(mean[s], endpoint.max_model_len) + system) for s, n in records.items()))
         priced = bool(endpoint.price_in or endpoint.price_out)
         cost = (tokens_in * endpoint.price_in + calls * reply * endpoint.price_out) / 1e6 if priced else None
@@ -120,7 +125,18 @@ def _work(name: str, config: Config, valid: dict[str, int]) -> tuple[dict[str, i
         twice = 1 + config.label.replicates
         records = {s: ceil(min(n, config.label.sample) * twice) for s, n in valid.items()}
         return records, teacher.endpoint, REPLY_TOKENS
-    if name in ("score", "select"):
-        student = config.distill.endpoint if name == "score" and config.distill.student == "endpoint" else None
+    if name == "score":
+        student = config.distill.endpoint if config.distill.student == "endpoint" else None
         return valid, student, REPLY_TOKENS
+    if name == "select":
+        endpoint = _method_endpoint(config)
+        return valid, endpoint, endpoint.max_tokens if endpoint else 0
     return {}, None, 0
+
+
+def _method_endpoint(config: Config) -> EndpointSettings | None:
+    """Return the endpoint that the configured selection method asks."""
+    select = config.select
+    if select.method == "ppl":
+        return select.ppl.endpoint
+    return select.dataman.endpoint if select.method == "dataman" and not select.dataman.scores else None

@@ -89,6 +89,14 @@ class RunFolder:
         """Folder of a source's score sidecars, one a shard."""
         return self.path / "scores" / source
 
+    def dataman(self, source: str) -> Path:
+        """Folder of a source's DataMan ratings, one file a shard."""
+        return self.path / "dataman" / source
+
+    def ppl(self, source: str) -> Path:
+        """Folder of a source's bits per byte under a served language model, one file a shard."""
+        return self.path / "ppl" / source
+
     def signatures(self, source: str) -> Path:
         """Folder of what duplicates and contamination are found by, one file a shard."""
         return self.path / "signatures" / source

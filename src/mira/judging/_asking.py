@@ -12,7 +12,7 @@ from mira.judging._answer import Answer, Failed, Patience
 from mira.judging._fleet import Fleet, Replica
 from mira.judging._reply import Reply
 from mira.judging._verdict import Broken, Busy, Rejected, Unusable, Verdict, verdict
-from mira.judging._wire import PATH, Request
+from mira.judging._wire import Request
 from mira.judging.cost import Spending, price
 from mira.judging.judgement import Unscored
 from mira.judging.limiter import Outcome, Seat, seats
@@ -139,8 +139,10 @@ class Asker:
         raise Withdrawn
 
     async def _post(self, replica: Replica, request: Request) -> Verdict:
+        assert request.form is not None, "hopeless requests are not sent"
+        url = replica.url + request.form.path
         try:
-            return verdict(await self._transport.post(replica.url + PATH, request.body, self._settings.timeout_s))
+            return verdict(await self._transport.post(url, request.body, self._settings.timeout_s), request.form.read)
         except TimedOut as error:
             return Broken("timeout", str(error))
         except Lost as error:

@@ -6,9 +6,13 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Alternatives", "Reply", "Token"]
+__all__ = ["Alternatives", "NoLogprobs", "Reply", "Token"]
 
 Alternatives = tuple[tuple[str, float], ...]
+
+
+class NoLogprobs(ValueError):
+    """A completion without the log-probabilities that were asked for: the endpoint cannot give them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
 """What a response means: a reply, a reason to wait, a refusal of this request, or an endpoint that cannot be used."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from mira.judging._reply import Reply
+from mira.judging._reply import NoLogprobs, Reply
 from mira.judging.judgement import Unscored
 from mira.judging.limiter import retry_after
 from mira.judging.transport import Response
@@ -73,11 +75,11 @@ _NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|insuffi
 _SHOWN = 300
 
 
-def verdict(response: Response) -> Verdict:
-    """Say what a response means."""
+def verdict(response: Response, read: Callable[[Mapping[str, Any]], Reply] = Reply.from_completion) -> Verdict:
+    """Say what a response means; `read` reads the JSON of a good one (see `Form`)."""
     status = response.status
     if status == 200:
-        return _reply(response.body)
+        return _reply(response.body, read)
     text = response.body.decode("utf-8", "replace")
     detail = f"HTTP {status}: {_message(text)}"
     after = retry_after(response.headers.get("retry-after"))
@@ -93,9 +95,11 @@ def verdict(response: Response) -> Verdict:
     return Rejected(Unscored.REFUSED if _FILTER.search(text) else Unscored.ENDPOINT_ERROR, detail)
 
 
-def _reply(body: bytes) -> Verdict:
+def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply]) -> Verdict:
     try:
-        return Reply.from_completion(orjson.loads(body))
+        return read(orjson.loads(body))
+    except NoLogprobs as error:
+        return Rejected(Unscored.ENDPOINT_ERROR, str(error))
     except ValueError as error:  # an error under HTTP 200, or half a body
         text = body.decode("utf-8", "replace")
         if '"error"' in text and _OVERFLOW.search(text):

@@ -1,7 +1,7 @@
 """Requests: what is sent to an endpoint, and the key under which the reply is kept."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,11 +11,11 @@ import orjson
 from mira.config import EndpointSettings
 from mira.errors import JudgeError
 from mira.files import hash_json
+from mira.judging._reply import Reply
 from mira.judging.judgement import Unscored
 
-__all__ = ["PATH", "Message", "Request", "Smaller", "Wire"]
+__all__ = ["CHAT", "Form", "Message", "Request", "Smaller", "Wire"]
 
-PATH = "/chat/completions"
 _TOP_LOGPROBS = 20
 
 Message = dict[str, str]
@@ -23,8 +23,26 @@ Smaller = Callable[[int | None], "Request | None"]
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """One kind of request that endpoints answer.
+
+    Attributes:
+        path: Its path below the base URL.
+        content: The field that says what it is about: messages, or a prompt.
+        fields: All other fields of a request, from the endpoint's settings.
+        read: Reads a response's JSON; raises ValueError where it holds no reply, `NoLogprobs` where the endpoint
+            leaves out what was asked for.
+    """
+
+    path: str
+    content: str
+    fields: Callable[[EndpointSettings], dict[str, Any]]
+    read: Callable[[Mapping[str, Any]], Reply]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a chat endpoint.
+    """One request to an endpoint.
 
     Attributes:
         key: 16 bytes, the hash of everything that may change the reply.
@@ -36,6 +54,7 @@ class Request:
         smaller: Gives a smaller request when the server says that this one does not fit, or None when there is none;
             it is told the context length that the server named, or None.
         hopeless: Set on what is not sent at all; see `unsendable`.
+        form: What kind of request it is; None only where it is not sent.
     """
 
     key: bytes
@@ -46,6 +65,7 @@ class Request:
     context: Any = None
     smaller: Smaller | None = None
     hopeless: Unscored | None = None
+    form: Form | None = None
 
     @classmethod
     def unsendable(cls, reason: Unscored, *, source: str, tag: str = "", context: Any = None) -> "Request":
@@ -59,55 +79,58 @@ class Wire:
     Args:
         settings: The endpoint.
         purpose: Hash of what the requests are for beyond their text: rubric and prompt.
+        form: What kind of requests they are; chat where it is None.
 
     Attributes:
         urls: Base URLs without a trailing slash.
-        identity: Hash of endpoint, model, sampling, extra body and purpose: all of the key but the messages.
+        identity: Hash of endpoint, model, sampling, extra body and purpose: all of the key but the content.
 
     Raises:
         JudgeError: A base URL is none, or carries a key.
     """
 
-    def __init__(self, settings: EndpointSettings, purpose: str) -> None:
+    def __init__(self, settings: EndpointSettings, purpose: str, form: Form | None = None) -> None:
+        self._form = form or CHAT
         urls = [settings.base_url] if isinstance(settings.base_url, str) else settings.base_url
-        self.urls = [_checked(url) for url in urls]
+        self.urls = [_checked(url, self._form.path) for url in urls]
         if not self.urls:
             raise JudgeError(
                 "base_url: there is none", "Give the endpoint's base URL, such as http://localhost:8000/v1."
             )
-        self._fields = _fields(settings)
+        # null takes a field out, for endpoints that refuse one.
+        fields = self._form.fields(settings) | settings.extra_body
+        self._fields = {key: value for key, value in fields.items() if value is not None}
         # A name for what is served keeps replies usable when only hosts change; without one the URLs stand for it.
         served = settings.identity or sorted(self.urls)
         self.identity = hash_json([served, self._fields, purpose])
         self._head = f"mira reply 1\0{self.identity}\0"
 
-    def body(self, messages: Sequence[Message]) -> dict[str, Any]:
+    def body(self, content: Sequence[Message] | str) -> dict[str, Any]:
         """Return the JSON object to send."""
-        return {"messages": messages, **self._fields}
+        return {self._form.content: content, **self._fields}
 
     def request(
-        self, messages: Sequence[Message], *, index: Sequence[int] = (0, 0), tokens: int, source: str, tag: str = "",
-        context: Any = None, smaller: Smaller | None = None,
+        self, content: Sequence[Message] | str, *, index: Sequence[int] = (0, 0), tokens: int, source: str,
+        tag: str = "", context: Any = None, smaller: Smaller | None = None,
     ) -> Request:  # fmt: skip
         """Return a request for one reply.
 
         Args:
-            messages: Chat messages.
-            index: (replicate, sample): independent replies to the same messages have different ones.
+            content: Chat messages, or a prompt, as the form wants it.
+            index: (replicate, sample): independent replies to the same content have different ones.
             tokens: Prompt tokens.
             source: Source of the record.
             tag: What it is about, for people.
             context: Kept beside the reply.
             smaller: See `Request`.
         """
-        body = orjson.dumps(self.body(messages), option=orjson.OPT_SORT_KEYS)
+        body = orjson.dumps(self.body(content), option=orjson.OPT_SORT_KEYS)
         head = f"{self._head}{index[0]}\0{index[1]}\0".encode()
         key = hashlib.blake2b(head + body, digest_size=16).digest()
-        return Request(key, body, tokens, source, tag, context, smaller)
+        return Request(key, body, tokens, source, tag, context, smaller, form=self._form)
 
 
-def _fields(settings: EndpointSettings) -> dict[str, Any]:
-    """Return all of a request but its messages."""
+def _chat_fields(settings: EndpointSettings) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "model": settings.model,
         "temperature": settings.temperature,
@@ -116,11 +139,13 @@ def _fields(settings: EndpointSettings) -> dict[str, Any]:
     }
     if settings.logprobs:
         fields |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
-    # null takes a field out, for endpoints that refuse one.
-    return {k: v for k, v in (fields | settings.extra_body).items() if v is not None}
+    return fields
 
 
-def _checked(url: str) -> str:
+CHAT = Form("/chat/completions", "messages", _chat_fields, Reply.from_completion)
+
+
+def _checked(url: str, path: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise JudgeError(f"base_url: {url!r} is no HTTP URL", "It looks like http://localhost:8000/v1.")
@@ -129,4 +154,4 @@ def _checked(url: str) -> str:
             f"base_url: the URL of {parts.hostname} carries a user name, password or query",
             "Put the key into an environment variable and name that in api_key_env; URLs end up in logs.",
         )
-    return url.rstrip("/").removesuffix(PATH)
+    return url.rstrip("/").removesuffix(path)

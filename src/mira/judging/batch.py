@@ -18,7 +18,7 @@ from mira.files import atomic
 from mira.judging._answer import Failed
 from mira.judging._reply import Reply
 from mira.judging._verdict import Rejected, verdict
-from mira.judging._wire import PATH, Request
+from mira.judging._wire import CHAT, Request
 from mira.judging.journal import FRAME_RECORDS, Entry, Journal
 from mira.judging.judgement import Unscored
 from mira.judging.transport import Response
@@ -101,7 +101,7 @@ def _line(request: Request) -> bytes:
         {
             "custom_id": request.key.hex(),
             "method": "POST",
-            "url": f"/v1{PATH}",
+            "url": f"/v1{(request.form or CHAT).path}",
             "body": orjson.Fragment(request.body),
         }
     )

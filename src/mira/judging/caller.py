@@ -13,7 +13,7 @@ from mira.judging._answer import Answer, Failed, Patience
 from mira.judging._asking import Asker
 from mira.judging._reply import Reply
 from mira.judging._session import Session
-from mira.judging._wire import Message, Request, Smaller, Wire
+from mira.judging._wire import Form, Message, Request, Smaller, Wire
 from mira.judging.cost import Spending
 from mira.judging.journal import Journal
 from mira.judging.judgement import Unscored
@@ -42,6 +42,7 @@ class Caller:
         patience: How long to wait for an endpoint.
         offline: Send nothing: requests that the journal does not hold fail with NOT_RECORDED.
         log: Where it says that it stops and what it found in the journal.
+        form: What kind of requests it makes; chat by default.
 
     Attributes:
         stats: Counts of this caller.
@@ -55,24 +56,24 @@ class Caller:
     def __init__(
         self, settings: EndpointSettings, journal: Journal, purpose: str = "", *, transport: Transport | None = None,
         spending: Spending | None = None, stats: Stats | None = None, patience: Patience | None = None,
-        offline: bool = False, log: Log | None = None,
+        offline: bool = False, log: Log | None = None, form: Form | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.journal = settings, journal
         self.stats = stats or Stats()
-        self._wire = Wire(settings, purpose)
+        self._wire = Wire(settings, purpose, form)
         self.identity = self._wire.identity
         self._transport, self._spending = transport, spending or Spending()
         self._patience, self._offline, self._log = patience or Patience(), offline, log or Quiet()
 
     def request(
-        self, messages: Sequence[Message], *, index: Sequence[int] = (0, 0), tokens: int, source: str, tag: str = "",
-        context: Any = None, smaller: Smaller | None = None,
+        self, content: Sequence[Message] | str, *, index: Sequence[int] = (0, 0), tokens: int, source: str,
+        tag: str = "", context: Any = None, smaller: Smaller | None = None,
     ) -> Request:  # fmt: skip
         """Return a request for one reply.
 
         Args:
-            messages: Chat messages.
-            index: (replicate, sample): independent replies to the same messages have different ones.
+            content: Chat messages, or a prompt, as the form wants it.
+            index: (replicate, sample): independent replies to the same content have different ones.
             tokens: Prompt tokens, at least roughly: for the limiter and the cost guard.
             source: Source of the record it is about.
             tag: What it is about, for people.
@@ -81,7 +82,7 @@ class Caller:
                 that the server named, or None, and returns None when there is no smaller one.
         """
         return self._wire.request(
-            messages, index=index, tokens=tokens, source=source, tag=tag, context=context, smaller=smaller
+            content, index=index, tokens=tokens, source=source, tag=tag, context=context, smaller=smaller
         )
 
     def complete(self, requests: Iterable[Request]) -> Iterator[Answer]:

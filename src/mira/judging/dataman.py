@@ -67,13 +67,14 @@ def cut_text(text: str, tokenizer: "Tokenizer", max_tokens: int = MAX_TEXT_TOKEN
 _BROKEN = "\ufffd"  # half a character at the cut
 
 
-def prompt(text: str, tokenizer: "Tokenizer") -> tuple[str, tuple[str, ...]]:
+def prompt(text: str, tokenizer: "Tokenizer", max_tokens: int = MAX_TEXT_TOKENS) -> tuple[str, tuple[str, ...]]:
     """Return the user message of a text, and notes of what was done to it ("cut:1234", "defused:2").
 
-    The text is not fenced: the models were tuned on exactly this form, and can answer with ratings alone.
+    The text is cut to `max_tokens`. It is not fenced: the models were tuned on exactly this form, and can answer with
+    ratings alone.
     """
     safe, defused = defuse(text)
-    shown, cut = cut_text(safe, tokenizer)
+    shown, cut = cut_text(safe, tokenizer, max_tokens)
     notes = (*((f"defused:{defused}",) if defused else ()), *((f"cut:{cut}",) if cut else ()))
     lines = [f"[{i}]{name}:_/5" for i, name in enumerate(CRITERIA, 1)]
     opening = "Please score the text on fourteen evaluation criteria and specify its domain:"

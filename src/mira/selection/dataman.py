@@ -24,7 +24,7 @@ from mira.selection.values import Ranked, file_state
 
 __all__ = ["DataMan", "dataman_scores"]
 
-_MADE_BY = "a DataMan model over the corpus (see `select.dataman.scores`)"
+_MADE_BY = "mira select --set select.method=dataman` with a `select.dataman.endpoint` or `select.dataman.scores"
 
 
 @dataclass(frozen=True)

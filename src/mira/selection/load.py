@@ -5,9 +5,11 @@ from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.aggregate import load_mask
 from mira.selection.dataman import DataMan
+from mira.selection.dataman_endpoint import score_dataman
 from mira.selection.dsir import fit_dsir
 from mira.selection.methods import Mira, RandomOrder, Raw
 from mira.selection.ppl import fit_ppl
+from mira.selection.ppl_endpoint import MeasuredPpl, score_ppl
 from mira.selection.values import SelectionMethod
 
 __all__ = ["METHODS", "load_method"]
@@ -16,9 +18,10 @@ METHODS = ("raw", "random", "ppl", "dsir", "dataman", "mira")
 
 
 def load_method(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMethod:
-    """Return a method that is ready to rank; fits it first where it has to be fitted.
+    """Return a method that is ready to rank; fits it, or has its endpoint asked, first where that is needed.
 
     Raises:
+        JudgeError: Its endpoint cannot be used, or left too many records without a score.
         RunError: What the method needs is not in the run folder yet.
     """
     if name == "raw":
@@ -28,7 +31,12 @@ def load_method(name: str, config: Config, run: RunFolder, log: Log) -> Selectio
     if name == "dsir":
         return fit_dsir(config, run, log)
     if name == "ppl":
+        if config.select.ppl.endpoint:
+            score_ppl(config, run, log)
+            return MeasuredPpl(config.select.ppl.slice)
         return fit_ppl(config, run, log)
     if name == "dataman":
+        if config.select.dataman.endpoint and not config.select.dataman.scores:
+            score_dataman(config, run, log)
         return DataMan()
     return Mira(load_mask(run))
