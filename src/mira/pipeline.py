@@ -105,6 +105,13 @@ def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
     return settings
 
 
+def _distill_settings(config: Config) -> dict[str, Any]:
+    found = _sections("distill", "embedding", "discover.corpus")(config)
+    if config.distill.student == "encoder":  # where the cascade's student is served changes nothing for the encoder
+        found = {k: v for k, v in found.items() if k not in ("distill.endpoint", "distill.endpoints", "distill.sft")}
+    return found
+
+
 def _index_settings(config: Config) -> dict[str, Any]:
     sources = [s.model_dump(mode="json", exclude={"language", "path"}) for s in config.sources]
     return {"sources": sources, "tokenizer": config.tokenizer, "max_record_bytes": config.max_record_bytes}
@@ -234,7 +241,7 @@ STAGES: tuple[Stage, ...] = (
         1,
         distill,
         _needs("index", "group", "discover", "label"),
-        _sections("distill", "embedding", "discover.corpus"),
+        _distill_settings,
         lambda run: [run.path / "students"],
         _bundles,
     ),

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from mira import corpus
 from mira.config import Config, EndpointSettings
+from mira.distillation.bundle import read_bundle
 from mira.judging.check import check_endpoint
 from mira.pipeline import check_teacher, run_stages, stage_states
 from mira.progress import Log
@@ -126,8 +128,7 @@ def _work(name: str, config: Config, valid: dict[str, int]) -> tuple[dict[str, i
         records = {s: ceil(min(n, config.label.sample) * twice) for s, n in valid.items()}
         return records, teacher.endpoint, REPLY_TOKENS
     if name == "score":
-        student = config.distill.endpoint if config.distill.student == "endpoint" else None
-        return valid, student, REPLY_TOKENS
+        return valid, _served(config), REPLY_TOKENS
     if name == "select":
         endpoint = _method_endpoint(config)
         return valid, endpoint, endpoint.max_tokens if endpoint else 0
@@ -140,3 +141,13 @@ def _method_endpoint(config: Config) -> EndpointSettings | None:
     if select.method == "ppl":
         return select.ppl.endpoint
     return select.dataman.endpoint if select.method == "dataman" and not select.dataman.scores else None
+
+
+def _served(config: Config) -> EndpointSettings | None:
+    """Return the endpoint that scores everything; None where encoders do."""
+    distill = config.distill
+    if distill.student == "encoder":
+        return None
+    if distill.student == "bundle" and all(read_bundle(Path(f))["kind"] == "encoder" for f in distill.bundles.values()):
+        return None
+    return distill.endpoint or next(iter(distill.endpoints.values()), None)

@@ -145,7 +145,7 @@ def _of_source(
     ids = [p.id for p in picks]
     records = {r.id: r for r in corpus.fetch(config, run, source.name, ids)}
     judged = {row["id"]: row for row in _rows(labels, ids)} if labels else {}
-    scored = _scores(con, run, source.name, ids)
+    scored = _scores(con, config, run, source.name, ids)
     names = _slot_names(run, source.group, scored)
     built = [
         _example(source.name, pick, records[pick.id], names, scored.get(pick.id, {}), judged.get(pick.id), masked)
@@ -206,13 +206,14 @@ def _rows(table: pa.Table, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _scores(
-    con: duckdb.DuckDBPyConnection, run: RunFolder, source: str, ids: Sequence[str]
+    con: duckdb.DuckDBPyConnection, config: Config, run: RunFolder, source: str, ids: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return id -> the student's sidecar row; {} where nothing was scored."""
-    if not any(run.scores(source).glob("*.parquet")):
+    """Return id -> the row of the sidecar that the selection ranks by; {} where nothing was scored."""
+    folder = run.cascade(source) if config.select.scores == "cascade" else run.scores(source)
+    if not any(folder.glob("*.parquet")):
         return {}
     con.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))
-    files = sidecars(run.scores(source))
+    files = sidecars(folder)
     found = con.execute(f"SELECT * FROM read_parquet({files}) SEMI JOIN wanted USING (id)")
     columns = [column[0] for column in found.description or ()]
     rows = [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
