@@ -388,7 +388,8 @@ class PplSettings(Settings):
     """Perplexity filter, in bits per byte under a language model. The paper's choices are unpublished."""
 
     model: str = "ngram"
-    """ngram: byte n-grams trained here; or a path to a KenLM model (.arpa, .bin, .klm; pip install kenlm-ex)."""
+    """ngram: byte n-grams trained here; or a path to a KenLM model (.arpa, .bin, .klm; pip install kenlm-ex), or
+    to the folder of a causal LM (pip install 'mira-select[train]')."""
     endpoint: PplEndpoint | None = None
     """Instead of `model`: a served causal LM, e.g. SmolLM2. Bits per byte are kept in <run>/ppl."""
     reference: SourceSettings | Literal["sample", "top_judged"] = "sample"

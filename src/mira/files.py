@@ -15,6 +15,7 @@ __all__ = [
     "atomic",
     "hash_file",
     "hash_json",
+    "hash_path",
     "read_json",
     "sha256_file",
     "write_bytes",
@@ -89,6 +90,14 @@ def hash_file(path: Path) -> str:
     """Return the hash of a file's content: 16 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def hash_path(path: Path) -> str:
+    """Return the hash of a file's content, or of a folder's files with their names: 16 hex digits."""
+    if not path.is_dir():
+        return hash_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return hash_json([[file.relative_to(path).as_posix(), hash_file(file)] for file in files])
 
 
 def sha256_file(path: Path) -> str:

@@ -25,7 +25,7 @@ from mira.discovery import discover, group
 from mira.distillation import distill, label
 from mira.distillation.bundle import SUMS
 from mira.errors import ConfigError, RunError
-from mira.files import hash_file, hash_json, read_json, write_json
+from mira.files import hash_file, hash_json, hash_path, read_json, write_json
 from mira.flags import flag
 from mira.judging.cost import shared_spending
 from mira.progress import Log, Quiet
@@ -142,7 +142,7 @@ def _hashes(given: dict[str, str]) -> dict[str, str]:
         if not path:
             continue
         try:
-            found[setting] = hash_file(Path(path))
+            found[setting] = hash_path(Path(path))
         except OSError as error:
             raise ConfigError(f"{setting}: {path}: {error.strerror}", "Correct the path in the settings.") from None
     return found
@@ -186,7 +186,8 @@ def _benchmarks(config: Config, _run: RunFolder) -> dict[str, str]:
 def _method_files(config: Config, run: RunFolder) -> dict[str, str]:
     """Hash what a selection method reads besides the stages' output."""
     settings = config.select
-    found = _hashes({"select.ppl.model": settings.ppl.model if settings.ppl.model != "ngram" else ""})
+    given = settings.method == "ppl" and settings.ppl.model != "ngram"
+    found = _hashes({"select.ppl.model": settings.ppl.model if given else ""})
     for name, target in (("dsir.target", settings.dsir.target), ("ppl.reference", settings.ppl.reference)):
         if settings.method == name.partition(".")[0] and isinstance(target, SourceSettings):
             shards = corpus.shards(config.model_copy(update={"sources": [target]}))[target.name]

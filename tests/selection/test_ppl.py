@@ -167,3 +167,18 @@ def test_a_kenlm_model_is_used_or_asked_for(world):
     bits = (0.1 + 0.2 + 0.3 + 1.0) * math.log2(10)
     assert np.allclose(bits_per_byte(path, ["the\n cat"]), bits / 8)
     assert kept(world, model=str(path))
+
+
+def test_a_folder_is_a_causal_lm_which_may_have_to_be_installed(world):
+    folder = world.folder / "lm"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError:
+        with pytest.raises(ConfigError, match=r"mira-select\[train\]"):
+            kept(world, model=str(folder))
+        return
+    with pytest.raises(InputError, match="not a causal LM"):
+        kept(world, model=str(folder))

@@ -2,7 +2,8 @@
 
 Offline, the model is a byte n-gram model trained here on a reference sample: the packaged KenLM (kenlm-ex) answers
 queries but cannot train. A KenLM model made elsewhere is used as it is: a text is one sentence, its words split at
-white space. Which slice and model the paper used is unpublished; the defaults are ours.
+white space. The folder of a causal LM is used by transformers (see `ppl_local`); a served one is asked by
+`ppl_endpoint`. Which slice and model the paper used is unpublished; the defaults are ours.
 
 A record that a model was trained on has few bits under it, whatever its quality. So where the reference is part of the
 corpus there are two models, each trained on one half of the reference, and a record is measured by the model of the
@@ -19,18 +20,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mira.config import Config, SourceSettings
 from mira.corpus import Shard, read
 from mira.errors import ConfigError, InputError
-from mira.files import hash_file, hash_json, read_json, write_json
+from mira.files import hash_json, hash_path, read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.blocks import Block
 from mira.selection.byte_model import ByteModel
 from mira.selection.keys import Floats, hash_ids, uniform
+from mira.selection.ppl_local import causal_lm
 from mira.selection.reference import Ids, corpus_sample, reference_texts, top_judged
-from mira.selection.values import Ranked
+from mira.selection.values import TOO_SHORT, Ranked
 
 __all__ = ["Ppl", "bits_per_byte", "fit_ppl"]
 
@@ -45,7 +48,8 @@ class Ppl:
     ranks by the distance to the pool's median).
 
     Attributes:
-        models: Path of the model (.npz of `ByteModel`, or KenLM's), or paths of two, for the two halves of the records.
+        models: Path of the model (.npz of `ByteModel`, KenLM's, or a causal LM's folder), or paths of two, for the two
+            halves of the records.
         fit: Identity of the model.
         slice: low, middle or high.
     """
@@ -79,14 +83,15 @@ class Ppl:
                 for half, measure in enumerate(measures):
                     own = np.flatnonzero(halves[start : start + len(texts)] == half)
                     bits[start + own] = measure([texts[at] for at in own])
-            yield Ranked(sign * bits)
+            short = np.isnan(bits)
+            yield Ranked(sign * bits, pc.if_else(pa.array(short), TOO_SHORT, None) if short.any() else None)
 
 
 def bits_per_byte(model: Path, texts: Sequence[str]) -> Floats:
-    """Return each text's bits per byte under a model file.
+    """Return each text's bits per byte under a model's file or folder; NaN where no token can be measured.
 
     Raises:
-        ConfigError: The model is KenLM's and kenlm is not installed.
+        ConfigError: The model is KenLM's or a causal LM, and what it needs is not installed.
         InputError: The model cannot be read.
     """
     return _load(model)(texts)
@@ -96,17 +101,19 @@ def fit_ppl(config: Config, run: RunFolder, log: Log) -> Ppl:
     """Train the n-gram model, unless that is done already or a model is given.
 
     Raises:
-        ConfigError: kenlm is needed and not installed.
+        ConfigError: kenlm, or torch and transformers, are needed and not installed.
         InputError: The given model cannot be read, or the reference's path matches nothing.
         RunError: The corpus is not indexed, or there are no labels to take the top of.
     """
     settings = config.select.ppl
     if settings.model != "ngram":
         path = Path(settings.model).expanduser()
-        if not path.is_file():
-            raise InputError(f"select.ppl.model: {path} is not a file", "Give a KenLM model, or `ngram`.")
+        if not path.exists():
+            raise InputError(
+                f"select.ppl.model: {path} is not there", "Give a KenLM model, the folder of a causal LM, or `ngram`."
+            )
         _load(path)
-        return Ppl((path,), hash_file(path), settings.slice)
+        return Ppl((path,), hash_path(path), settings.slice)
     chosen = (
         corpus_sample(config, run, settings.sample, "ppl") if settings.reference == "sample"
         else top_judged(config, run, settings.target_share) if settings.reference == "top_judged"
@@ -151,6 +158,8 @@ def _load(model: Path) -> Callable[[Sequence[str]], Floats]:
 
 @lru_cache(maxsize=2)
 def _load_once(model: Path, _size: int, _changed: int) -> Callable[[Sequence[str]], Floats]:
+    if model.is_dir():
+        return causal_lm(model)
     return _byte_model(model) if model.suffix == ".npz" else _kenlm(model)
 
 

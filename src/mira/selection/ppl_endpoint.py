@@ -32,12 +32,9 @@ from mira.run import RunFolder
 from mira.selection.asking import Questions, ask_corpus
 from mira.selection.blocks import Block
 from mira.selection.sidecar import Sidecar
-from mira.selection.values import Ranked, file_state
+from mira.selection.values import TOO_SHORT, Ranked, file_state
 
 __all__ = ["MeasuredPpl", "score_ppl"]
-
-TOO_SHORT = "too_short"
-"""Reason of a record of a single token, which nothing stands before."""
 
 _READING = 1  # raised when equal replies come to be read otherwise
 _SHRINK = 0.5  # the server's tokenizer may need up to twice the tokens of the one that is configured

@@ -29,6 +29,7 @@ from mira.selection.keys import Floats, Words, hash_ids
 __all__ = [
     "FLAGGED",
     "MASKED",
+    "TOO_SHORT",
     "Ranked",
     "SelectionMethod",
     "Summary",
@@ -39,8 +40,12 @@ __all__ = [
 ]
 
 MASKED = "masked_source"
-FLAGGED = "flagged:"  # and the flag: what `flags` says should be dropped
 """Reason of every record of a source whose every slot is masked."""
+
+FLAGGED = "flagged:"  # and the flag: what `flags` says should be dropped
+
+TOO_SHORT = "too_short"
+"""Reason of a record of a single token, which a language model cannot measure: nothing stands before it."""
 
 _SCHEMA = pa.schema(
     [
