@@ -119,6 +119,9 @@ class _Package(ModuleType):
             raise AttributeError(f"module 'mira' has no attribute '{name}'")
         return getattr(importlib.import_module(_HOMES[name]), name)
 
+    def __dir__(self) -> list[str]:
+        return sorted(__all__)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):  # the import system sets submodules
             super().__setattr__(name, value)

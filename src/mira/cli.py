@@ -1,6 +1,7 @@
 """The command line: one verb a stage, no logic."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -55,6 +56,10 @@ def main() -> None:
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("pyarrow", "duckdb", "_duckdb"):
+            console.print(f"error: a file of the run folder is damaged: {error}", markup=False, style="red")
+            console.print("  Remove it, and run its stage again with --force.", style="red")
+            sys.exit(1)
         show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
         if show is None or status is None:  # not a usage error, whichever click raised it
             raise
@@ -125,7 +130,8 @@ def demo(
 
     report = run_demo(folder, Terminal())
     print_summary(RunFolder(report.parent))
-    typer.echo(f"\nThe settings: {folder / 'mira.yaml'}. Try: mira run {folder / 'mira.yaml'} --set select.budget=25%")
+    command = "mira" if shutil.which("mira") else sys.argv[0]
+    typer.echo(f"\nNow try: {command} run {folder / 'mira.yaml'} --set select.budget=25%")
 
 
 def _stage_command(name: str, text: str) -> None:

@@ -458,9 +458,9 @@ class SelectSettings(Settings):
     """Unmasked slots that must be scored for a record to have a quality (ours)."""
     masked_source: Literal["random", "drop"] = "random"
     """A source whose every slot is masked: keep its share of the budget at random, or nothing (ours)."""
-    source_min: dict[str, str] = Field(default_factory=dict)
+    source_min: dict[str, str | int] = Field(default_factory=dict)
     """Source -> least tokens to keep, as a share of the source or a count; met to within one record."""
-    source_max: dict[str, str] = Field(default_factory=dict)
+    source_max: dict[str, str | int] = Field(default_factory=dict)
     """Source -> most tokens to keep, as a share of the source or a count; never passed."""
     temperature: float = Field(default=0.0, ge=0)
     """0 keeps the top; above it, Gumbel noise of this size is added to z-scored quality (sampling, seeded)."""

@@ -15,6 +15,8 @@ from mira.errors import ConfigError
 
 __all__ = ["config_from", "load_config"]
 
+_UNION_MEMBERS = ("str", "int")  # pydantic tells of every member of a union
+
 Location = tuple[str | int, ...]
 
 
@@ -37,8 +39,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file", "Write one with: mira init") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{number}: not UTF-8", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text) or {}
@@ -114,7 +119,7 @@ def _explain(error: ValidationError, root: yaml.Node | None, path: Path) -> Iter
     for problem in error.errors(include_url=False, include_input=False):
         location = problem["loc"]
         where = f"{path}:{_line(root, location)}" if root else str(path)
-        name = ".".join(str(part) for part in location)
+        name = ".".join(str(part) for part in location if part not in _UNION_MEMBERS)
         if problem["type"] == "extra_forbidden":
             known = _fields_at(location[:-1])
             close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -128,6 +133,8 @@ def _explain(error: ValidationError, root: yaml.Node | None, path: Path) -> Iter
             yield f"{where}: field '{name}' is missing"
         else:
             message = problem["msg"]
+            if problem["type"] == "string_pattern_mismatch":
+                message = "letters, digits and . _ + - only, starting with a letter or a digit"
             yield f"{where}: {name}: {message[0].lower()}{message[1:]}"
 
 
@@ -193,9 +200,21 @@ def _check(config: Config, path: Path) -> None:
     if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
         problem = "distill.student is 'endpoint', but distill.endpoint is missing"
         raise ConfigError(f"{path}: {problem}", "Add base_url and model.")
+    _check_tokens(config, path)
     if config.distill.student == "bundle" and not config.distill.bundles:
         problem = "distill.student is 'bundle', but distill.bundles is missing"
         raise ConfigError(f"{path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
+
+
+def _check_tokens(config: Config, path: Path) -> None:
+    """Check budget, floors and caps now: the selection comes last, after all that costs something."""
+    from mira.selection.budget import parse_tokens  # noqa: PLC0415 - loads DuckDB
+
+    settings = config.select
+    bounds = {f"source_min.{name}": text for name, text in settings.source_min.items()}
+    bounds |= {f"source_max.{name}": text for name, text in settings.source_max.items()}
+    for name, text in {"budget": settings.budget, **bounds}.items():
+        parse_tokens(text, 1, f"{path}: select.{name}")
 
 
 def _resolve(config: Config, folder: Path) -> Config:

@@ -35,7 +35,7 @@ from mira.run import RunFolder
 from mira.scoring import score
 from mira.selection import select
 
-__all__ = ["STAGES", "Stage", "StageState", "check_teacher", "run_extra", "run_stages", "stage_states"]
+__all__ = ["STAGES", "Stage", "StageState", "check_teacher", "needed_stages", "run_extra", "run_stages", "stage_states"]
 
 Result = TypeVar("Result")
 
@@ -293,7 +293,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     """
     log = log or Quiet()
     run = RunFolder(config.run)
-    wanted = set(names) or _closure(config)
+    wanted = set(names) or needed_stages(config)
     if wanted & {"discover", "label"}:
         check_teacher(config)
     with _locked(run), shared_spending(config.teacher):
@@ -330,7 +330,10 @@ def run_extra(
     with _locked(run), shared_spending(config.teacher):
         result = function(config, run, log)
     if _extras(config, run) != before:
-        run_stages(config, ["report"], log)
+        try:
+            run_stages(config, ["report"], log)
+        except RunError:
+            log.note("the report is left as it is: the configured selection has not run")
     return result
 
 
@@ -339,7 +342,7 @@ def stage_states(config: Config) -> list[StageState]:
     run = RunFolder(config.run)
     manifest = _read_manifest(run)
     states: list[StageState] = []
-    wanted = _closure(config)
+    wanted = needed_stages(config)
     stale: set[str] = set()
     for stage in STAGES:
         if stage.name not in wanted:
@@ -371,11 +374,13 @@ def check_teacher(config: Config) -> None:
         return
     missing = " and ".join(name for name, there in (("free-form judgments", free), ("labels", anchored)) if not there)
     raise ConfigError(
-        f"no teacher is configured, and {missing} need one; nothing was run or spent",
+        f"no teacher is configured, and {missing} need one; nothing was asked or spent",
         "There are three ways to provide one:\n"
         "  1. a live endpoint:   teacher: {endpoint: {base_url: https://.../v1, model: NAME, api_key_env: VARIABLE}}\n"
-        "  2. batch files:       mira label CONFIG --export requests.jsonl, run them, then --import results.jsonl\n"
-        "  3. recorded replies:  teacher: {free_judgments: FILE.jsonl, replies: FILE.jsonl}",
+        "  2. batch files:       the same with offline: true; then `mira discover CONFIG --export FILE`, run the\n"
+        "                        requests, `--import RESULTS`; and so with `mira label`\n"
+        "  3. recorded replies:  teacher: {free_judgments: FILE.jsonl, replies: FILE.jsonl}\n"
+        "Without one: select: {method: random}, ppl, or dsir with a target of your own.",
     )
 
 
@@ -388,7 +393,7 @@ def _check_released(config: Config) -> None:
         )
 
 
-def _closure(config: Config) -> set[str]:
+def needed_stages(config: Config) -> set[str]:
     """Return the stages that a report on the configured selection needs: random selection needs no teacher."""
     wanted = {"report"} | ({"flag"} if config.flags != FlagSettings() else set())
     for stage in reversed(STAGES):

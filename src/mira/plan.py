@@ -10,11 +10,14 @@ from rich.table import Table
 
 from mira import corpus
 from mira.config import Config, EndpointSettings
+from mira.discovery.grouping import load_groups
 from mira.distillation.bundle import read_bundle
+from mira.errors import ConfigError
 from mira.judging.check import check_endpoint
-from mira.pipeline import check_teacher, run_stages, stage_states
+from mira.pipeline import check_teacher, needed_stages, run_stages, stage_states
 from mira.progress import Log
 from mira.run import RunFolder
+from mira.summary import wide_console
 
 __all__ = ["PlannedStage", "plan", "print_plan", "validate"]
 
@@ -58,7 +61,9 @@ def validate(config: Config) -> Iterator[str]:
     for source, found in corpus.shards(config).items():
         record = corpus.peek(config, source)
         yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
-    check_teacher(config)
+    if needed_stages(config) & {"discover", "label"}:
+        check_teacher(config)
+    _check_rubrics(config)
     endpoints = {
         "teacher": config.teacher.endpoint,
         "student": config.distill.endpoint,
@@ -71,6 +76,17 @@ def validate(config: Config) -> Iterator[str]:
     if not config.teacher.endpoint and config.teacher.replies:
         yield f"teacher: recorded replies in {config.teacher.replies}"
     yield "all in order"
+
+
+def _check_rubrics(config: Config) -> None:
+    run = RunFolder(config.run)
+    known = {group.name for group in load_groups(run)} if run.groups.is_file() else set()
+    strange = [name for name in config.discover.rubrics if known and name not in known | set(config.group.given)]
+    if strange:
+        raise ConfigError(
+            f"discover.rubrics: there is no group '{strange[0]}'; groups are {', '.join(sorted(known))}",
+            "Name one of these, or fix the groups with group.given.",
+        )
 
 
 def plan(config: Config, log: Log) -> list[PlannedStage]:
@@ -107,7 +123,7 @@ def print_plan(planned: list[PlannedStage], console: Console | None = None) -> N
         numbers = [f"{n:,}" if n else "" for n in (stage.records, stage.calls, stage.tokens_in, stage.tokens_out)]
         cost = "no price set" if stage.cost is None else f"{stage.cost:,.2f}" if stage.calls else ""
         table.add_row(stage.name, stage.state, *numbers, cost)
-    (console or Console()).print(table)
+    (console or wide_console()).print(table)
 
 
 def _work(name: str, config: Config, valid: dict[str, int]) -> tuple[dict[str, int], EndpointSettings | None, int]:

@@ -9,14 +9,21 @@ from rich.text import Text
 from mira.files import read_json
 from mira.run import RunFolder
 
-__all__ = ["print_comparison", "print_explanation", "print_proxy", "print_students", "print_summary"]
+__all__ = [
+    "print_comparison",
+    "print_explanation",
+    "print_proxy",
+    "print_students",
+    "print_summary",
+    "wide_console",
+]
 
 COUNTS = ("rows", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")
 
 
 def print_summary(run: RunFolder, console: Console | None = None) -> None:
     """Print what was kept of each source, and where the results are."""
-    console = console or _console()
+    console = console or wide_console()
     thresholds = read_json(run.thresholds)
     table = Table(title=f"Kept by {thresholds['method']}, scope {thresholds['scope']}", title_justify="left")
     table.add_column("source")
@@ -29,6 +36,8 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
     table.add_section()
     table.add_row("all", *_cells(totals))
     console.print(table)
+    if not totals["kept"]:
+        console.print(f"Nothing was kept: the budget is {thresholds['budget_tokens']:,} tokens.", style="yellow")
     console.print(f"Kept records: {run.path / 'selected'}", soft_wrap=True)
     console.print(f"Report:       {run.report}", soft_wrap=True)
 
@@ -41,7 +50,7 @@ def _cells(counts: dict[str, int]) -> list[str]:
 
 def print_comparison(result: dict[str, Any], console: Console | None = None) -> None:
     """Print several methods side by side: what they keep, and how much of it they share."""
-    console = console or _console()
+    console = console or wide_console()
     sources = result["sources"]
     title = f"Methods under {result['budget_tokens']:,} tokens, scope {result['scope']}; shares of each source's tokens"
     table = Table(title=title, title_justify="left")
@@ -63,7 +72,7 @@ def print_comparison(result: dict[str, Any], console: Console | None = None) -> 
 
 def print_explanation(told: dict[str, Any], console: Console | None = None) -> None:
     """Print what decided on one record."""
-    console = console or _console()
+    console = console or wide_console()
     verdict = "kept" if told["kept"] else f"not kept ({told['reason']})"
     console.print(f"{told['source']}/{told['id']}: {verdict}; {told['n_tokens']:,} tokens", markup=False)
     console.print(
@@ -84,14 +93,17 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
     for slot in told["slots"]:
         note = f"masked: {slot['why']}" if slot["masked"] else slot.get("missing") or ""
         table.add_row(slot["slot"], Text(str(slot["name"])), _figure(slot["score"]), Text(str(note)))
-    console.print(table)
+    if told["slots"]:
+        console.print(table)
     for name, other in told["methods"].items():
-        console.print(f"{name}: {other}", markup=False)
+        before = other.get("share_before")
+        rank = f"{before:.0%} of its source's tokens rank before it" if before is not None else other.get("reason")
+        console.print(f"{name}: value {_figure(other.get('value'))}; {rank}", markup=False)
 
 
 def print_students(result: dict[str, Any], console: Console | None = None) -> None:
     """Print a group's students and naive ones on the held-out labels, and the notes in words."""
-    console = console or _console()
+    console = console or wide_console()
     for name, group in result["groups"].items():
         told = group["held_out"]["unmasked"]
         title = f"{name}: {told['records']} held-out records, {told['cells']} cells that can be trusted"
@@ -108,7 +120,7 @@ def print_students(result: dict[str, Any], console: Console | None = None) -> No
 
 def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
     """Print what tiny LMs that were trained on each selection predict, and the caveat."""
-    console = console or _console()
+    console = console or wide_console()
     title = f"Held-out bits per byte, {result['size']} size, {len(result['seeds'])} seeds, "
     table = Table(title=title + f"{result['train_tokens']:,} tokens a model", title_justify="left")
     table.add_column("arm")
@@ -123,7 +135,7 @@ def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
     console.print(result["caveat"])
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """Return a console as wide as the terminal, or wide enough for the tables where there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=180)

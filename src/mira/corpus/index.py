@@ -118,6 +118,7 @@ def build_index(config: "Config", run: RunFolder, log: Log) -> dict[str, Any]:
     sums = totals(config, run)
     for name, counts in sums.items():
         _check_usable(run, name, found[name], counts)
+        _tell_rejected(run, name, counts, log)
     n = sum(map(len, found.values()))
     return {"sources": sums, "shards": n, "indexed": len(jobs), "skipped": n - len(jobs)}
 
@@ -318,6 +319,19 @@ def _check_usable(run: RunFolder, source: str, found: list[Shard], counts: dict[
     raise InputError(
         f"source '{source}': every record is rejected ({reasons})", "First: " + "; ".join(str(d) for (d,) in details)
     )
+
+
+def _tell_rejected(run: RunFolder, source: str, counts: dict[str, Any], log: Log) -> None:
+    """Say what is rejected and why, with the first case of each reason; a file that ends early above all."""
+    for reason, n in counts["rejected"].items():
+        with database.connect(run) as con:
+            database.register_source(con, run, source)
+            detail = con.execute(
+                "SELECT detail FROM entries WHERE reason_rejected = ? ORDER BY place, row LIMIT 1", [reason]
+            ).fetchone()
+        first = f", first: {detail[0]}" if detail else ""
+        loud = "WARNING: " if reason == Rejection.TRUNCATED_FILE else ""
+        log.note(f"  {loud}{source}: {n:,} rejected as {reason}{first}")
 
 
 def _peek(source: "SourceSettings", found: list[Shard], longest: int) -> None:

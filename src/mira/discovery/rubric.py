@@ -98,8 +98,9 @@ class Rubric:
             try:
                 anchors.append(_anchor(orjson.loads(line)))
             except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                problem = f"field {error} is missing" if isinstance(error, KeyError) else f"{error}"
                 raise InputError(
-                    f"{path}:{number}: not an anchor: {error!r}",
+                    f"{path}:{number}: not an anchor: {problem}",
                     'Each line is a JSON object such as {"slot": "A1", "name": "Signal-to-Noise Ratio", ...}.',
                 ) from None
         return cls.build(group or path.name.removesuffix(".jsonl").removesuffix("_dim_anchors"), anchors, str(path))

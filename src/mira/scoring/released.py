@@ -7,6 +7,7 @@ from typing import Any
 
 from mira.config_file import config_from
 from mira.corpus.record import FamilyName
+from mira.discovery.rubric import Rubric
 from mira.distillation.bundle import verify
 from mira.errors import ConfigError, InputError
 from mira.pipeline import run_stages
@@ -52,6 +53,7 @@ def score_released(
     for option, given in (("--model", model), ("--rubric", rubric), ("--input", inputs)):
         if not given:
             raise ConfigError(f"score --judge needs {option}", "See: mira score --help")
+    Rubric.load(Path(rubric or ""))  # before the records are read
     letter = re.search(r"group_([^_.]+)", Path(rubric or "").name)
     group = f"{family}_group_{letter[1] if letter else 'released'}"
     endpoint = {"base_url": list(urls), "model": model, "api_key_env": api_key_env}

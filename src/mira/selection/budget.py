@@ -36,7 +36,10 @@ def parse_tokens(text: str | int, total: int, where: str) -> int:
         if share <= 1:
             return int(share * total)
     elif match := _COUNT.fullmatch(text):
-        return int(Fraction(match[1].replace(",", "").replace("_", "")) * _UNITS[match[2].lower()])
+        count = Fraction(match[1].replace(",", "").replace("_", "")) * _UNITS[match[2].lower()]
+        if count == 0 or count >= 1:
+            return int(count)
+        raise ConfigError(f"{where}: {text!r} is less than one token", f'For a share, write "{float(count):.0%}".')
     raise ConfigError(f"{where}: {text!r} is no number of tokens", 'Write a share ("50%") or a count ("25B", "300M").')
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mira.config import Config
 from mira.corpus import Shard
 from mira.errors import InputError, RunError
+from mira.files import read_json
 from mira.progress import Quiet
 from mira.run import RunFolder
 from mira.selection.chunks import read_values
@@ -53,6 +54,7 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
         InputError: No valid record has this id, or several sources have it.
         RunError: There is no selection.
     """
+    config = _as_selected(config, run)
     plan = make_plan(config, run, load_method(config.select.method, config, run, Quiet()), Quiet())
     shard, row = _find(run, plan, id, source)
     path = run.selection(shard.source) / f"{shard.name}.parquet"
@@ -75,6 +77,15 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
         **_ranks(run, plan, me, rule),
         "methods": _others(run, plan, shard, me),
     }
+
+
+def _as_selected(config: Config, run: RunFolder) -> Config:
+    """Return the settings with the method and scope of the selection that is there."""
+    if not run.thresholds.is_file():
+        raise RunError(f"{run.thresholds}: there is no selection", "Run `mira select` first.")
+    made = read_json(run.thresholds)
+    settings = config.select.model_copy(update={"method": made["method"], "scope": made["scope"]})
+    return config.model_copy(update={"select": settings})
 
 
 @dataclass(frozen=True)
