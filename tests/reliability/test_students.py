@@ -82,9 +82,7 @@ def done(trained, tmp_path):
 
 def served(run, folder, error, seed=0):
     """A dear student: the teacher's held-out scores with some error."""
-    labels = pq.read_table(run.labels(GROUP)).filter(
-        (pc.field("split") == "held_out") & (pc.field("replicate") == 0)
-    )
+    labels = pq.read_table(run.labels(GROUP)).filter((pc.field("split") == "held_out") & (pc.field("replicate") == 0))
     rng = np.random.default_rng(seed)
     columns = {"id": labels["id"], "source": labels["source"]}
     for j in range(15):
