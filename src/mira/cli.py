@@ -36,6 +36,11 @@ Import = Annotated[
     list[Path] | None, typer.Option("--import", metavar="FILE", help="Read batch results into the journal instead.")
 ]
 INTERRUPTED = 130  # what typer returns for Ctrl-C
+MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Stop cleanly before spending more.")]
+MaxRequests = Annotated[int | None, typer.Option("--max-requests", help="Stop cleanly before sending more.")]
+FailureBudget = Annotated[
+    str, typer.Option("--failure-budget", metavar="SHARE", help="Records that may stay unscored, e.g. 1%.")
+]
 NO_OVERRIDES: list[str] = []
 
 
@@ -114,9 +119,16 @@ def plan(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
 
 
 @app.command()
-def run(config: ConfigPath, set_: Overrides = NO_OVERRIDES, force: Force = False) -> None:
-    """Run every stage; what is up to date is skipped."""
-    _stages(config, set_, [], force=force)
+def run(
+    config: ConfigPath,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
+    set_: Overrides = NO_OVERRIDES,
+    force: Force = False,
+) -> None:
+    """Run every stage that the selection needs; what is up to date is skipped."""
+    _stages(config, [*set_, *_limits(max_cost, max_requests, failure_budget)], [], force=force)
 
 
 @app.command()
@@ -146,16 +158,21 @@ def _judging_command(name: str, text: str) -> None:
         config: ConfigPath,
         export: Export = None,
         import_: Import = None,
-        max_cost: Annotated[float | None, typer.Option(help="Stop cleanly before spending more.")] = None,
-        max_requests: Annotated[int | None, typer.Option(help="Stop cleanly before sending more.")] = None,
-        failure_budget: Annotated[str, typer.Option(metavar="SHARE", help="Records that may stay unscored: 1%.")] = "",
+        max_cost: MaxCost = None,
+        max_requests: MaxRequests = None,
+        failure_budget: FailureBudget = "",
         set_: Overrides = NO_OVERRIDES,
         force: Force = False,
     ) -> None:
-        limits = {"max_cost": max_cost, "max_requests": max_requests, "failure_budget": _share(failure_budget)}
-        set_ = [*set_, *(f"teacher.{k}={v}" for k, v in limits.items() if v is not None)]
+        set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
         if not _batch(config, set_, name, export, import_):
             _stages(config, set_, [name], force=force)
+
+
+def _limits(max_cost: float | None, max_requests: int | None, failure_budget: str) -> list[str]:
+    """Return limits as overrides; they hold for teacher and student alike, and for the whole command."""
+    limits = {"max_cost": max_cost, "max_requests": max_requests, "failure_budget": _share(failure_budget)}
+    return [f"teacher.{name}={value}" for name, value in limits.items() if value is not None]
 
 
 def _share(text: str) -> float | None:
@@ -232,6 +249,9 @@ def score(
     api_key_env: Annotated[str, typer.Option(help="Environment variable with the endpoint's key.")] = "",
     export: Export = None,
     import_: Import = None,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
     set_: Overrides = NO_OVERRIDES,
     force: Force = False,
 ) -> None:
@@ -241,6 +261,7 @@ def score(
     where the bundle has to be served; or mira score --judge http://localhost:8000/v1 --model NAME
     --rubric group_D_dim_anchors.jsonl --input data/*.jsonl
     """
+    set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
     if judge is None and bundle is None:
         if config is None:
             raise ConfigError("score needs CONFIG, or --bundle or --judge with --input", "See: mira score --help")
