@@ -136,6 +136,16 @@ def test_a_method_without_a_teacher_needs_none(done: Path) -> None:
     assert 0.48 < counts["tokens_kept"] / counts["tokens_in"] <= 0.5
 
 
+def test_a_student_to_be_tuned_elsewhere_is_not_taken_for_the_encoder(done: Path) -> None:
+    config = _config(done, "distill.student=sft", "distill.sft.where=job")
+    for _ in range(2):
+        with pytest.raises(RunError, match="to be tuned on a GPU machine"):
+            run_stages(config)
+    assert (RunFolder(config.run).job("text_group_A") / "train.jsonl").is_file()
+    assert not RunFolder(config.run).student("text_group_A").exists()
+    assert "distill" in _run(_config(done)).ran()
+
+
 def test_shards_and_workers_do_not_matter(done: Path) -> None:
     run = RunFolder(_config(done).run)
 

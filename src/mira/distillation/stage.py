@@ -14,7 +14,7 @@ from mira.config import Config
 from mira.corpus.record import Record
 from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
-from mira.distillation.bundle import pull, seal, verify
+from mira.distillation.bundle import pull, read_bundle, seal, verify
 from mira.distillation.encoder import train_encoder
 from mira.distillation.labels import HELD_OUT, load_labels
 from mira.distillation.sft import distill_sft
@@ -114,11 +114,14 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
         rubric = Rubric.load(run.rubric(group.name), group.name)
         settings = config.distill.sft.model_dump(mode="json")
         key = hash_json([hash_file(run.labels(group.name)), rubric.hash, settings, config.seed])
-        if not (state.is_file() and read_json(state)["key"] == key and (folder / "bundle.json").is_file()):
+        done = state.is_file() and read_json(state)["key"] == key
+        if not (done and (settings["where"] == "job" or _is_tuned(folder))):
             summary[group.name] = distill_sft(config, run, group.name, log)
+            if settings["where"] == "job" and folder.is_dir():
+                _set_aside(folder, log)
             write_json(state, {"key": key})
     unserved = [group.name for group in groups if config.distill.endpoint_of(group.name) is None]
-    lacking = [group.name for group in groups if not (run.student(group.name) / "bundle.json").is_file()]
+    lacking = [group.name for group in groups if not _is_tuned(run.student(group.name))]
     if lacking:
         raise RunError(
             f"{', '.join(lacking)}: to be tuned on a GPU machine; the jobs are in {run.path / 'jobs'}",
@@ -135,6 +138,18 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
         seal(run.student(group.name))
         summary[group.name] = {"kind": "sft", "held_out": held_out}
     return summary
+
+
+def _set_aside(folder: Path, log: Log) -> None:
+    """Keep an earlier student out of the way: it was not made of this job."""
+    aside = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.replace(aside)
+    log.note(f"  the earlier student is now {aside}")
+
+
+def _is_tuned(folder: Path) -> bool:
+    return (folder / "bundle.json").is_file() and read_bundle(folder)["kind"] == "sft"
 
 
 def _judge_held_out(config: Config, run: RunFolder, group: Group, log: Log) -> int:
