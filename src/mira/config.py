@@ -487,6 +487,9 @@ class EvaluateSettings(Settings):
 
     planted: int = Field(default=20, ge=0)
     """Records a source that spoiled copies are made of, one a fault, to be scored by the student; 0 for none."""
+    methods: list[Literal["random", "dsir", "ppl"]] = ["random", "dsir", "ppl"]
+    """Selection methods that value the spoiled copies too, as fitted on this run. dsir and ppl are fitted first where
+    that has not been done, which reads the corpus; one that cannot run here is told and left out."""
     interval: float = Field(default=0.95, gt=0, lt=1)
     """Confidence of the intervals."""
     proxy: ProxySettings = ProxySettings()

@@ -1,6 +1,7 @@
 """The stage on a small run folder: real index, real student, real selection."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,8 @@ from mira.discovery.grouping import load_groups
 from mira.discovery.rubric import Anchor, Reference, Rubric
 from mira.distillation import EncoderStudent, train_encoder
 from mira.errors import RunError
-from mira.evaluation import against_naive, evaluate
+from mira.evaluation import Fault, Pair, against_naive, evaluate
+from mira.evaluation.planted_methods import method_scorer
 from mira.files import read_json, write_json, write_parquet
 from mira.judging.judge import JudgeTask
 from mira.judging.judgement import Judgement, Recommendation, judgement_schema, judgements_table
@@ -22,6 +24,8 @@ from mira.progress import Quiet
 from mira.reliability import reliability
 from mira.run import RunFolder
 from mira.selection import load_mask, select
+from mira.selection.load import load_method
+from mira.selection.values import values_path
 
 GROUP = "text_group_A"
 SOURCES = ("docs", "tests")
@@ -144,6 +148,63 @@ def test_a_good_selection_is_told_from_a_random_one(world):
     by_random = {f["fault"]: f for f in random["planted"]["methods"]["mira"]}
     assert by_random["all"]["recall"] is None
     assert by_random["all"]["accuracy"] == mira["all"]["accuracy"]
+
+
+def by_fault(found, method):
+    return {f["fault"]: f for f in found["planted"]["methods"][method]}
+
+
+def test_the_other_methods_meet_the_same_faults(world):
+    config, run = world
+    select(config, run, Quiet())
+    dsir = config.select.dsir.model_copy(update={"min_words": 40, "noise": False})
+    config = with_select(config, dsir=dsir)
+    notes = Notes()
+    found = evaluate(config, run, notes)
+    assert list(found["planted"]["methods"]) == ["mira", "length", "random", "dsir", "ppl"]
+    ppl, dsir = by_fault(found, "ppl"), by_fault(found, "dsir")
+    assert ppl["garbage"]["accuracy"] == ppl["off_family"]["accuracy"] == 1.0
+    assert ppl["all"]["recall"] is None  # it has not ranked this corpus
+    assert dsir["truncated"]["compared"] == 0 and dsir["truncated"]["unscored"] == 12  # 30 words are left
+    assert dsir["shuffled"]["compared"] == 12
+    assert 0 < by_fault(found, "random")["all"]["recall"] < 1
+    assert any(f"of {dsir['all']['compared']} pairs" in n for n in notes.lines if n.startswith("planted, dsir:"))
+
+    select(with_select(config, method="ppl"), run, Quiet())
+    ranked = by_fault(evaluate(config, run, Quiet()), "ppl")
+    assert ranked["garbage"]["recall"] == 1.0 and ranked["all"]["accuracy"] == ppl["all"]["accuracy"]
+
+
+def test_a_method_that_cannot_run_is_told_and_left_out(world):
+    config, run = world
+    select(config, run, Quiet())
+    ppl = config.select.ppl.model_copy(update={"model": "not/there.arpa"})
+    notes = Notes()
+    found = evaluate(with_select(config, ppl=ppl), run, notes)
+    assert list(found["planted"]["methods"]) == ["mira", "length", "random", "dsir"]
+    assert any(line.startswith("planted, ppl: left out") and "not/there.arpa" in line for line in notes.lines)
+
+
+@pytest.mark.parametrize("method", ["dsir", "ppl"])
+def test_originals_have_the_values_that_selection_gives_them(world, method):
+    config, run = world
+    select(with_select(config, method=method), run, Quiet())
+    chosen = load_method(method, config, run, Quiet())
+    for source, parts in corpus.shards(config).items():
+        rows = [r for shard in parts for r in corpus.read(config, run, shard)]
+        stored = [v for shard in parts for v in pq.read_table(values_path(run, method, source, shard.name))["value"]]
+        values = chosen.values_of(config, source, [r.id for r in rows], [r.text for r in rows])
+        np.testing.assert_allclose(values, [v.as_py() for v in stored], rtol=1e-12)
+
+
+def test_a_copy_is_measured_by_its_originals_model(world):
+    """The other model was trained on the original: it finds copies easy, whatever is wrong with them."""
+    config, run = world
+    records = [r for s in SOURCES for r in corpus.fetch(config, run, s, [f"{s}{i:03d}" for i in range(20)])]
+    twins = [replace(r, id=f"{r.id}~twin") for r in records]
+    pairs = [Pair(r, twin, Fault.SHUFFLED) for r, twin in zip(records, twins, strict=True)]
+    scorer = method_scorer(load_method("ppl", config, run, Quiet()), config, pairs)
+    np.testing.assert_array_equal(scorer(records), scorer(twins))
 
 
 def test_the_student_beside_naive_means(world):

@@ -33,8 +33,9 @@ class PlantedFigures:
     Attributes:
         fault: The fault, or "all".
         pairs: Pairs.
+        compared: Pairs in which both have a value.
         unscored: Spoiled copies without a value. They count as dropped, and in no comparison of pairs.
-        accuracy: Share of pairs in which the original has the higher value; equal values count half.
+        accuracy: Share of the compared pairs in which the original has the higher value; equal values count half.
         accuracy_low: Lower end.
         accuracy_high: Upper end.
         recall: Share of spoiled copies below their source's threshold.
@@ -45,6 +46,7 @@ class PlantedFigures:
 
     fault: str
     pairs: int
+    compared: int
     unscored: int
     accuracy: float | None
     accuracy_low: float | None
@@ -123,7 +125,8 @@ def _figures(fault: str, good: Floats, bad: Floats, cut: Floats, confidence: flo
     has_cut = np.isfinite(cut)
     recall = _share(float((~(bad >= cut))[has_cut].sum()), int(has_cut.sum()), confidence)
     dropped = _share(float((~(good >= cut))[has_cut].sum()), int(has_cut.sum()), confidence)
-    return PlantedFigures(fault, len(good), int((~np.isfinite(bad)).sum()), *accuracy, *recall, dropped[0])
+    unscored = int((~np.isfinite(bad)).sum())
+    return PlantedFigures(fault, len(good), int(both.sum()), unscored, *accuracy, *recall, dropped[0])
 
 
 def _share(count: float, n: int, confidence: float) -> tuple[float | None, float | None, float | None]:

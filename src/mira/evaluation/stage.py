@@ -18,6 +18,7 @@ from mira.distillation.student import open_student
 from mira.errors import RunError
 from mira.evaluation.agreement import Held, agreement
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
+from mira.evaluation.planted_methods import planted_methods
 from mira.evaluation.students import against_naive
 from mira.files import read_json, write_json
 from mira.progress import Log
@@ -32,7 +33,7 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
     Agreement takes the labels' held-out split only. Planted faults are scored by each group's student, whatever the
     method of the selection; recall at the threshold is counted where that method is mira without noise, since
-    thresholds of other methods are not on the scale of quality.
+    thresholds of other methods are not on the scale of quality. The methods of `evaluate.methods` stand beside it.
 
     Returns:
         What evaluation.json holds: method, scope, agreement, planted, students (`against_naive`), and
@@ -159,6 +160,7 @@ def _planted(
         "methods": {
             "mira": [asdict(f) for f in measure_planted(pairs, known, usable, confidence)],
             "length": [asdict(f) for f in measure_planted(pairs, by_length, None, confidence)],
+            **planted_methods(config, run, log, pairs),
         },
         "sources": {
             source: asdict(measure_planted(own, known, usable, confidence)[-1])
@@ -195,9 +197,16 @@ def _tell(result: Mapping[str, Any], log: Log) -> None:
             f"[{held['precision_low']:.0%}, {held['precision_high']:.0%}] of the {held['kept']} held-out records kept, "
             f"{held['base_rate']:.0%} of all {held['n']}"
         )
+    for name, faults in result["planted"]["methods"].items():
+        figures = faults[-1]
+        if name != "mira" and figures["accuracy"] is not None:
+            log.note(
+                f"planted, {name}: the original scores higher in {figures['accuracy']:.0%} "
+                f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['compared']} pairs"
+            )
     for figures in result["planted"]["methods"].get("mira", []):
         if figures["accuracy"] is not None:
             log.note(
                 f"planted {figures['fault']}: the original scores higher in {figures['accuracy']:.0%} "
-                f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['pairs']} pairs"
+                f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['compared']} pairs"
             )

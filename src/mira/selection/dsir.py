@@ -61,15 +61,25 @@ class Dsir:
 
     def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by log w, with noise where that is set; short records have none ("too_short")."""
-        settings = config.select.dsir
-        records = read(config, run, shard)
+        records, mean = read(config, run, shard), config.select.dsir.normalise == "mean"
         for block in blocks:
-            values, words = _weigh_records(records, len(block), self.log_diff, settings.normalise == "mean")
-            if settings.noise:
-                values = values + gumbel(hash_ids(block.ids, config.seed, shard.source, "dsir"))
-            short = words < settings.min_words
-            reasons = pc.if_else(pa.array(short), "too_short", None) if short.any() else None
-            yield Ranked(np.where(short, np.nan, values), reasons)
+            weighed = _weigh_records(records, len(block), self.log_diff, mean)
+            values = _finish(config, shard.source, block.ids, *weighed)
+            short = np.isnan(values)
+            yield Ranked(values, pc.if_else(pa.array(short), "too_short", None) if short.any() else None)
+
+    def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
+        """Value texts as `rank` would value records of that source, ids and texts; NaN where they are too short."""
+        weighed = weigh(texts, self.log_diff, mean=config.select.dsir.normalise == "mean")
+        return _finish(config, source, pa.array(ids, pa.string()), *weighed)
+
+
+def _finish(config: Config, source: str, ids: pa.Array, values: Floats, words: Counts) -> Floats:
+    """Add the noise, and take the value from short texts."""
+    settings = config.select.dsir
+    if settings.noise:
+        values = values + gumbel(hash_ids(ids, config.seed, source, "dsir"))
+    return np.where(words < settings.min_words, np.nan, values)
 
 
 def weigh(texts: Sequence[str], log_diff: Floats, *, mean: bool = False) -> tuple[Floats, Counts]:

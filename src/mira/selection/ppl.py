@@ -13,7 +13,7 @@ half (by hash of the id) that it is not in.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +72,31 @@ class Ppl:
 
     def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its bits per byte."""
-        measures = [_load(model) for model in self.models]
         records = read(config, run, shard)
-        sign = -1.0 if self.slice == "low" else 1.0
         for block in blocks:
-            halves = _halves(block.ids, config.seed, shard.source) % len(measures)
-            bits = np.zeros(len(block))
+            values = np.zeros(len(block))
             for start in range(0, len(block), _TEXTS):
                 texts = [record.text for record in islice(records, min(_TEXTS, len(block) - start))]
-                for half, measure in enumerate(measures):
-                    own = np.flatnonzero(halves[start : start + len(texts)] == half)
-                    bits[start + own] = measure([texts[at] for at in own])
-            short = np.isnan(bits)
-            yield Ranked(sign * bits, pc.if_else(pa.array(short), TOO_SHORT, None) if short.any() else None)
+                ids = block.ids.slice(start, len(texts))
+                values[start : start + len(texts)] = self._values(config, shard.source, ids, texts)
+            short = np.isnan(values)
+            yield Ranked(values, pc.if_else(pa.array(short), TOO_SHORT, None) if short.any() else None)
+
+    def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
+        """Value texts as `rank` would value records of that source, ids and texts; NaN where one cannot be measured.
+
+        The id decides which of two models measures a text: give a changed copy the id of its original, whose model
+        has not been trained on it.
+        """
+        return self._values(config, source, pa.array(ids, pa.string()), texts)
+
+    def _values(self, config: Config, source: str, ids: pa.Array, texts: Sequence[str]) -> Floats:
+        halves = _halves(ids, config.seed, source) % len(self.models)
+        bits = np.zeros(len(texts))
+        for half, model in enumerate(self.models):
+            own = halves == half
+            bits[own] = _load(model)(list(compress(texts, own)))
+        return -bits if self.slice == "low" else bits
 
 
 def bits_per_byte(model: Path, texts: Sequence[str]) -> Floats:
