@@ -80,11 +80,10 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
 
 
 def _as_selected(config: Config, run: RunFolder) -> Config:
-    """Return the settings with the method and scope of the selection that is there."""
+    """Return the settings with the method of the selection that is there; another may need stages that have not run."""
     if not run.thresholds.is_file():
         raise RunError(f"{run.thresholds}: there is no selection", "Run `mira select` first.")
-    made = read_json(run.thresholds)
-    settings = config.select.model_copy(update={"method": made["method"], "scope": made["scope"]})
+    settings = config.select.model_copy(update={"method": read_json(run.thresholds)["method"]})
     return config.model_copy(update={"select": settings})
 
 
