@@ -186,6 +186,18 @@ def test_offline_without_replies_fails_and_says_why(live: tuple[Path, Replay]) -
     assert not server.requests
 
 
+def test_offline_holds_for_a_served_student_too(live: tuple[Path, Replay]) -> None:
+    project, server = live
+    arguments = ["score", "--judge", server.url, "--model", "replay", "--api-key-env", "REPLAY_KEY"]
+    arguments += ["--rubric", str(project / "text_group_B_dim_anchors.jsonl"), "--out", str(project / "scored")]
+    arguments += ["--input", str(project / "examples.jsonl")]
+    with pytest.raises(JudgeError, match="50 of 50 records stayed unscored"):
+        CliRunner().invoke(app, [*arguments, "--set", "teacher.offline=true"], catch_exceptions=False)
+    assert not server.requests
+    _cli(*arguments)  # what no reply was recorded for is asked when it may be
+    assert len(server.requests) == 50
+
+
 def test_validate_and_plan(live: tuple[Path, Replay]) -> None:
     project, server = live
     said = _cli("validate", project / "mira.yaml")

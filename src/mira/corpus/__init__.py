@@ -1,6 +1,6 @@
 """Sources and families: find, read, render, count tokens, shard, sample, write."""
 
-from mira.corpus.index import build_index, peek, totals
+from mira.corpus.index import build_index, peek, records_key, totals
 from mira.corpus.read import fetch, read, sample_ids
 from mira.corpus.record import FamilyName, Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, shards
@@ -20,6 +20,7 @@ __all__ = [
     "fetch",
     "peek",
     "read",
+    "records_key",
     "sample_ids",
     "shards",
     "tokenizer",

@@ -29,14 +29,14 @@ from mira.corpus.tables import schema
 from mira.corpus.tokens import Tokenizer, tokenizer
 from mira.engine import LocalEngine
 from mira.errors import InputError, RunError
-from mira.files import atomic, hash_json
+from mira.files import atomic, hash_file, hash_json
 from mira.progress import Log
 from mira.run import RunFolder
 
 if TYPE_CHECKING:
     from mira.config import Config, SourceSettings
 
-__all__ = ["build_index", "check_shard", "duplicates_path", "peek", "shard_path", "totals"]
+__all__ = ["build_index", "check_shard", "duplicates_path", "peek", "records_key", "shard_path", "totals"]
 
 VERSION = 1
 SCHEMA = pa.schema(
@@ -169,6 +169,19 @@ def check_shard(config: "Config", run: RunFolder, shard: Shard) -> None:
     if key != _key(config, tokenizer(config.tokenizer), config.source(shard.source), shard):
         what = "has changed since it was indexed" if key else "is not indexed yet"
         raise RunError(f"source '{shard.source}': {shard.path} {what}", "Run the index stage first: mira run does.")
+
+
+def records_key(run: RunFolder, shard: Shard) -> str:
+    """Hash a shard's content and which of its rows are valid records: what every sidecar of it depends on.
+
+    Raises:
+        RunError: The shard is not indexed.
+    """
+    index = shard_path(run, shard)
+    if not index.is_file():
+        raise RunError(f"{index} is not there yet", "Run `mira index` first.")
+    doubled = pq.read_table(duplicates_path(run, shard.source), columns=["row"], filters=[("shard", "=", shard.name)])
+    return hash_json([shard.fingerprint, hash_file(index), sorted(doubled["row"].to_pylist())])
 
 
 def _sweep(folder: Path, names: set[str]) -> None:

@@ -69,7 +69,7 @@ def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterat
     spending = current_spending(config.teacher)
     with Journal(run.journal, "student") as journal:
         if student_kind(run, group) == SFT:
-            yield served_student(folder, settings, journal, spending=spending, log=log)
+            yield served_student(folder, settings, journal, spending=spending, offline=config.teacher.offline, log=log)
         else:
             rubric = Rubric.load(folder / "rubric.jsonl", group)
             yield _released(config, rubric, settings, journal, spending, log)
@@ -79,7 +79,7 @@ def _released(
     config: Config, rubric: Rubric, settings: EndpointSettings, journal: Journal, spending: Spending, log: Log
 ) -> EndpointJudge:
     prompt = build_prompt(rubric, corpus=config.discover.corpus, slot_order=settings.slot_order)
-    return EndpointJudge(settings, rubric, prompt, journal, spending=spending, log=log)
+    return EndpointJudge(settings, rubric, prompt, journal, spending=spending, offline=config.teacher.offline, log=log)
 
 
 def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -103,7 +103,9 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         spending = current_spending(config.teacher)
         with Journal(run.journal, "cascade") as journal:
             if folder:
-                yield served_student(Path(folder), settings, journal, spending=spending, log=log)
+                yield served_student(
+                    Path(folder), settings, journal, spending=spending, offline=config.teacher.offline, log=log
+                )
             else:
                 rubric = Rubric.load(run.rubric(group), group)
                 yield _released(config, rubric, settings, journal, spending, log)

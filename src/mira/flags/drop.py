@@ -9,9 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.config import Config
-from mira.corpus import Shard
+from mira.corpus import Shard, records_key
 from mira.errors import RunError
-from mira.flags.signatures import records_key
 from mira.flags.stage import RECORDS, flags_path
 from mira.run import RunFolder
 

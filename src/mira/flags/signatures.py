@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from mira import corpus
 from mira.config import Config
-from mira.corpus import Record, Shard
-from mira.files import atomic, hash_file, hash_json
+from mira.corpus import Record, Shard, records_key
+from mira.files import atomic, hash_json
 from mira.flags.benchmarks import Benchmarks, load_benchmarks
 from mira.flags.minhash import MinHash
 from mira.flags.words import Hashes, hash_words
@@ -33,7 +33,6 @@ __all__ = [
     "is_done",
     "make_signatures",
     "read_key",
-    "records_key",
     "signature_key",
     "signature_path",
 ]
@@ -64,14 +63,6 @@ class SignatureTask:
 def signature_path(run: RunFolder, shard: Shard) -> Path:
     """Return where a shard's signatures are."""
     return run.signatures(shard.source) / f"{shard.name}.parquet"
-
-
-def records_key(run: RunFolder, shard: Shard) -> str:
-    """Hash a shard's content and which of its rows are valid records."""
-    folder = run.index(shard.source)
-    doubled = pq.read_table(folder / "duplicates.parquet", columns=["row"], filters=[("shard", "=", shard.name)])
-    index = hash_file(folder / f"{shard.name}.parquet")
-    return hash_json([shard.fingerprint, index, sorted(doubled["row"].to_pylist())])
 
 
 def signature_key(run: RunFolder, shard: Shard, minhash: MinHash | None, benchmarks: str) -> str:

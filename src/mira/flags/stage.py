@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mira import corpus
 from mira.config import Config
-from mira.corpus import Shard
+from mira.corpus import Shard, records_key
 from mira.engine import load_engine
 from mira.errors import ConfigError, ConservationError
 from mira.files import atomic, hash_json
@@ -32,7 +32,6 @@ from mira.flags.signatures import (
     is_done,
     make_signatures,
     read_key,
-    records_key,
     signature_key,
     signature_path,
 )

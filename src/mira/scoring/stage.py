@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from mira import corpus
 from mira.config import Config
-from mira.corpus import Shard
+from mira.corpus import Shard, records_key
 from mira.corpus.record import Record
 from mira.discovery.grouping import Group, load_groups
 from mira.distillation.student import open_student, runs_here
 from mira.engine import load_engine
 from mira.errors import ConservationError
-from mira.files import hash_file, hash_json, write_parquet
+from mira.files import hash_json, write_parquet
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.failures import check_failures
 from mira.judging.judge import Judge, JudgeTask
@@ -32,6 +32,7 @@ __all__ = ["score", "score_schema", "score_shards"]
 
 BATCH = 4096  # judgements held as objects; beyond that they are columns
 FINGERPRINT = b"mira.fingerprint"
+AGAIN = (Unscored.ENDPOINT_ERROR, Unscored.NOT_RECORDED)  # another try may go well
 DROPPED_COLUMNS = ("rationales", "domain_tag", "brief")  # kept in the journal and in labels; not worth it at scale
 
 
@@ -179,7 +180,7 @@ class _Sidecar:
             reasons[item["values"]] = item["counts"]
         metadata = {
             FINGERPRINT: self.fingerprint.encode(),
-            b"mira.retry": str(reasons[Unscored.ENDPOINT_ERROR]).encode(),
+            b"mira.retry": str(sum(reasons[why] for why in AGAIN)).encode(),
         }
         write_parquet(self.path, table.replace_schema_metadata(metadata))
         return ShardResult(self.shard.source, len(table), reasons)
@@ -203,7 +204,7 @@ def _score_group(
 ) -> Iterator[ShardResult]:
     todo = []
     for shard in (s for source in group.sources for s in shards[source]):
-        done = _done(_sidecar_path(run, shard), _fingerprint(run, shard, student.identity))
+        done = _done(_sidecar_path(run, shard), hash_json([records_key(run, shard), student.identity]))
         if done:
             task.advance(done.rows)
             yield done
@@ -243,27 +244,13 @@ def _score_here(
         judge,
         read=lambda shard: corpus.read(config, run, shard),
         sidecar=lambda shard: _sidecar_path(run, shard),
-        fingerprint=lambda shard: _fingerprint(run, shard, judge.identity),
+        fingerprint=lambda shard: hash_json([records_key(run, shard), judge.identity]),
         task=task,
     )
 
 
 def _sidecar_path(run: RunFolder, shard: Shard) -> Path:
     return run.scores(shard.source) / f"{shard.name}.parquet"
-
-
-def _fingerprint(run: RunFolder, shard: Shard, identity: str) -> str:
-    """Hash what a sidecar depends on: the shard, the judge, and which of its rows are valid records."""
-    folder = run.index(shard.source)
-    duplicates = pq.read_table(folder / "duplicates.parquet", filters=[("shard", "=", shard.name)])
-    return hash_json(
-        [
-            shard.fingerprint,
-            identity,
-            hash_file(folder / f"{shard.name}.parquet"),
-            sorted(duplicates["row"].to_pylist()),
-        ]
-    )
 
 
 def _done(path: Path, fingerprint: str) -> ShardResult | None:

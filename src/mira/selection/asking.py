@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from mira import corpus
 from mira.config import Config
-from mira.corpus import Shard
+from mira.corpus import Shard, records_key
 from mira.corpus.record import Record
 from mira.errors import RunError
-from mira.files import hash_file, hash_json, write_parquet
+from mira.files import hash_json, write_parquet
 from mira.judging._answer import Answer
 from mira.judging._wire import Request
 from mira.judging.caller import Caller
@@ -108,7 +108,8 @@ def _state(
     config: Config, run: RunFolder, questions: Questions, of_source: Mapping[str, Sequence[Shard]], n_valid: int
 ) -> tuple[list[Result], list[tuple[Shard, str]]]:
     """Return what came of shards that are done, and the others with the fingerprints that they will have."""
-    marked = [(shard, _fingerprint(run, shard, questions.identity)) for parts in of_source.values() for shard in parts]
+    shards = [shard for parts in of_source.values() for shard in parts]
+    marked = [(shard, hash_json([records_key(run, shard), questions.identity])) for shard in shards]
     done = [_done(questions, shard, fingerprint) for shard, fingerprint in marked]
     failed = sum(_failed(questions, result.unscored).total() for result in done if result)
     if failed > config.teacher.failure_budget * n_valid:
@@ -196,16 +197,6 @@ class _Sidecar:
 def _reasons(table: pa.Table) -> Counter[str]:
     counts = pc.value_counts(table["reason_unscored"].drop_null()).to_pylist()
     return Counter({item["values"]: item["counts"] for item in counts})
-
-
-def _fingerprint(run: RunFolder, shard: Shard, identity: str) -> str:
-    """Hash what a sidecar depends on: the shard, the questions, and which of its rows are valid records."""
-    folder = run.index(shard.source)
-    index = folder / f"{shard.name}.parquet"
-    if not index.is_file():
-        raise RunError(f"{index} is not there yet", "Run `mira index` first.")
-    duplicates = pq.read_table(folder / "duplicates.parquet", filters=[("shard", "=", shard.name)])
-    return hash_json([shard.fingerprint, identity, hash_file(index), sorted(duplicates["row"].to_pylist())])
 
 
 def _done(questions: Questions, shard: Shard, fingerprint: str) -> Result | None:
