@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -127,15 +128,23 @@ class FaultServer:
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/v1/chat/completions", self._answer)
-        app.router.add_get("/v1/models", self._models)
+        self._add_routes(app)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listening.getsockname()[1]
+        await web.SockSite(self._runner, self._listening).start()
+
+    def _add_routes(self, app: web.Application) -> None:
+        app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_get("/v1/models", self._models)
 
     async def _stop(self) -> None:
+        # Accept no more, and let what was accepted become connections: asyncio leaks the socket of a connection whose
+        # server closes in between.
+        self._loop.remove_reader(self._listening)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         self._abort()
         await self._runner.cleanup()
         self._abort()

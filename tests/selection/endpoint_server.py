@@ -48,16 +48,8 @@ class CompletionsServer(FaultServer):
         self.echo, self.context, self.mute = echo, context, mute
         self.prompts = []
 
-    async def _start(self):
-        await super()._start()
-        await self._runner.cleanup()
-        app = web.Application(client_max_size=1 << 26)
+    def _add_routes(self, app):
         app.router.add_post("/v1/completions", self._measure)
-        self._runner = web.AppRunner(app, shutdown_timeout=0, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
 
     async def _measure(self, request):
         body = orjson.loads(await request.read())
