@@ -4,7 +4,9 @@ One run, one fake server in its own process (50 ms latency, 700-byte replies, 8 
 
 - raw: a bare client loop of the same HTTP library (aiohttp, orjson, uvloop) that sends ready bytes and drops replies;
 - plain: the endpoint judge without a journal: prompts rendered, requests hashed, replies parsed to judgements;
-- journalled: the same, every reply on disk before it counts.
+- journalled: the same, every reply on disk before it counts;
+- datatrove, and with its checkpoints: its InferenceRunner against the same server, where it is installed (see
+  `_datatrove.py`).
 
 Usage: python benchmarks/judging.py [--seconds 5] [--concurrency 64 256 1024] [--rounds 1]
 """
@@ -19,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -68,6 +69,7 @@ class Server(asyncio.Protocol):
     def __init__(self) -> None:
         self.received = bytearray()
         self.wanted = 0
+        self.last = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -79,8 +81,9 @@ class Server(asyncio.Protocol):
             if end < 0:
                 return
             head = bytes(self.received[:end]).lower()
-            at = head.index(b"content-length:") + 15
-            self.wanted = end + 4 + int(head[at:].split(b"\r\n", 1)[0])
+            _, _, length = head.partition(b"content-length:")  # a GET has none
+            self.wanted = end + 4 + int(length.split(b"\r\n", 1)[0] or 0)
+            self.last = b"connection: close" in head
         if len(self.received) >= self.wanted:
             del self.received[: self.wanted]
             self.wanted = 0
@@ -89,6 +92,8 @@ class Server(asyncio.Protocol):
     def answer(self) -> None:
         if not self.transport.is_closing():
             self.transport.write(self.response)
+            if self.last:
+                self.transport.close()
 
 
 def serve(pipe: Connection) -> None:
@@ -127,6 +132,12 @@ def rubric() -> Rubric:
     )
 
 
+def messages() -> list[dict[str, str]]:
+    prompt = build_prompt(rubric())
+    user = prompt.user(next(tasks()).record).text
+    return [{"role": "system", "content": prompt.system}, {"role": "user", "content": user}]
+
+
 def judged(url: str, concurrency: int, seconds: float, kind: type[Journal]) -> tuple[float, float]:
     settings = EndpointSettings(base_url=url, model="fake", max_concurrency=concurrency)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, kind(Path(folder)) as journal:
@@ -157,16 +168,7 @@ def _cpu() -> float:
 
 
 def raw(url: str, concurrency: int, seconds: float) -> tuple[float, float]:
-    prompt = build_prompt(rubric())
-    request = orjson.dumps(
-        {
-            "model": "fake",
-            "messages": [
-                {"role": "system", "content": prompt.system},
-                {"role": "user", "content": prompt.user(next(tasks()).record).text},
-            ],
-        }
-    )
+    request = orjson.dumps({"model": "fake", "messages": messages()})
 
     async def run() -> tuple[float, float]:
         answered, deadline = 0, time.perf_counter() + 1.5 + seconds
@@ -192,6 +194,21 @@ def raw(url: str, concurrency: int, seconds: float) -> tuple[float, float]:
         return runner.run(run())
 
 
+Contender = Callable[[int], tuple[float, float]]
+
+
+def peers(url: str, seconds: float) -> dict[str, Contender]:
+    try:
+        from _datatrove import inferred  # noqa: PLC0415
+    except ImportError as error:
+        print(f"datatrove's InferenceRunner is left out: {error}")
+        return {}
+    return {
+        name: lambda c, on=on: inferred(url, c, seconds, tasks(), messages(), _cpu, checkpoints=on)
+        for name, on in (("datatrove", False), ("+ checkpoints", True))
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5)
@@ -202,12 +219,13 @@ def main() -> None:
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
     url = f"http://127.0.0.1:{ours.recv()}/v1"
-    contenders: dict[str, Callable[[int], tuple[float, float]]] = {
+    contenders: dict[str, Contender] = {
         "raw": lambda c: raw(url, c, arguments.seconds),
         "plain": lambda c: judged(url, c, arguments.seconds, NoJournal),
         "journalled": lambda c: judged(url, c, arguments.seconds, Journal),
+        **peers(url, arguments.seconds),
     }
-    print(f"{'concurrency':>11} {'':<11} {'records/s':>10} {'of raw':>7} {'of plain':>8} {'CPU s/1,000':>12}")
+    print(f"{'concurrency':>11} {'':<13} {'records/s':>10} {'of raw':>7} {'of plain':>8} {'CPU s/1,000':>12}")
     for concurrency in arguments.concurrency:
         rows: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
         for _ in range(arguments.rounds):
@@ -217,12 +235,10 @@ def main() -> None:
         for name, measured in rows.items():
             cpu = statistics.median(c for _, c in measured)
             print(
-                f"{concurrency:>11} {name:<11} {rate[name]:>10,.0f} {rate[name] / rate['raw']:>7.0%} "
+                f"{concurrency:>11} {name:<13} {rate[name]:>10,.0f} {rate[name] / rate['raw']:>7.0%} "
                 f"{rate[name] / rate['plain']:>8.0%} {cpu:>12.3f}",
                 flush=True,
             )
-    if find_spec("datatrove") is None:
-        print("datatrove's InferenceRunner: not installed")
     server.kill()
     sys.stdout.flush()
 
