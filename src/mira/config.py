@@ -64,8 +64,9 @@ class EndpointSettings(Settings):
     model: str
     """Model name as the endpoint knows it."""
     identity: str = ""
-    """Name of what is served, e.g. a model's revision. Replies are reused only under the same name, and the base URLs
-    stand for it where it is empty: give one if the model keeps and its hosts change."""
+    """Name of what is served, e.g. a model's revision. Replies are reused only under the same name, and the first base
+    URL stands for it where it is empty: replicas behind the first come and go freely, but give a name if the first may
+    change while the model stays."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key. The key itself never goes in this file."""
     temperature: float = 0.7

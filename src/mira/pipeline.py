@@ -1,4 +1,4 @@
-"""The order of the stages, their fingerprints, and what is redone when something changes.
+"""Runs the stages in order: their fingerprints, and what is redone when something changes.
 
 A stage's fingerprint is the hash of its code version, the settings that it reads, the files that it is given and the
 digests of the stages that it builds on. Same fingerprint and its output is there: skipped. Different: redone. A digest
@@ -6,7 +6,6 @@ is the hash of a stage's output, so a change that leaves an output as it was sto
 """
 
 import fcntl
-import glob
 import hashlib
 import os
 import time
@@ -16,53 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mira import corpus
 from mira._version import __version__
-from mira.config import Config, FlagSettings, SourceSettings
+from mira.config import Config
 from mira.config_file import load_config
-from mira.corpus import build_index
-from mira.discovery import discover, group
-from mira.distillation import distill, label
-from mira.distillation.bundle import SUMS
 from mira.errors import ConfigError, RunError
-from mira.files import hash_file, hash_json, hash_path, read_json, write_json
-from mira.flags import flag
+from mira.files import hash_file, hash_json, read_json, write_json
 from mira.judging.cost import shared_spending
 from mira.progress import Log, Quiet
-from mira.reliability import reliability
-from mira.report import report
 from mira.run import RunFolder
-from mira.scoring import score
-from mira.selection import select
+from mira.stages import EXTRAS, STAGES, Stage, extra_files, needed_stages
 
-__all__ = ["STAGES", "Stage", "StageState", "check_teacher", "needed_stages", "run_extra", "run_stages", "stage_states"]
+__all__ = ["StageState", "check_teacher", "run_extra", "run_stages", "stage_states"]
 
 Result = TypeVar("Result")
 
 FORMAT = 1  # of the run folder
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage: a function from files to files.
-
-    Attributes:
-        name: Its verb.
-        version: Raised whenever its code would give another output for the same input.
-        function: What runs; returns a JSON-able summary.
-        needs: Stages whose output it reads; those of a selection depend on its method.
-        settings: The part of the configuration that it depends on.
-        files: Files outside the run folder that it reads: name -> hash.
-        outputs: Files and folders that it writes.
-    """
-
-    name: str
-    version: int
-    function: Callable[[Config, RunFolder, Log], dict[str, Any]]
-    needs: Callable[[Config], tuple[str, ...]]
-    settings: Callable[[Config], dict[str, Any]]
-    outputs: Callable[[RunFolder], list[Path]]
-    files: Callable[[Config, RunFolder], dict[str, str]] = lambda _config, _run: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,204 +45,6 @@ class StageState:
     stage: Stage
     reasons: tuple[str, ...]
     record: dict[str, Any] | None
-
-
-# Settings that name files: what counts is the files' content, so that a project can be moved.
-_PATHS = frozenset(
-    {"teacher.free_judgments", "teacher.replies", "discover.rubrics", "distill.bundles", "reliability.mask"}
-)
-# Settings that no stage reads, only the verbs beside them.
-_BESIDE = frozenset({"distill.compare", "distill.cascade"})
-
-
-def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
-    """Return what gives the settings of sections ("select") and single fields ("teacher.endpoint"), by dotted name."""
-
-    def settings(config: Config) -> dict[str, Any]:
-        # Defaults are left out: a setting that a newer mira adds does not make old runs stale.
-        dumped = config.model_dump(mode="json", exclude_defaults=True)
-        found = {"seed": config.seed}
-        for name in names:
-            section, _, field = name.partition(".")
-            given = dumped.get(section, {})
-            fields = {key: value for key, value in given.items() if not field or key == field}
-            found |= {f"{section}.{key}": value for key, value in fields.items()}
-        return {name: value for name, value in found.items() if name not in _PATHS | _BESIDE}
-
-    return settings
-
-
-def _distill_settings(config: Config) -> dict[str, Any]:
-    found = _sections("distill", "embedding", "discover.corpus")(config)
-    if config.distill.student == "encoder":  # where the cascade's student is served changes nothing for the encoder
-        found = {k: v for k, v in found.items() if k not in ("distill.endpoint", "distill.endpoints", "distill.sft")}
-    return found
-
-
-def _index_settings(config: Config) -> dict[str, Any]:
-    sources = [s.model_dump(mode="json", exclude={"language", "path"}) for s in config.sources]
-    return {"sources": sources, "tokenizer": config.tokenizer, "max_record_bytes": config.max_record_bytes}
-
-
-def _free_judgments(config: Config, _run: RunFolder) -> dict[str, str]:
-    rubrics = {f"discover.rubrics.{group}": path for group, path in config.discover.rubrics.items()}
-    return _hashes({"teacher.free_judgments": config.teacher.free_judgments, **rubrics})
-
-
-def _replies(config: Config, _run: RunFolder) -> dict[str, str]:
-    return _hashes({"teacher.replies": config.teacher.replies})
-
-
-def _bundles(config: Config, _run: RunFolder) -> dict[str, str]:
-    if config.distill.student != "bundle":
-        return {}
-    return _hashes({f"distill.bundles.{group}": f"{folder}/{SUMS}" for group, folder in config.distill.bundles.items()})
-
-
-def _mask(config: Config, _run: RunFolder) -> dict[str, str]:
-    return _hashes({"reliability.mask": config.reliability.mask})
-
-
-def _hashes(given: dict[str, str]) -> dict[str, str]:
-    found = {}
-    for setting, path in given.items():
-        if not path:
-            continue
-        try:
-            found[setting] = hash_path(Path(path))
-        except OSError as error:
-            raise ConfigError(f"{setting}: {path}: {error.strerror}", "Correct the path in the settings.") from None
-    return found
-
-
-def _shard_list(config: Config, _run: RunFolder) -> dict[str, str]:
-    return {
-        f"source {source}": hash_json([[s.name, s.fingerprint] for s in shards])
-        for source, shards in corpus.shards(config).items()
-    }
-
-
-def _needs(*names: str) -> Callable[[Config], tuple[str, ...]]:
-    return lambda _config: names
-
-
-def _select_needs(config: Config) -> tuple[str, ...]:
-    settings = config.select
-    flags = ("flag",) if "drop" in (config.flags.duplicates, config.flags.contaminated) else ()
-    if settings.method == "mira":
-        return ("index", "group", "score", "reliability", *flags)
-    reference = None if settings.ppl.endpoint else settings.ppl.reference
-    judged = {"dsir": settings.dsir.target, "ppl": reference}.get(settings.method) == "top_judged"
-    by_group = ("group",) if settings.scope == "group" else ()
-    return ("index", *by_group, *(("group", "discover", "label") if judged else ()), *flags)
-
-
-def _report_needs(config: Config) -> tuple[str, ...]:
-    return (*dict.fromkeys([*_select_needs(config), "select"]),)
-
-
-def _benchmarks(config: Config, _run: RunFolder) -> dict[str, str]:
-    found = {}
-    for benchmark in config.flags.benchmarks:
-        paths = [benchmark.path] if isinstance(benchmark.path, str) else benchmark.path
-        files = sorted({file for path in paths for file in glob.glob(path, recursive=True)})  # noqa: PTH207
-        found[f"flags.benchmarks.{benchmark.name}"] = hash_json([hash_file(Path(file)) for file in files])
-    return found
-
-
-def _method_files(config: Config, run: RunFolder) -> dict[str, str]:
-    """Hash what a selection method reads besides the stages' output."""
-    settings = config.select
-    given = settings.method == "ppl" and settings.ppl.model != "ngram"
-    found = _hashes({"select.ppl.model": settings.ppl.model if given else ""})
-    for name, target in (("dsir.target", settings.dsir.target), ("ppl.reference", settings.ppl.reference)):
-        if settings.method == name.partition(".")[0] and isinstance(target, SourceSettings):
-            shards = corpus.shards(config.model_copy(update={"sources": [target]}))[target.name]
-            found[f"select.{name}"] = hash_json([[s.name, s.fingerprint] for s in shards])
-    if settings.method == "mira" and settings.scores == "cascade":
-        paths = sorted((run.path / "cascade").glob("*/*.parquet"))
-        found["cascade"] = hash_json([[str(p.relative_to(run.path)), hash_file(p)] for p in paths])
-    # What an endpoint has said is of the settings and the index; its sidecars are the stage's own.
-    if settings.method == "dataman" and (settings.dataman.scores or not settings.dataman.endpoint):
-        folder = Path(settings.dataman.scores or config.run / "dataman")
-        found["select.dataman.scores"] = hash_json([[p.name, hash_file(p)] for p in sorted(folder.rglob("*.parquet"))])
-    return found
-
-
-# What is made of a finished run besides its stages -> the stage that makes it stale.
-EXTRAS = {
-    "compare.json": "select",
-    "evaluation.json": "select",
-    "proxy.json": "select",
-    "cascade.json": "select",
-    "students.json": "reliability",
-}
-
-
-def _extras(_config: Config, run: RunFolder) -> dict[str, str]:
-    return {name: hash_file(run.path / name) for name in EXTRAS if (run.path / name).is_file()}
-
-
-STAGES: tuple[Stage, ...] = (
-    Stage("index", 1, build_index, _needs(), _index_settings, lambda run: [run.path / "index"], _shard_list),
-    Stage("group", 1, group, _needs("index"), _sections("group", "embedding"), lambda run: [run.groups]),
-    Stage(
-        "discover",
-        1,
-        discover,
-        _needs("index", "group"),
-        _sections("discover", "embedding", "teacher.endpoint"),
-        lambda run: [run.path / "discovery", run.path / "rubrics"],
-        _free_judgments,
-    ),
-    Stage(
-        "label",
-        1,
-        label,
-        _needs("index", "group", "discover"),
-        _sections("label", "teacher.endpoint", "discover.corpus"),
-        lambda run: [run.path / "labels"],
-        _replies,
-    ),
-    Stage(
-        "distill",
-        1,
-        distill,
-        _needs("index", "group", "discover", "label"),
-        _distill_settings,
-        lambda run: [run.path / "students"],
-        _bundles,
-    ),
-    Stage("score", 1, score, _needs("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
-    Stage(
-        "reliability",
-        1,
-        reliability,
-        _needs("group", "discover", "label", "distill"),
-        _sections("reliability"),
-        lambda run: [run.reliability],
-        _mask,
-    ),
-    Stage(
-        "flag",
-        1,
-        flag,
-        _needs("index"),
-        _sections("flags"),
-        lambda run: [run.path / "flags"],
-        _benchmarks,
-    ),
-    Stage(
-        "select",
-        1,
-        select,
-        _select_needs,
-        _sections("select"),
-        lambda run: [run.path / "selection", run.path / "selected", run.thresholds],
-        _method_files,
-    ),
-    Stage("report", 1, report, _report_needs, lambda _config: {}, lambda run: [run.report], _extras),
-)
 
 
 def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None, *, force: bool = False) -> None:
@@ -326,10 +95,10 @@ def run_extra(
     run = RunFolder(config.run)
     if not run.manifest.is_file():
         raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
-    before = _extras(config, run)
+    before = extra_files(config, run)
     with _locked(run), shared_spending(config.teacher):
         result = function(config, run, log)
-    if _extras(config, run) != before:
+    if extra_files(config, run) != before:
         try:
             run_stages(config, ["report"], log)
         except RunError:
@@ -391,15 +160,6 @@ def _check_released(config: Config) -> None:
             "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
             "sources: group: {given: {text_group_A: [...]}}",
         )
-
-
-def needed_stages(config: Config) -> set[str]:
-    """Return the stages that a report on the configured selection needs: random selection needs no teacher."""
-    wanted = {"report"} | ({"flag"} if config.flags != FlagSettings() else set())
-    for stage in reversed(STAGES):
-        if stage.name in wanted:
-            wanted.update(stage.needs(config))
-    return wanted
 
 
 def _needed_by(name: str, wanted: set[str], config: Config) -> bool:

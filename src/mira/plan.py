@@ -14,9 +14,10 @@ from mira.discovery.grouping import load_groups
 from mira.distillation.bundle import read_bundle
 from mira.errors import ConfigError
 from mira.judging.check import check_endpoint
-from mira.pipeline import check_teacher, needed_stages, run_stages, stage_states
+from mira.pipeline import check_teacher, run_stages, stage_states
 from mira.progress import Log
 from mira.run import RunFolder
+from mira.stages import needed_stages
 from mira.summary import wide_console
 
 __all__ = ["PlannedStage", "plan", "print_plan", "validate"]

@@ -131,6 +131,8 @@ def test_another_model_or_url_asks_again_and_a_named_identity_does_not(server: F
         run(tmp_path, server.url, tasks(5), identity="model@1")
         run(tmp_path, other.url, tasks(5), identity="model@1")
         assert (sum(server.asked.values()), sum(other.asked.values())) == (10, 5)
+        run(tmp_path, [server.url, other.url], tasks(5))  # a replica behind the first
+        assert (sum(server.asked.values()), sum(other.asked.values())) == (10, 5)
     with Journal(tmp_path) as journal:
         one = judge(journal, server.url)
         other_model = EndpointJudge(

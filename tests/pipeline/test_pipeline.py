@@ -14,9 +14,10 @@ import pytest
 from mira.config import Config
 from mira.config_file import load_config
 from mira.errors import ConfigError, InputError, RunError
-from mira.pipeline import STAGES, check_teacher, run_stages, stage_states
+from mira.pipeline import check_teacher, run_stages, stage_states
 from mira.progress import Quiet
 from mira.run import RunFolder
+from mira.stages import STAGES
 
 ALL = [stage.name for stage in STAGES if stage.name != "flag"]  # flagging is asked for in the settings
 

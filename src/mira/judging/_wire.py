@@ -100,8 +100,8 @@ class Wire:
         # null takes a field out, for endpoints that refuse one.
         fields = self._form.fields(settings) | settings.extra_body
         self._fields = {key: value for key, value in fields.items() if value is not None}
-        # A name for what is served keeps replies usable when only hosts change; without one the URLs stand for it.
-        served = settings.identity or sorted(self.urls)
+        # Without a name for what is served the first URL stands for it: replicas come and go, replies stay usable.
+        served = settings.identity or self.urls[:1]
         self.identity = hash_json([served, self._fields, purpose])
         self._head = f"mira reply 1\0{self.identity}\0"
 
