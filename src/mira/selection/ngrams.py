@@ -4,9 +4,9 @@ Tokens are those of the lower-cased text: runs of word characters, or runs of ch
 space. Features are unigrams and bigrams ("w1 w2"); an n-gram's bucket is sha256 of its UTF-8 bytes, as a number, modulo
 the number of buckets.
 
-A batch is tokenised as one array of characters. Every token gets a 64-bit hash (a polynomial over its characters), a
-bigram the mix of two; a direct-mapped table from hash to bucket answers most of them, so that only n-grams which are
-not in the table are cut out and go through sha256.
+A batch is tokenised as one array of UTF-8 bytes. Every token gets a 64-bit hash (a polynomial over its bytes), a bigram
+the mix of two; a direct-mapped table from hash to bucket answers most of them, so that only n-grams which are not in
+the table are cut out and go through sha256: once each, and on new text that is where most of the time goes.
 """
 
 import hashlib
@@ -20,15 +20,17 @@ import numpy.typing as npt
 
 __all__ = ["Features", "Featuriser", "plain_buckets"]
 
-Buckets = npt.NDArray[np.int32]
+Buckets = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 _BATCH = 1 << 16  # characters: small enough for the arrays to stay in a core's cache
 _TABLE_BITS = 21
 _SPACE, _WORD, _OTHER = 0, 1, 2
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
+_ODD = 0xD6E8FEB86659FD93
 
 
 class Features(NamedTuple):
@@ -92,11 +94,11 @@ class Featuriser:
             yield self._batch(batch)
 
     def _batch(self, texts: Sequence[str]) -> Features:
-        if len(texts[0]) > 64 * _BATCH:  # a text that large is alone in its batch; the arrays would be too large
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        if len(encoded[0]) > 64 * _BATCH:  # a text that large is alone in its batch; the arrays would be too large
             return self._long(texts[0])
-        joined = "\n".join(texts)
-        tokens = _tokenise(joined)
-        ends_of_texts = np.cumsum([len(text) + 1 for text in texts])
+        tokens = _tokenise(b"\n".join(encoded))
+        ends_of_texts = np.cumsum([len(data) + 1 for data in encoded])
         text_of = np.searchsorted(ends_of_texts, tokens.starts, side="right")
         unigrams = self._unigrams.look_up(tokens.hashes, tokens.unigram_digests)
         pairs = np.flatnonzero(text_of[1:] == text_of[:-1])
@@ -123,29 +125,28 @@ def plain_buckets(text: str, n_buckets: int) -> tuple[Buckets, Buckets]:
         if before:
             bigrams.append(bucket(f"{before} {match[0]}"))
         before = match[0]
-    return np.array(unigrams, np.int32), np.array(bigrams, np.int32)
+    return np.array(unigrams, np.int64), np.array(bigrams, np.int64)
 
 
 class _Tokens(NamedTuple):
-    """Tokens of a joined batch: their hashes, first characters, and places in its UTF-8 bytes."""
+    """Tokens of a batch: their hashes, and where in its UTF-8 bytes they start and end."""
 
     hashes: Words
-    starts: Positions
     data: bytes
-    first: Positions
-    last: Positions
+    starts: Positions
+    ends: Positions
 
     def unigram_digests(self, at: Positions) -> bytes:
         data, sha256 = self.data, hashlib.sha256
-        bounds = zip(self.first[at].tolist(), self.last[at].tolist(), strict=True)
+        bounds = zip(self.starts[at].tolist(), self.ends[at].tolist(), strict=True)
         return b"".join([sha256(data[a:b]).digest() for a, b in bounds])
 
     def bigram_digests(self, at: Positions) -> bytes:
         data, sha256 = self.data, hashlib.sha256
-        after, before = self.last[at], self.first[at + 1]
+        after, before = self.ends[at], self.starts[at + 1]
         spaced = (before - after == 1) & (np.frombuffer(data, np.uint8)[after] == ord(" "))
-        ends = np.where(spaced, self.last[at + 1], -1)
-        bounds = (x.tolist() for x in (self.first[at], after, before, self.last[at + 1], ends))
+        whole = np.where(spaced, self.ends[at + 1], -1)
+        bounds = (x.tolist() for x in (self.starts[at], after, before, self.ends[at + 1], whole))
         return b"".join(
             [
                 sha256(data[a:e] if e > 0 else data[a:b] + b" " + data[c:d]).digest()
@@ -154,30 +155,33 @@ class _Tokens(NamedTuple):
         )
 
 
-def _tokenise(text: str) -> _Tokens:
-    if text.isascii():
-        data = text.encode("ascii")
-        codes: npt.NDArray[np.uint8 | np.uint32] = np.frombuffer(data, np.uint8)
-        places = None
-    else:
-        data = text.encode("utf-8", "surrogatepass")
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        widths = 1 + (codes > 0x7F).astype(np.int8) + (codes > 0x7FF) + (codes > 0xFFFF)
-        places = np.concatenate([[0], np.cumsum(widths, dtype=np.int64)])
-    kinds = _ASCII_KINDS[codes] if places is None else _kinds()[codes]
-    bounds = np.concatenate([[0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(codes)]])
-    inside = np.flatnonzero(kinds[bounds[:-1]] != _SPACE) if len(codes) else np.zeros(0, np.int64)
+def _tokenise(data: bytes) -> _Tokens:
+    kinds = _kinds_of(data)
+    bounds = np.concatenate([[0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(data)]])
+    inside = np.flatnonzero(kinds[bounds[:-1]] != _SPACE) if data else np.zeros(0, np.int64)
     starts, ends = bounds[inside], bounds[inside + 1]
-    hashes = _hash_spans(codes, starts, ends)
-    return _Tokens(hashes, starts, data, *((starts, ends) if places is None else (places[starts], places[ends])))
+    return _Tokens(_hash_spans(np.frombuffer(data, np.uint8), starts, ends), data, starts, ends)
 
 
-def _hash_spans(codes: npt.NDArray[np.uint8 | np.uint32], starts: Positions, ends: Positions) -> Words:
-    """Hash each span's characters: sum of code_j * base**(j - start) modulo 2**64, from one running sum."""
-    powers, inverses = _powers(1 << (len(codes)).bit_length())
-    sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum((codes.astype(np.uint64) + np.uint64(0x51ED)) * powers[: len(codes)], out=sums[1:])
-    return _mix((sums[ends] - sums[starts]) * inverses[starts] + (ends - starts).astype(np.uint64))
+def _kinds_of(data: bytes) -> Bytes:
+    """Tell of every byte of a text whether its character is a space, a word character, or neither."""
+    kinds = np.frombuffer(data.translate(_ASCII_KINDS), np.uint8)
+    if data.isascii():
+        return kinds
+    codes = np.frombuffer(data.decode("utf-8", "surrogatepass").encode("utf-32-le", "surrogatepass"), np.uint32)
+    foreign = codes[codes > 0x7F]
+    widths = 2 + (foreign > 0x7FF).astype(np.int64) + (foreign > 0xFFFF)
+    kinds = kinds.copy()
+    kinds[np.frombuffer(data, np.uint8) > 0x7F] = np.repeat(_kinds()[foreign], widths)
+    return kinds
+
+
+def _hash_spans(data: Bytes, starts: Positions, ends: Positions) -> Words:
+    """Hash each span: sum of byte_j * base**(j - start) modulo 2**64, from one running sum, mixed with its length."""
+    powers, inverses = _powers(1 << len(data).bit_length())
+    sums = np.zeros(len(data) + 1, np.uint64)
+    np.cumsum(data * powers[: len(data)], out=sums[1:])
+    return _mix((sums[ends] - sums[starts]) * inverses[starts] + (ends - starts).view(np.uint64) * np.uint64(_ODD))
 
 
 @cache
@@ -193,7 +197,7 @@ def _powers_of(base: int, n: int) -> Words:
 
 
 @cache
-def _kinds() -> npt.NDArray[np.uint8]:
+def _kinds() -> Bytes:
     """Tell of every code point whether it is a space, a word character, or neither, as `re` sees it."""
     kinds = np.full(0x110000, _OTHER, np.uint8)
     everything = "".join(map(chr, range(0x110000)))
@@ -203,14 +207,14 @@ def _kinds() -> npt.NDArray[np.uint8]:
     return kinds
 
 
-_ASCII_KINDS = np.array(
-    [_SPACE if chr(c).isspace() else _WORD if chr(c).isalnum() or c == 95 else _OTHER for c in range(128)], np.uint8
-)
+_ASCII_KINDS = bytes(
+    _SPACE if chr(c).isspace() else _WORD if chr(c).isalnum() or c == ord("_") else _OTHER for c in range(128)
+).ljust(256, b"\0")
 
 
 def _mix(words: Words) -> Words:
-    words = (words ^ (words >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-    words = (words ^ (words >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    words = (words ^ (words >> np.uint64(32))) * np.uint64(_ODD)
+    words = (words ^ (words >> np.uint64(32))) * np.uint64(_ODD)
     return words ^ (words >> np.uint64(32))
 
 
@@ -219,26 +223,32 @@ class _Table:
 
     def __init__(self, n_buckets: int) -> None:
         self._n_buckets = n_buckets
-        self._keys = np.zeros(1 << _TABLE_BITS, np.uint64)
-        self._buckets = np.zeros(1 << _TABLE_BITS, np.int32)
+        # hash and bucket side by side: one miss of the cache for both
+        self._entries = np.zeros((1 << _TABLE_BITS, 2), np.uint64)
 
     def look_up(self, hashes: Words, digests: Callable[[Positions], bytes]) -> Buckets:
         """Return the bucket of every hash; `digests` gives the joined sha256 of the n-grams at some positions."""
-        slots = hashes >> np.uint64(64 - _TABLE_BITS)
-        found: Buckets = self._buckets[slots]
-        missing = np.flatnonzero(self._keys[slots] != hashes)
+        slots = (hashes >> np.uint64(64 - _TABLE_BITS)).view(np.int64)
+        entries = self._entries.take(slots, axis=0)
+        found: Buckets = entries[:, 1].astype(np.int64)
+        missing = np.flatnonzero(entries[:, 0] != hashes)
         if len(missing):
-            # what is missing twice goes through sha256 twice: in a small batch that is cheaper than sorting
-            found[missing] = _modulo(digests(missing), self._n_buckets)
-            self._keys[slots[missing]] = hashes[missing]
-            self._buckets[slots[missing]] = found[missing]
+            first = missing[self._one_each(slots[missing])]
+            self._entries[slots[first], 1] = self._modulo(digests(first))
+            self._entries[slots[first], 0] = hashes[first]
+            entries = self._entries.take(slots[missing], axis=0)
+            found[missing] = entries[:, 1]
+            crowded = missing[entries[:, 0] != hashes[missing]]
+            found[crowded] = self._modulo(digests(crowded))
         return found
 
+    def _one_each(self, slots: Positions) -> Positions:
+        """Return one position of every slot that occurs. These slots are forgotten."""
+        turns = np.arange(len(slots), dtype=np.uint64)
+        self._entries[slots, 0] = turns
+        return np.flatnonzero(self._entries[slots, 0] == turns)
 
-def _modulo(digests: bytes, n_buckets: int) -> Buckets:
-    """Return int(digest) % n_buckets of each 32-byte digest."""
-    words = np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint64)
-    rest = np.zeros(len(words), np.uint64)
-    for column in words.T:
-        rest = ((rest << np.uint64(32)) + column) % np.uint64(n_buckets)
-    return np.array(rest, dtype=np.int32)
+    def _modulo(self, digests: bytes) -> Buckets:
+        """Return int(digest) % n_buckets of each 32-byte digest."""
+        weights = np.array([pow(1 << 32, 7 - at, self._n_buckets) for at in range(8)])
+        return np.asarray(np.frombuffer(digests, ">u4").reshape(-1, 8) @ weights % self._n_buckets)
