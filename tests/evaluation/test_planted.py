@@ -33,6 +33,28 @@ def test_a_scorer_is_credited_with_what_it_sees():
     assert 0.5 < found["all"].recall < 1
 
 
+def test_pooled_faults_are_as_sure_as_their_originals_are_many():
+    """A scorer that is right about all copies of half the originals: 6 pairs of one original are one observation."""
+    pairs = plant(records(60))
+    right = {p.degraded.id: float(int(p.original.id[4:]) % 2) for p in pairs}
+    found = figures(pairs, lambda seen: np.array([right.get(r.id, 0.5) for r in seen]), thresholds={"docs": 0.25})
+    pooled, naive = found["all"], wilson(180, 360)
+    for share, low, high in (
+        (pooled.accuracy, pooled.accuracy_low, pooled.accuracy_high),
+        (pooled.recall, pooled.recall_low, pooled.recall_high),
+    ):
+        assert share == 0.5
+        assert high - low > 2 * (naive[1] - naive[0])  # wider by the root of 6
+        assert (low, high) == pytest.approx(wilson(30, 60), abs=0.03)
+    single = found["garbage"]
+    assert (single.accuracy_low, single.accuracy_high) == wilson(30, 60)
+
+
+def test_pooled_faults_that_are_all_seen_are_still_not_certain():
+    found = figures(plant(records(10)), lambda seen: np.array([float("~" not in r.id) for r in seen]))
+    assert (found["all"].accuracy, found["all"].accuracy_low) == (1.0, wilson(10, 10)[0])
+
+
 def test_length_sees_truncation_only():
     found = figures(plant(records(20)), by_length)
     assert found["truncated"].accuracy == 1.0

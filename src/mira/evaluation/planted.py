@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mira.corpus.record import Record
 from mira.evaluation.faults import Fault, degrade
 from mira.judging.judge import Judge, JudgeTask
-from mira.reliability.stats import Floats, wilson
+from mira.reliability.stats import Floats, generator, percentile_interval, resamples, wilson
 from mira.selection.aggregate import Mask, trimmed_mean
 
 __all__ = ["Pair", "PlantedFigures", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant"]
+
+_RESAMPLES = 1000
 
 Scorer = Callable[[Sequence[Record]], Floats]
 """Records -> one value each, higher is better; NaN where a record cannot be scored."""
@@ -28,7 +32,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class PlantedFigures:
-    """How one scorer meets one fault. Intervals are Wilson's; None where there is nothing to count.
+    """How one scorer meets one fault; None where there is nothing to count.
+
+    Pairs of one original are not independent. So only where every original has one pair are intervals Wilson's; where
+    faults are pooled they are percentile intervals of a bootstrap by original. A share of 0 or 1 leaves nothing to
+    resample: it has Wilson's interval, with each original counted once.
 
     Attributes:
         fault: The fault, or "all".
@@ -96,7 +104,11 @@ def by_length(records: Sequence[Record]) -> Floats:
 
 
 def measure_planted(
-    pairs: Sequence[Pair], scorer: Scorer, thresholds: Mapping[str, float] | None = None, confidence: float = 0.95
+    pairs: Sequence[Pair],
+    scorer: Scorer,
+    thresholds: Mapping[str, float] | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> list[PlantedFigures]:
     """Score originals and copies, and count what the scorer sees: one entry a fault, then one for all.
 
@@ -104,30 +116,59 @@ def measure_planted(
         pairs: Records with their copies.
         scorer: The scorer; each record is scored once, however many copies it has.
         thresholds: Source -> value below which a record is dropped. Pairs of other sources count in no recall.
-        confidence: Of the intervals, in (0, 1). Pairs count as independent, although copies share their original.
+        confidence: Of the intervals, in (0, 1).
+        seed: Of the bootstrap.
     """
     records = {(r.source, r.id): r for pair in pairs for r in (pair.original, pair.degraded)}
     value = dict(zip(records, scorer(list(records.values())), strict=True))
-    good = np.array([value[p.original.source, p.original.id] for p in pairs])
-    bad = np.array([value[p.degraded.source, p.degraded.id] for p in pairs])
-    cut = np.array([(thresholds or {}).get(p.original.source, np.nan) for p in pairs])
+    originals = {(p.original.source, p.original.id): i for i, p in enumerate(pairs)}
+    values = _Values(
+        good=np.array([value[p.original.source, p.original.id] for p in pairs]),
+        bad=np.array([value[p.degraded.source, p.degraded.id] for p in pairs]),
+        cut=np.array([(thresholds or {}).get(p.original.source, np.nan) for p in pairs]),
+        original=np.array([originals[p.original.source, p.original.id] for p in pairs], dtype=np.int64),
+    )
     fault = np.array([p.fault.value for p in pairs], dtype=object)
-    figures = [
-        _figures(f, good[fault == f], bad[fault == f], cut[fault == f], confidence) for f in dict.fromkeys(fault)
-    ]
-    return [*figures, _figures("all", good, bad, cut, confidence)]
+    figures = [_figures(f, values.at(fault == f), confidence, seed) for f in dict.fromkeys(fault)]
+    return [*figures, _figures("all", values, confidence, seed)]
 
 
-def _figures(fault: str, good: Floats, bad: Floats, cut: Floats, confidence: float) -> PlantedFigures:
-    both = np.isfinite(good) & np.isfinite(bad)
-    wins = (good[both] > bad[both]).sum() + (good[both] == bad[both]).sum() / 2
-    accuracy = _share(float(wins), int(both.sum()), confidence)
-    has_cut = np.isfinite(cut)
-    recall = _share(float((~(bad >= cut))[has_cut].sum()), int(has_cut.sum()), confidence)
-    dropped = _share(float((~(good >= cut))[has_cut].sum()), int(has_cut.sum()), confidence)
-    unscored = int((~np.isfinite(bad)).sum())
-    return PlantedFigures(fault, len(good), int(both.sum()), unscored, *accuracy, *recall, dropped[0])
+class _Values(NamedTuple):
+    """Values of pairs, the threshold of each, and which original each is of."""
+
+    good: Floats
+    bad: Floats
+    cut: Floats
+    original: npt.NDArray[np.int64]
+
+    def at(self, rows: npt.NDArray[np.bool_]) -> "_Values":
+        return _Values(self.good[rows], self.bad[rows], self.cut[rows], self.original[rows])
 
 
-def _share(count: float, n: int, confidence: float) -> tuple[float | None, float | None, float | None]:
-    return (count / n, *wilson(count, n, confidence)) if n else (None, None, None)
+def _figures(fault: str, values: _Values, confidence: float, seed: int) -> PlantedFigures:
+    good, bad, cut, original = values
+    both, has_cut = np.isfinite(good) & np.isfinite(bad), np.isfinite(cut)
+    wins = (good > bad) + (good == bad) / 2
+    caught, lost = ~(bad >= cut)[has_cut], ~(good >= cut)[has_cut]
+    return PlantedFigures(
+        fault, len(good), int(both.sum()), int((~np.isfinite(bad)).sum()),
+        *_share(wins[both], original[both], confidence, seed),
+        *_share(caught.astype(np.float64), original[has_cut], confidence, seed),
+        float(lost.mean()) if len(lost) else None,
+    )  # fmt: skip
+
+
+def _share(
+    wins: Floats, original: npt.NDArray[np.int64], confidence: float, seed: int
+) -> tuple[float | None, float | None, float | None]:
+    """Return the mean of wins (0, 1/2 or 1) and its interval, as `PlantedFigures` says."""
+    if not len(wins):
+        return (None, None, None)
+    of_pair = np.unique(original, return_inverse=True)[1]
+    pairs, won = np.bincount(of_pair).astype(np.float64), np.bincount(of_pair, wins)
+    share = float(wins.mean())
+    if len(pairs) == len(wins) or share in (0.0, 1.0):
+        return (share, *wilson(share * len(pairs), len(pairs), confidence))
+    blocks = resamples(len(pairs), _RESAMPLES, generator(seed, "planted"))
+    drawn = np.concatenate([(won @ block) / (pairs @ block) for block in blocks])
+    return (share, *percentile_interval(drawn, confidence))

@@ -51,7 +51,7 @@ def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pa
         except MiraError as error:
             log.note(f"planted, {name}: left out: {error}")
             continue
-        found[name] = [asdict(f) for f in measure_planted(pairs, scorer, cuts, config.evaluate.interval)]
+        found[name] = [asdict(f) for f in measure_planted(pairs, scorer, cuts, config.evaluate.interval, config.seed)]
     return found
 
 

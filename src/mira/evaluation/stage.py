@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -154,16 +155,16 @@ def _planted(
             task.advance()
     known = _known(values)
     usable = {s: t for s, t in thresholds.items() if mask.get(s)}
-    confidence = config.evaluate.interval
+    measure = partial(measure_planted, confidence=config.evaluate.interval, seed=config.seed)
     return {
         "records": len({(p.original.source, p.original.id) for p in pairs}),
         "methods": {
-            "mira": [asdict(f) for f in measure_planted(pairs, known, usable, confidence)],
-            "length": [asdict(f) for f in measure_planted(pairs, by_length, None, confidence)],
+            "mira": [asdict(f) for f in measure(pairs, known, usable)],
+            "length": [asdict(f) for f in measure(pairs, by_length)],
             **planted_methods(config, run, log, pairs),
         },
         "sources": {
-            source: asdict(measure_planted(own, known, usable, confidence)[-1])
+            source: asdict(measure(own, known, usable)[-1])
             for source in sorted({p.original.source for p in pairs})
             if (own := [p for p in pairs if p.original.source == source])
         },
