@@ -488,9 +488,10 @@ class EvaluateSettings(Settings):
 
     planted: int = Field(default=20, ge=0)
     """Records a source that spoiled copies are made of, one a fault, to be scored by the student; 0 for none."""
-    methods: list[Literal["random", "dsir", "ppl"]] = ["random", "dsir", "ppl"]
-    """Selection methods that value the spoiled copies too, as fitted on this run. dsir and ppl are fitted first where
-    that has not been done, which reads the corpus; one that cannot run here is told and left out."""
+    methods: list[Literal["random", "dsir", "ppl", "dataman"]] = ["random", "dsir", "ppl"]
+    """Selection methods that value the spoiled copies too. dsir and ppl are fitted first where that has not been done,
+    which reads the corpus; dataman, and ppl with an endpoint, send originals and copies to the model that judges the
+    corpus. One that cannot run here is told and left out."""
     interval: float = Field(default=0.95, gt=0, lt=1)
     """Confidence of the intervals."""
     proxy: ProxySettings = ProxySettings()

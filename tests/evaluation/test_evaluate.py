@@ -1,6 +1,7 @@
 """The stage on a small run folder: real index, real student, real selection."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from distillation.served_case import serving, sft_bundle
 from mira import corpus
 from mira.config import Config
 from mira.discovery.grouping import load_groups
@@ -139,7 +141,7 @@ def test_a_good_selection_is_told_from_a_random_one(world):
     assert set(planted["sources"]) == set(SOURCES)
     length = {f["fault"]: f for f in planted["methods"]["length"]}
     assert length["truncated"]["accuracy"] == 1.0 and length["truncated"]["recall"] is None
-    assert any(line.startswith("planted garbage") for line in notes.lines)
+    assert any(line.startswith("planted, garbage") for line in notes.lines)
 
     select(with_select(config, method="random"), run, Quiet())
     random = evaluate(with_select(config, method="random"), run, Quiet())
@@ -165,6 +167,7 @@ def test_the_other_methods_meet_the_same_faults(world):
     ppl, dsir = by_fault(found, "ppl"), by_fault(found, "dsir")
     assert ppl["garbage"]["accuracy"] == ppl["off_family"]["accuracy"] == 1.0
     assert ppl["all"]["recall"] is None  # it has not ranked this corpus
+    assert found["planted"]["findings"] and set(found["planted"]["findings"]) <= set(notes.lines)
     assert dsir["truncated"]["compared"] == 0 and dsir["truncated"]["unscored"] == 12  # 30 words are left
     assert dsir["shuffled"]["compared"] == 12
     assert 0 < by_fault(found, "random")["all"]["recall"] < 1
@@ -203,7 +206,7 @@ def test_a_copy_is_measured_by_its_originals_model(world):
     records = [r for s in SOURCES for r in corpus.fetch(config, run, s, [f"{s}{i:03d}" for i in range(20)])]
     twins = [replace(r, id=f"{r.id}~twin") for r in records]
     pairs = [Pair(r, twin, Fault.SHUFFLED) for r, twin in zip(records, twins, strict=True)]
-    scorer = method_scorer(load_method("ppl", config, run, Quiet()), config, pairs)
+    scorer = method_scorer(load_method("ppl", config, run, Quiet()), config, run, Quiet(), pairs)
     np.testing.assert_array_equal(scorer(records), scorer(twins))
 
 
@@ -219,6 +222,34 @@ def test_the_student_beside_naive_means(world):
     assert found["n-grams"]["rho"]["value"] > 0.5
 
 
+def test_a_served_student_judges_the_copies_and_one_that_is_gone_leaves_them_out(tmp_path, world):
+    config, run = world
+    select(config, run, Quiet())
+    served = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, served.path, ignore=shutil.ignore_patterns("students"))
+    sft_bundle(served.student(GROUP), Rubric.load(run.rubric(GROUP), GROUP))
+
+    def share_of_good(user):
+        words = user.split()
+        return 10 * sum(w in GOOD for w in words) / len(words)
+
+    with serving(share_of_good, Rubric.load(run.rubric(GROUP), GROUP)) as server:
+        endpoint = {"base_url": server.url, "model": "m", "max_model_len": 4096, "max_tokens": 500, "max_retries": 0}
+        distill = config.distill.model_validate({"student": "endpoint", "endpoint": endpoint})
+        config = config.model_copy(update={"distill": distill})
+        found = evaluate(config, served, Quiet())
+        assert by_fault(found, "mira")["garbage"]["accuracy"] > 0.9
+        assert len(server.requests) == sum(f["pairs"] for f in found["planted"]["methods"]["mira"][:-1]) + 12
+    again = evaluate(config, served, Quiet())  # every reply is in the journal
+    assert again["planted"] == found["planted"]
+    shutil.rmtree(served.journal)
+    offline = config.model_copy(update={"teacher": config.teacher.model_copy(update={"offline": True})})
+    notes = Notes()
+    gone = evaluate(offline, served, notes)
+    assert gone["planted"]["methods"] == {} and gone["agreement"] == found["agreement"]
+    assert any(line.startswith("planted faults: left out") and "failure budget" in line for line in notes.lines)
+
+
 def test_same_bytes_twice(world):
     config, run = world
     select(config, run, Quiet())
@@ -232,7 +263,7 @@ def test_nothing_planted_when_none_is_wanted(world):
     config, run = world
     select(config, run, Quiet())
     none = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"planted": 0})})
-    assert evaluate(none, run, Quiet())["planted"] == {"records": 0, "methods": {}, "sources": {}}
+    assert evaluate(none, run, Quiet())["planted"] == {"records": 0, "methods": {}, "sources": {}, "findings": []}
 
 
 def test_held_out_records_are_judged_by_a_model_that_has_not_seen_them(world):

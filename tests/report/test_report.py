@@ -210,7 +210,7 @@ def test_evaluation_is_shown_where_there_is_one(tmp_path) -> None:
         {
             "kept_by_held_out_model": False,
             "agreement": {"all": figures, "sources": {"ant": figures}},
-            "planted": {"records": 9, "methods": methods},
+            "planted": {"records": 9, "methods": methods, "findings": ["The students do not see <off family>."]},
             "students": {"text_group_A": students, "text_group_B": {}},
         },
     )
@@ -218,6 +218,7 @@ def test_evaluation_is_shown_where_there_is_one(tmp_path) -> None:
     assert "ant 40 20 86% 70% to 93% 43% 5% 28% 0.87" in text and "all 40 20" in text
     assert "may have learned from these labels" in text
     assert "off family 9 61% 50% to 70% 50% 96% 64%" in text
+    assert "The students do not see <off family>." in text
     assert "text_group_A student 0.70 – constant 0.00 –" in text
 
 

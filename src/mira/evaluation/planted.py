@@ -1,5 +1,6 @@
 """Does a scorer see planted faults? Records against their spoiled copies."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,9 @@ import numpy.typing as npt
 
 from mira.corpus.record import Record
 from mira.evaluation.faults import Fault, degrade
+from mira.judging.failures import UNANSWERED, check_failures
 from mira.judging.judge import Judge, JudgeTask
+from mira.progress import Log, Quiet
 from mira.reliability.stats import Floats, generator, percentile_interval, resamples, wilson
 from mira.selection.aggregate import Mask, trimmed_mean
 
@@ -71,7 +74,9 @@ def plant(records: Iterable[Record], faults: Sequence[Fault] = tuple(Fault), see
     return [Pair(record, copy, fault) for record, fault, copy in pairs if copy is not None]
 
 
-def judge_scorer(judge: Judge, mask: Mask, trim: float, min_slots: int) -> Scorer:
+def judge_scorer(
+    judge: Judge, mask: Mask, trim: float, min_slots: int, failure_budget: float = 0.0, log: Log | None = None
+) -> Scorer:
     """Return quality as selection computes it: any judge's trimmed mean over the unmasked slots of the record's source.
 
     Args:
@@ -79,13 +84,20 @@ def judge_scorer(judge: Judge, mask: Mask, trim: float, min_slots: int) -> Score
         mask: Source -> unmasked slots; a record of a wholly masked source is not scored.
         trim: Share of slots trimmed at each end.
         min_slots: Scored slots that a record needs.
+        failure_budget: Share of the records to which a served judge may give no reply. Beyond it the scorer raises
+            JudgeError: a copy that was not looked at must not count as one that was seen through.
+        log: Where replies that did not come are told.
     """
 
     def score(records: Sequence[Record]) -> Floats:
         place = {(r.source, r.id): i for i, r in enumerate(records)}
         scores = np.full((len(records), judge.n_slots), np.nan, dtype=np.float32)
+        unanswered: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for judgement in judge.judge(JudgeTask(record) for record in records):
             scores[place[judgement.source, judgement.id]] = [np.nan if s is None else s for s in judgement.scores]
+            if judgement.reason_unscored in UNANSWERED:
+                unanswered[judgement.source][judgement.reason_unscored] += 1
+        check_failures(unanswered, len(records), failure_budget, log or Quiet())
         quality = np.full(len(records), np.nan)
         sources = np.array([r.source for r in records], dtype=object)
         for source in dict.fromkeys(sources):

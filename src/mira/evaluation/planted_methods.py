@@ -1,4 +1,4 @@
-"""Planted faults under the selection methods that read texts, as fitted on this run, and under a random order."""
+"""Planted faults under the other selection methods: as fitted on this run, as served, and in a random order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,10 +16,14 @@ from mira.evaluation.planted import Pair, Scorer, measure_planted
 from mira.progress import Log
 from mira.reliability.stats import Floats
 from mira.run import RunFolder
+from mira.selection.asking_records import dataman_overall, served_bits
+from mira.selection.dataman import DataMan
 from mira.selection.dsir import Dsir
 from mira.selection.keys import hash_ids, uniform
 from mira.selection.load import load_method
+from mira.selection.methods import RandomOrder
 from mira.selection.ppl import Ppl
+from mira.selection.ppl_endpoint import MeasuredPpl
 from mira.selection.stage import make_plan, threshold_of
 from mira.selection.values import SelectionMethod, values_path
 
@@ -30,12 +34,14 @@ def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pa
     """Measure the methods of `evaluate.methods` on planted faults.
 
     Recall is counted at the cutoffs that the method's own values have under the run's budget. It is left out where
-    they would take a pass over the corpus (a method that reads texts and has not ranked this corpus yet), and with
-    noise, whose cutoffs are not on the scale of values.
+    they would take a pass over the corpus (a method that has not ranked this corpus yet), and with noise, whose
+    cutoffs are not on the scale of values. DataMan's overall scores are whole numbers: many pairs are equal, which
+    counts half, and a copy at the cutoff counts as kept.
 
     Args:
         config: The settings.
-        run: The run folder; dsir and ppl are fitted in it where that is not done.
+        run: The run folder; dsir and ppl are fitted in it where that is not done, and replies of served models about
+            originals and copies go to its journals.
         log: Where progress goes; a method that cannot run is noted there.
         pairs: Records with their copies.
 
@@ -46,21 +52,27 @@ def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pa
     for name in dict.fromkeys(config.evaluate.methods) if pairs else ():
         try:
             method = _load(name, config, run, log)
-            scorer = method_scorer(method, config, pairs)
+            scorer = method_scorer(method, config, run, log, pairs)
             cuts = _thresholds(config, run, method, log)
+            figures = measure_planted(pairs, scorer, cuts, config.evaluate.interval, config.seed)
         except MiraError as error:
             log.note(f"planted, {name}: left out: {error}")
             continue
-        found[name] = [asdict(f) for f in measure_planted(pairs, scorer, cuts, config.evaluate.interval, config.seed)]
+        found[name] = [asdict(f) for f in figures]
     return found
 
 
-def method_scorer(method: SelectionMethod, config: Config, pairs: Sequence[Pair]) -> Scorer:
+def method_scorer(method: SelectionMethod, config: Config, run: RunFolder, log: Log, pairs: Sequence[Pair]) -> Scorer:
     """Return a method's values of records and copies; random order where the method reads no text.
 
     A copy is valued under its original's id, which decides the model that ppl measures it by (one that has not been
-    trained on the original) and the noise of dsir. Only random order gives it a place of its own.
+    trained on the original) and the noise of dsir. Only random order gives it a place of its own. Served models are
+    asked about originals and copies alike.
     """
+    if isinstance(method, DataMan):
+        return lambda records: dataman_overall(config, run, log, records)
+    if isinstance(method, MeasuredPpl):
+        return lambda records: (-1.0 if method.slice == "low" else 1.0) * served_bits(config, run, log, records)
     origin = {(p.degraded.source, p.degraded.id): p.original.id for p in pairs}
 
     def random(source: str, records: Sequence[Record]) -> Floats:
@@ -87,9 +99,11 @@ def _by_source(value: Callable[[str, Sequence[Record]], Floats]) -> Scorer:
 
 
 def _load(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMethod:
-    if name == "ppl" and config.select.ppl.endpoint:
-        raise ConfigError("spoiled copies are not sent to the endpoint of select.ppl", "Nothing needs to be done.")
-    method = load_method(name, config, run, log)
+    """Return a method, without having its endpoint judge the corpus."""
+    if name == "dataman":
+        return DataMan()
+    served = name == "ppl" and config.select.ppl.endpoint
+    method = MeasuredPpl(config.select.ppl.slice) if served else load_method(name, config, run, log)
     if method.to_median:
         raise ConfigError("slice `middle` ranks by the distance to a median", "Set select.ppl.slice to low or high.")
     return method
@@ -98,8 +112,8 @@ def _load(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMetho
 def _thresholds(config: Config, run: RunFolder, method: SelectionMethod, log: Log) -> Mapping[str, float] | None:
     of_source = shards(config)
     paths = [values_path(run, method.name, s, shard.name) for s, parts in of_source.items() for shard in parts]
-    ranked = all(path.is_file() for path in paths)
-    if config.select.temperature or (method.reads_text and not ranked):
+    ranked = isinstance(method, RandomOrder) or all(path.is_file() for path in paths)
+    if config.select.temperature or not ranked:
         return None
     plan = make_plan(config, run, method, log)
     rules = {source: plan.retention.of_source(source) for source in of_source}

@@ -16,8 +16,9 @@ from mira.config import Config
 from mira.corpus.record import Record
 from mira.discovery.grouping import Group, load_groups
 from mira.distillation.student import open_student
-from mira.errors import RunError
+from mira.errors import JudgeError, RunError
 from mira.evaluation.agreement import Held, agreement
+from mira.evaluation.findings import planted_findings
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
 from mira.evaluation.planted_methods import planted_methods
 from mira.evaluation.students import against_naive
@@ -27,6 +28,8 @@ from mira.run import RunFolder
 from mira.selection.aggregate import load_mask, trimmed_mean
 
 __all__ = ["evaluate", "held_out_records"]
+
+_NOTHING_PLANTED: dict[str, Any] = {"records": 0, "methods": {}, "sources": {}, "findings": []}
 
 
 def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -139,8 +142,44 @@ def _planted(
     config: Config, run: RunFolder, log: Log, groups: Sequence[Group], thresholds: Mapping[str, float]
 ) -> dict[str, Any]:
     if not config.evaluate.planted:
-        return {"records": 0, "methods": {}, "sources": {}}
-    mask, select = load_mask(run), config.select
+        return _NOTHING_PLANTED
+    try:
+        pairs, values = _judged_pairs(config, run, log, groups)
+    except JudgeError as error:
+        log.note(f"planted faults: left out: {error}")
+        return _NOTHING_PLANTED
+    usable = {s: t for s, t in thresholds.items() if load_mask(run).get(s)}
+    known = _known(values)
+    measure = partial(measure_planted, confidence=config.evaluate.interval, seed=config.seed)
+    methods = {
+        "mira": [asdict(f) for f in measure(pairs, known, usable)],
+        "length": [asdict(f) for f in measure(pairs, by_length)],
+        **planted_methods(config, run, log, pairs),
+    }
+    return {
+        "records": len({(p.original.source, p.original.id) for p in pairs}),
+        "methods": methods,
+        "sources": {
+            source: asdict(measure(own, known, usable)[-1])
+            for source in sorted({p.original.source for p in pairs})
+            if (own := [p for p in pairs if p.original.source == source])
+        },
+        "findings": planted_findings(methods),
+    }
+
+
+def _judged_pairs(
+    config: Config, run: RunFolder, log: Log, groups: Sequence[Group]
+) -> tuple[list[Pair], dict[tuple[str, str], float]]:
+    """Spoil records of every group, and have its student judge originals and copies.
+
+    Returns:
+        The pairs, and (source, id) -> quality.
+
+    Raises:
+        JudgeError: A served student cannot be asked, or gave too few replies.
+    """
+    mask, select, budget = load_mask(run), config.select, config.teacher.failure_budget
     pairs: list[Pair] = []
     values: dict[tuple[str, str], float] = {}
     with log.task("planted faults", total=len(groups)) as task:
@@ -149,26 +188,11 @@ def _planted(
             own = plant(records, seed=config.seed)
             copies = [*records, *(p.degraded for p in own)]
             with open_student(config, run, group.name, log) as judge:
-                scored = judge_scorer(judge, mask, select.trim, select.min_slots)(copies)
+                scored = judge_scorer(judge, mask, select.trim, select.min_slots, budget, log)(copies)
             values |= {(r.source, r.id): float(v) for r, v in zip(copies, scored, strict=True)}
             pairs += own
             task.advance()
-    known = _known(values)
-    usable = {s: t for s, t in thresholds.items() if mask.get(s)}
-    measure = partial(measure_planted, confidence=config.evaluate.interval, seed=config.seed)
-    return {
-        "records": len({(p.original.source, p.original.id) for p in pairs}),
-        "methods": {
-            "mira": [asdict(f) for f in measure(pairs, known, usable)],
-            "length": [asdict(f) for f in measure(pairs, by_length)],
-            **planted_methods(config, run, log, pairs),
-        },
-        "sources": {
-            source: asdict(measure(own, known, usable)[-1])
-            for source in sorted({p.original.source for p in pairs})
-            if (own := [p for p in pairs if p.original.source == source])
-        },
-    }
+    return pairs, values
 
 
 def _known(values: Mapping[tuple[str, str], float]) -> Scorer:
@@ -199,15 +223,12 @@ def _tell(result: Mapping[str, Any], log: Log) -> None:
             f"{held['base_rate']:.0%} of all {held['n']}"
         )
     for name, faults in result["planted"]["methods"].items():
-        figures = faults[-1]
-        if name != "mira" and figures["accuracy"] is not None:
-            log.note(
-                f"planted, {name}: the original scores higher in {figures['accuracy']:.0%} "
-                f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['compared']} pairs"
-            )
-    for figures in result["planted"]["methods"].get("mira", []):
-        if figures["accuracy"] is not None:
-            log.note(
-                f"planted {figures['fault']}: the original scores higher in {figures['accuracy']:.0%} "
-                f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['compared']} pairs"
-            )
+        for figures in faults if name == "mira" else faults[-1:]:
+            about = figures["fault"] if name == "mira" else name
+            if figures["accuracy"] is not None:
+                log.note(
+                    f"planted, {about}: the original scores higher in {figures['accuracy']:.0%} "
+                    f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['compared']} pairs"
+                )
+    for finding in result["planted"]["findings"]:
+        log.note(finding)

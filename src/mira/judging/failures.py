@@ -4,9 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 
 from mira.errors import JudgeError
+from mira.judging.judgement import Unscored
 from mira.progress import Log
 
-__all__ = ["check_failures"]
+__all__ = ["UNANSWERED", "check_failures"]
+
+UNANSWERED = frozenset({Unscored.ENDPOINT_ERROR, Unscored.NOT_RECORDED})
+"""Reasons that tell of the endpoint, not of the record: another try may go well."""
 
 
 def check_failures(unscored: Mapping[str, Counter[str]], total: int, budget: float, log: Log) -> None:

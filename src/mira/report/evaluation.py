@@ -86,6 +86,7 @@ class Evaluation:
         scorer: Who scored the pairs.
         others: Other scorers of the same pairs.
         faults: One row a fault.
+        findings: What the faults come to, in words.
         students: Group -> its student and the naive ones.
     """
 
@@ -95,6 +96,7 @@ class Evaluation:
     scorer: str
     others: tuple[str, ...]
     faults: tuple[FaultRow, ...]
+    findings: tuple[str, ...]
     students: tuple[tuple[str, tuple[StudentRow, ...]], ...]
 
 
@@ -114,6 +116,7 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
         scorer=scorer,
         others=tuple(others),
         faults=_faults(methods.get(scorer, []), [methods[name] for name in others]),
+        findings=tuple(planted.get("findings") or ()),
         students=tuple((g, tuple(_student(n, f) for n, f in fs.items())) for g, fs in students.items() if fs),
     )
 

@@ -1,0 +1,36 @@
+from mira.evaluation.findings import planted_findings
+
+
+def figures(**accuracies):
+    rows = [
+        {"fault": f, "accuracy": a, "accuracy_low": low, "accuracy_high": h} for f, (a, low, h) in accuracies.items()
+    ]
+    return [*rows, {"fault": "all", "accuracy": 0.4, "accuracy_low": 0.3, "accuracy_high": 0.5}]
+
+
+MIRA = figures(boilerplate=(0.45, 0.36, 0.55), off_family=(0.51, 0.42, 0.6), truncated=(0.87, 0.79, 0.92))
+
+
+def test_what_the_students_do_not_see_and_who_sees_more():
+    ppl = figures(boilerplate=(0.97, 0.92, 0.99), off_family=(1.0, 0.96, 1.0), truncated=(0.18, 0.12, 0.27))
+    unseen, more = planted_findings({"mira": MIRA, "length": figures(truncated=(1.0, 0.96, 1.0)), "ppl": ppl})
+    assert unseen.startswith("The students do not see boilerplate (45%) and off family (51%): ")
+    assert more.startswith("ppl sees more than the students do of boilerplate (97%) and off family (100%). ")
+    assert "select.method ppl" in more
+
+
+def test_a_better_share_that_may_be_chance_is_no_finding():
+    told = planted_findings({"mira": MIRA, "dsir": figures(boilerplate=(0.6, 0.52, 0.68), truncated=(0.95, 0.9, 0.99))})
+    assert len(told) == 1  # boilerplate's intervals overlap, and so do those of truncated
+
+
+def test_nothing_to_tell():
+    good = figures(garbage=(0.9, 0.8, 0.95))
+    nothing = [{"fault": "garbage", "accuracy": None, "accuracy_low": None, "accuracy_high": None}]
+    assert planted_findings({"mira": good, "random": figures(garbage=(1.0, 0.99, 1.0)), "dsir": nothing}) == []
+    assert planted_findings({}) == planted_findings({"mira": nothing, "ppl": good}) == []
+
+
+def test_three_faults_are_listed_in_words():
+    three = figures(a=(0.5, 0.4, 0.6), b=(0.5, 0.4, 0.6), c_d=(0.5, 0.4, 0.6))
+    assert "a (50%), b (50%) and c d (50%)" in planted_findings({"mira": three})[0]
