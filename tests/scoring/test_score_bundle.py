@@ -26,6 +26,7 @@ from mira.plan import plan
 from mira.progress import Quiet
 from mira.reliability import reliability
 from mira.run import RunFolder
+from mira.scoring import score
 from mira.scoring.released import score_bundle
 
 GROUP = RUBRIC.group
@@ -148,6 +149,23 @@ def test_a_run_takes_a_bundle_and_tests_it_on_its_own_labels(labelled: tuple, bu
     other = Config(**settings, distill={"student": "bundle", "bundles": {"text_group_Z": str(bundle)}})
     with pytest.raises(ConfigError, match="none for text_group_T"):
         distill(other, run, Quiet())
+
+
+def test_a_new_student_scores_in_the_same_process(labelled: tuple, tmp_path: Path) -> None:
+    settings, run = labelled
+    judges = []
+    for name, scores in (("one", SCORES), ("two", SCORES[::-1])):
+        folder = tmp_path / name
+        train_encoder(label_table(RECORDS, scores), RECORDS, RUBRIC, None, DistillSettings(folds=2), 0, folder, Quiet())
+        distilled = {"student": "bundle", "bundles": {GROUP: str(folder)}}
+        config = Config(**settings, distill=distilled, score={"workers": 1})
+        distill(config, run, Quiet())
+        score(config, run, Quiet())
+        sidecars = (run.path / "scores").glob("*/*.parquet")
+        (judge,) = {j for path in sidecars for j in pq.read_table(path, columns=["judge"])["judge"].to_pylist()}
+        assert judge == EncoderStudent.load(folder).identity
+        judges.append(judge)
+    assert judges[0] != judges[1]
 
 
 def test_a_plan_counts_the_calls_of_a_served_bundle(labelled: tuple, bundle: Path, tmp_path: Path) -> None:

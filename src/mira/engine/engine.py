@@ -1,8 +1,10 @@
 """Engines: map a pure function over shards."""
 
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -94,9 +96,15 @@ def _die_with_parent() -> None:
 
 
 class RayEngine:
-    """Ray tasks, on the cluster that RAY_ADDRESS names or on this machine. The run folder must be on shared storage."""
+    """Ray tasks, on the cluster that RAY_ADDRESS names or on this machine. The run folder must be on shared storage.
+
+    Args:
+        workers: On this machine, Ray's CPUs (0: all of them). On a cluster, tasks in flight (0: twice its CPUs).
+    """
 
     def __init__(self, workers: int = 0) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; else it warns
         try:
             import ray  # noqa: PLC0415
         except ImportError:
@@ -105,16 +113,65 @@ class RayEngine:
         self.workers = workers
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """Yield results as they finish."""
+        """Yield results as they finish.
+
+        Raises:
+            MiraError: There is no cluster at RAY_ADDRESS, its nodes do not have mira, or a worker died.
+        """
+        if not items:
+            return
         ray = self._ray
-        if not ray.is_initialized():
-            ray.init(num_cpus=self.workers or None, log_to_driver=False)
-        task = ray.remote(function)
-        limit = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
-        queue = iter(items)
-        running = [task.remote(item) for _, item in zip(range(limit), queue, strict=False)]
-        while running:
-            done, running = ray.wait(running)
-            running += [task.remote(item) for _, item in zip(done, queue, strict=False)]
-            for reference in done:
-                yield ray.get(reference)
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        self._start(address)
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        limit = (self.workers if address != "local" else 0) or 2 * max(cpus, 1)
+        task, queue, running = ray.remote(function), iter(items), list[Any]()
+        try:
+            running += [task.remote(item) for _, item in zip(range(limit), queue, strict=False)]
+            while running:
+                done, running = ray.wait(running)
+                running += [task.remote(item) for _, item in zip(done, queue, strict=False)]
+                for reference in done:
+                    yield ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise _unpacked(error) from None
+        except ray.exceptions.RayError as error:
+            raise MiraError(
+                f"a Ray worker died: {str(error).strip().partition(chr(10))[0]}",
+                "Most often memory ran out: use fewer workers (score.workers) or smaller shards (shard_bytes), and run "
+                "again. Finished shards are kept.",
+            ) from None
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)  # what a shard writes is put in place whole or not at all
+
+    def _start(self, address: str) -> None:
+        if self._ray.is_initialized():
+            return
+        here = {"num_cpus": self.workers or None, "include_dashboard": False} if address == "local" else {}
+        try:
+            _reach(address)
+            self._ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise MiraError(
+                f"Ray does not start at {address}: {str(error).strip().partition(chr(10))[0]}",
+                "Check RAY_ADDRESS; without it, Ray runs on this machine. Or set score.engine to local.",
+            ) from None
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing listens at "HOST:PORT": Ray itself would end the whole process."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _unpacked(error: Any) -> Exception:
+    """Return what a task raised on purpose, without Ray's wrapping; the rest keeps its traceback from the worker."""
+    cause: Exception = error.cause
+    if isinstance(cause, RuntimeError) and "failed to import" in str(cause):
+        last = str(cause).strip().rpartition(chr(10))[2]
+        return MiraError(
+            f"a Ray worker cannot load mira: {last}", "Install the same mira on every node of the cluster."
+        )
+    return cause if isinstance(cause, MiraError | OSError) else error

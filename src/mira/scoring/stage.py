@@ -49,6 +49,7 @@ class _Job:
     config: Config
     run: RunFolder
     group: str
+    student: str  # its identity
     shard: Shard
 
 
@@ -211,7 +212,7 @@ def _score_group(
         else:
             todo.append(shard)
     if runs_here(run, group.name):
-        jobs = [_Job(config, run, group.name, shard) for shard in todo]
+        jobs = [_Job(config, run, group.name, student.identity, shard) for shard in todo]
         for result in load_engine(config.score.engine, config.score.workers).map(_score_one, jobs):
             task.advance(result.rows)
             yield result
@@ -220,7 +221,7 @@ def _score_group(
 
 
 def _score_one(job: _Job) -> ShardResult:
-    key = (job.run.path, job.group)
+    key = (job.run.path, job.group, job.student)
     if key not in _opened:  # once a process: consecutive shards are mostly of one group
         _close_students()
         _opened[key] = _students.enter_context(open_student(job.config, job.run, job.group, Quiet()))
@@ -228,7 +229,7 @@ def _score_one(job: _Job) -> ShardResult:
 
 
 _students = ExitStack()
-_opened: dict[tuple[Path, str], Judge] = {}
+_opened: dict[tuple[Path, str, str], Judge] = {}
 
 
 def _close_students() -> None:
