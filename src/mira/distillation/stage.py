@@ -21,7 +21,7 @@ from mira.distillation.sft import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
-from mira.files import hash_file, hash_json, read_json, write_json, write_parquet
+from mira.files import hash_file, hash_json, read_json, remove_folder, write_json, write_parquet
 from mira.judging.judge import JudgeTask
 from mira.judging.judgement import judgements_table, slot_names
 from mira.progress import Log
@@ -52,14 +52,15 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     wanted = {run.student(g.name) for g in groups}
     for folder in (run.path / "students").glob("*"):
         if folder.is_dir() and folder not in wanted:
-            shutil.rmtree(folder)
+            remove_folder(folder)
     return {"groups": summary}
 
 
 def _train(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
     labels = load_labels(run, group.name)
+    columns = [name for name in labels.column_names if name not in ("rationales", "brief")]  # most of its memory
     return train_encoder(
-        labels,
+        labels.select(columns),
         _labelled(config, run, labels),
         Rubric.load(run.rubric(group.name), group.name),
         load_embedder(config.embedding),
@@ -175,4 +176,4 @@ def _labelled(config: Config, run: RunFolder, labels: pa.Table) -> Iterator[Reco
     for source, id in zip(sources, ids, strict=True):
         wanted.setdefault(source, set()).add(id)
     for source in sorted(wanted):
-        yield from corpus.fetch(config, run, source, wanted[source])
+        yield from corpus.pick(config, run, source, wanted[source])

