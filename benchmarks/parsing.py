@@ -4,7 +4,7 @@
 
 Takes the demo's real teacher replies. "Messy" are the same replies rewritten line by line in the ways of other models
 (bold, bullets, hyphens, `8 / 10`, missing `/10`, renamed dimensions, rationales on the next line, thinking, fences),
-none of which the fast path reads. Every messy reply must give the scores of its original.
+none of which the path for the card's form reads. Every messy reply must give the scores of its original.
 """
 
 import argparse

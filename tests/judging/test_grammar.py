@@ -1,6 +1,7 @@
 """The parser reads what models really write, refuses what is not a score, and never raises."""
 
 import random
+import re
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mira.discovery.rubric import Rubric
 from mira.judging import Recommendation, Unscored, parse_reply, slot_names
-from mira.judging.grammar import _strict, _tolerant, locate_scores
+from mira.judging.grammar import _strict, _tolerant, _usual, locate_scores
 
 DATA = files("mira.demo") / "data"
 RUBRICS = {group: Rubric.load(Path(str(DATA / f"text_group_{group}_dim_anchors.jsonl"))) for group in "AB"}
@@ -69,6 +70,34 @@ def test_fast_and_tolerant_reading_agree():
         fast = _strict(line["reply"], names)
         assert fast is not None
         assert fast == _tolerant(line["reply"], names, truncated=False)
+
+
+HEADS = ("**[{0}] {1}:**", "- {0}. {1} —", "{0} {1} -", "[{0}] **{1}** :", "3. [{0}] {1} of it all:", "# ({0}) {1}: ")
+NUMBERS = ("{:g}/10", "{:g} / 10", "**{:g}**/10", "{:g}")
+AFTER = (" — ", " – ", " - ", ": ", "\n  ")
+
+
+def styled(reply, rng):
+    """Rewrite the lines of a reply in the card's form in one style of a model that is fond of Markdown."""
+    lines = []
+    for line in reply.split("\n"):
+        match = re.fullmatch(r"\[(A\d+)\] (.*): ([\d.]+)/10 — (.*)", line)
+        head = rng.choice(HEADS).format(match[1], rng.choice([match[2], match[2].upper()])) if match else ""
+        score = rng.choice(NUMBERS).format(float(match[3])) if match else ""
+        lines.append(f"{head} {score}{rng.choice(AFTER)}{match[4]}" if match else re.sub("^(.*?):", r"**\1:**", line))
+    return rng.choice(["{}", "Here is my judgement:\n\n{}\n"]).format(rng.choice(["\n", "\n\n", "\r\n"]).join(lines))
+
+
+def test_usual_and_tolerant_reading_agree():
+    rng = random.Random(3)
+    read = 0
+    for line in REPLIES:
+        names = NAMES[line["group"]]
+        text = styled(line["reply"], rng)
+        usual = _usual(text, names)
+        assert usual in (None, _tolerant(text, names, truncated=False))
+        read += usual is not None
+    assert read > 0.7 * len(REPLIES)
 
 
 # ---------------------------------------------------------------- tolerated forms
@@ -454,6 +483,69 @@ def test_strict_replies_keep_their_words_and_any_order_reads_alike(answer, rng):
     assert _tolerant(shuffled, names, truncated=False).scores == parsed.scores
 
 
+CLOSING_LINES = ("**overall:** 71", "**training_recommendation:** keep", "**domain_tag:** web", "**brief:** Fine.")
+NEARLY_USUAL = {
+    "the next line is a closing line": "[A1] Foo: 8\nbrief: not a rationale",
+    "the next line is another slot's": "[A1] Foo: 8\nslot_A2. Bar Baz, 4/10",
+    "the next line names its kind": "[A1] Foo: 8\nRationale: good",
+    "the next line is another's by name": "[A1] Foo: 8\na2 good",
+    "a range behind a full-width mark": "[A1] Foo: 8 - ＿9",
+    "a range": "[A1] Foo: 8 - 9 good",
+    "a negative number": "[A1] Foo: -8/10 - good",
+    "a negative number behind a separator": "[A1] Foo: –8/10 - good",
+    "digits of another script": "[A1] Foo: ８/10 - good",
+    "a tag that starts the answer": "[A1] Foo: 8 - the <|channel|>final<|message|> good",
+    "a line break of another kind": "[A1] Foo: 8 - good\u2028[A1] Foo: 7 - bad",
+    "two words of a name before it": "[A1] Good Foo: 8 - good",
+    "a longer word": "[A1] Food: 8 - good",
+    "a table's end": "[A1] Foo: 8 - good |",
+    "bold to the end": "**[A1] Foo: 8 - good**",
+    "deep indent": " " * 20 + "[A1] Foo: 8 - good",
+    "small plain id": "a1. Foo: 8 - good",
+}
+
+
+@pytest.mark.parametrize("form", NEARLY_USUAL)
+def test_nearly_usual_reply_is_read_as_the_tolerant_reading_does(form):
+    text = "\n".join([NEARLY_USUAL[form], "**[A2] Bar Baz:** 3 / 10 – bad", *CLOSING_LINES])
+    assert parse_reply(text, ("Foo", "Bar Baz")) == _tolerant(text, ("Foo", "Bar Baz"), truncated=False)
+
+
+DAMAGE = [
+    *"[]A1289/: —–-*_`.,<>|\t\n\r\x85\u2028\u200b\u00a0＿８：／>=#~→",
+    "/10",
+    " or 9",
+    " - 5",
+    "A2 ",
+    "\n[A1] 3\n",
+]
+DAMAGE += [
+    "overall: 5\n",
+    "slot_A2. x",
+    "Reason: ",
+    "<think>",
+    "</think>\n",
+    "<|channel|>final<|message|>",
+    "\n",
+    " rating ",
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(answers(), st.lists(st.tuples(st.floats(0, 1), st.sampled_from(DAMAGE)), max_size=2), st.integers(0))
+def test_usual_reading_of_a_damaged_reply_is_the_tolerant_one(answer, damage, seed):
+    names, scores, rationales, overall, verdict = answer
+    parts = zip(slot_names(len(names)), names, scores, rationales, strict=True)
+    lines = [f"[{slot}] {name}: {score:g}/10 — {rationale}" for slot, name, score, rationale in parts]
+    closing = [f"overall: {overall}", f"training_recommendation: {verdict}", "domain_tag: t", "brief: b"]
+    text = styled("\n".join([*lines, *closing]), random.Random(seed))
+    for where, junk in damage:
+        places = [match.start() for match in re.finditer(r"[\d\n:/—–-]", text)]
+        at = places[int(where * (len(places) - 1))]
+        text = text[:at] + junk + text[at:]
+    assert _usual(text, names) in (None, _tolerant(text, names, truncated=False))
+
+
 BITS = "[A1]|[A2] |A3. |Foo|Bar Baz|: | — |-|8/10|7|-1|10|/10|/100|\n|**|<think>|</think>|```|overall|overall: 5|brief:"
 ODD_BITS = "：|１| |or|to|<|>|(|)|.|,|\r\n|\u2028|\u200b|score|９９９|\ud800|\0|½|training_recommendation: keep"
 FRAGMENTS = st.sampled_from([*BITS.split("|"), *ODD_BITS.split("|"), "|"])
@@ -505,6 +597,14 @@ def test_scores_are_where_locate_says():
 
 
 HOSTILE = ["[A1] Foo: ", ":", "—", "* ", "</think>\n", "<think>", "[A1]\n", "<think>\n</think>\n", "8/10 ", "|", "A1 "]
+
+
+def test_hostile_ending_takes_linear_time():
+    text = "\n".join([LINES["bold line head"], *CLOSING_LINES])
+    assert _usual(text, ("Foo",))
+    started = time.process_time()
+    parse_reply(text + " " * 100_000 + "x\n" + "\t\n" * 50_000 + "x", ("Foo",))
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("unit", HOSTILE)

@@ -12,7 +12,7 @@ from mira.judging._flat import answer_start, flatten, name_pattern
 from mira.judging._score import Found, later_score, score_at
 from mira.judging.judgement import Unscored
 
-__all__ = ["Answer", "Closing", "Reading", "read_reply"]
+__all__ = ["Answer", "Closing", "Reading", "read_reply", "tidy"]
 
 
 class Answer(NamedTuple):
@@ -63,21 +63,21 @@ class _Head(NamedTuple):
 
 # A line's start: quote marks, bullets, table bars, emoji; then perhaps a number ("1.") and a word ("Slot").
 _JUNK = (
-    r"^[^\w\n\[({<]{0,16}(?:\d{1,3}[.):][^\w\n\[({<]{0,8})?"
+    r"[^\w\n\[({<]{0,16}(?:\d{1,3}[.):][^\w\n\[({<]{0,8})?"
     r"(?i:(?:slot|dimension|dim|anchor|criterion)[^\S\n]+)?"
 )
 _BOXED = r"[\[({<][^\S\n]*[Aa][^\S\n]?0*(?P<boxed>\d{1,3})[^\S\n]*[\])}>]"
 _PLAIN = r"A0*(?P<plain>\d{1,3})(?P<mark>[^\S\n]*[.:)|=—–-])?(?!\w)"
-_HEAD = re.compile(rf"{_JUNK}(?:{_BOXED}|{_PLAIN})", re.MULTILINE)
+_HEAD = re.compile(rf"{_JUNK}(?:{_BOXED}|{_PLAIN})")
+_BREAK = re.compile(r"\n")
 _INLINE = re.compile(r"(?<=\s)\[A0*(?P<slot>\d{1,3})\]")
 _INLINE_CLOSING = re.compile(r"(?<=\s)(?:overall|training recommendation|domain tag|brief)(?=:)")
-_CLOSINGS = re.compile(
-    r"^[^\w\n]{0,16}(?P<key>overall|(?:training[^\S\n]+)?recommendation|domain|brief)"
-    r"(?:[^\S\n]+(?:score|quality|rating|tag|summary))?[^\w\n]*?[:=|—–-](?P<text>.*)$",
-    re.MULTILINE | re.IGNORECASE,
+_CLOSING = re.compile(
+    r"[^\w\n]{0,16}(?P<key>overall|(?:training[^\S\n]+)?recommendation|domain|brief)"
+    r"(?:[^\S\n]+(?:score|quality|rating|tag|summary))?[^\w\n]*?[:=|—–-](?P<text>.*)",
+    re.IGNORECASE,
 )
 _GAP = re.compile(r"[*_`]*[^\S\n]*\**[^\S\n]*(?:[—–:：|｜,;.=]|--?)?(?:\*\*(?=\s|$))?[^\S\n]*", re.MULTILINE)
-_USUAL = re.compile(r": (10|\d(?:\.\d)?)/10(?= — | [–-] [^\s\d.])")  # what `score_at` would find, faster
 _NAME_ONLY = re.compile(r"[^\d:\n]{0,80}:?\s*")
 _NAME_GOES_ON = re.compile(r"[^\S\n]+[^\W\d]")  # "Foo of the code: 8/10" for "Foo"
 _NOTHING_MORE = re.compile(r"\W*\Z")
@@ -125,15 +125,14 @@ def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
         Answers of all slot ids, also of those the rubric does not have; positions are positions in `text`.
     """
     flat = flatten(text)
-    first = _HEAD.search(flat)
-    start = answer_start(flat, first.start() if first else len(flat), truncated=truncated)
+    heads, closings = _marks(flat, 0)
+    start = answer_start(flat, heads[0].begin if heads else len(flat), truncated=truncated)
     if start:  # an answer may stand right behind the thinking's last tag
         flat = f"{flat[: start - 1]}\n{flat[start:]}"
-    heads = _heads(flat, start)
+        heads, closings = _marks(flat, start)
     if len(heads) < 2 <= len(names):
         flat = _relined(flat, start, names)
-        heads = _heads(flat, start)
-    closings = list(_CLOSINGS.finditer(flat, start))
+        heads, closings = _marks(flat, start)
     stops = sorted([h.begin for h in heads] + [m.start() for m in closings])
     page = _Page(text, flat, names, start, len(flat.rstrip()), stops)
     answers = [a for a in (_answer(page, head) for head in heads) if a]
@@ -143,11 +142,17 @@ def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
     return Reading(answers, [_closing(page, match) for match in closings])
 
 
-def _heads(flat: str, start: int) -> list[_Head]:
-    return [
-        _Head(int(m["boxed"] or m["plain"]), m.start(), m.end(), bool(m["boxed"] or m["mark"]))
-        for m in _HEAD.finditer(flat, start)
-    ]
+def _marks(flat: str, start: int) -> tuple[list[_Head], list[re.Match[str]]]:
+    """Return the heads of slots' lines and the closing lines, from the line that starts at `start`."""
+    heads, closings = [], []
+    # Line by line: a search would try the patterns at every character.
+    for begin in [start, *(match.end() for match in _BREAK.finditer(flat, start))]:
+        if head := _HEAD.match(flat, begin):
+            mark = head["boxed"] or head["mark"]
+            heads.append(_Head(int(head["boxed"] or head["plain"]), begin, head.end(), bool(mark)))
+        elif closing := _CLOSING.match(flat, begin):
+            closings.append(closing)
+    return heads, closings
 
 
 def _relined(flat: str, start: int, names: Sequence[str]) -> str:
@@ -212,9 +217,6 @@ def _after_unknown_name(flat: str, position: int, line_end: int) -> Found | None
 
 
 def _after_name(flat: str, position: int) -> Found | None:
-    usual = _USUAL.match(flat, position)
-    if usual:
-        return Found(float(usual[1]), None, usual.start(1), usual.end(1), usual.end(), explicit=True)
     found = score_at(flat, position, strict=False)
     if found:
         return found
@@ -250,11 +252,12 @@ def _rationale(page: _Page, position: int, stop: int) -> str:
             break
         lines.append("" if ends else _MARGIN.sub("", line) if lines else line)
         position = end + 1
-    return _tidy(lines)
+    return tidy(lines)
 
 
-def _tidy(lines: list[str]) -> str:
-    whole = " ".join(line for line in lines if line)
+def tidy(lines: list[str]) -> str:
+    """Return a rationale's lines as one, without what belongs to a table's or a bold line's end."""
+    whole = " ".join(filter(None, lines))
     if lines and not lines[0]:
         whole = _REASON_WORD.sub("", whole)
     if whole.endswith("|"):
@@ -271,7 +274,7 @@ def _unique_names(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, in
         return None
     longest_first = sorted(slots, key=len, reverse=True)
     body = "|".join(r"\s+".join(map(re.escape, key.split())) for key in longest_first)
-    return re.compile(rf"{_JUNK}[\[({{<]?(?P<name>{body})(?!\w)", re.MULTILINE | re.IGNORECASE), slots
+    return re.compile(rf"^{_JUNK}[\[({{<]?(?P<name>{body})(?!\w)", re.MULTILINE | re.IGNORECASE), slots
 
 
 def _named_answers(page: _Page, answered: set[int]) -> list[Answer]:

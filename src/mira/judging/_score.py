@@ -29,6 +29,11 @@ class Found(NamedTuple):
 
 
 _NUMBER = r"(?P<number>(?<![\d.,])\d+(?:\.\d+|,\d{1,2}(?!\d))?|(?<![\w.,)])\.\d+)"
+# Scores as most models write them: what the patterns below would make of them, in one step. No digit may follow, for it
+# could be the other end of a range.
+_USUAL = re.compile(
+    r"[ :—–-]{0,8}(?<=[ :—])(?P<number>10|\d(?:\.\d)?)(?P<ten> ?/ ?10)?(?= {0,3}(?:\n|[—–:-] {1,3}[^\W\d]))"
+)
 _FIRST = re.compile(rf"(?P<lead>[^\w\n]*?)(?:(?:score|rating)\b(?P<more>[^\w\n]*?))?{_NUMBER}", re.IGNORECASE)
 _LATER = re.compile(r"[:|=—–]|-(?=\s)|[(\[](?=[^\S\n]*\d)")
 _OUT_OF = re.compile(
@@ -58,6 +63,10 @@ def score_at(flat: str, position: int, *, strict: bool) -> Found | None:
     Returns:
         The score, or a refusal, or None when no number stands here.
     """
+    usual = _USUAL.match(flat, position)
+    if usual:
+        start, end = usual.span("number")
+        return Found(float(usual["number"]), None, start, end, usual.end(), explicit=usual["ten"] is not None)
     match = _FIRST.match(flat, position)
     if not match:
         return None

@@ -9,8 +9,8 @@ One line a slot, then four closing lines::
     domain_tag: web-framework
     brief: A design note on request handling.
 
-A reply in exactly this form, whatever the order of its slots, takes the fast path. Anything else is read tolerantly:
-see `parse_reply`.
+A reply in exactly this form, whatever the order of its slots, takes the fast path; a complete one in the usual Markdown
+takes the path of `_usual`. Anything else is read tolerantly: see `parse_reply`.
 """
 
 import re
@@ -20,6 +20,7 @@ from functools import lru_cache
 
 from mira.judging._flat import flatten
 from mira.judging._lines import Answer, Closing, read_reply
+from mira.judging._usual import read_usual
 from mira.judging.judgement import Judgement, Recommendation, Unscored, slot_names
 
 __all__ = ["ParsedReply", "locate_scores", "parse_reply"]
@@ -85,7 +86,8 @@ def parse_reply(text: str, names: Sequence[str], *, truncated: bool = False) -> 
         The scores that are there, and for every other slot the reason.
     """
     slots = tuple(names)
-    parsed = _strict(text, slots) or _strict(_unwrapped(text), slots)
+    answer = _unwrapped(text)
+    parsed = _strict(answer, slots) or _usual(answer, slots)
     return parsed or _tolerant(text, names, truncated=truncated)
 
 
@@ -158,6 +160,21 @@ def _unwrapped(text: str) -> str:
     if text.startswith("```") and text.rstrip().endswith("\n```"):
         text = text[text.find("\n") + 1 :].rstrip()[:-3]
     return text
+
+
+def _usual(text: str, names: tuple[str, ...]) -> ParsedReply | None:
+    """Read a reply that is complete and written as most models do; None for any other reply."""
+    said = read_usual(text, names)
+    if not said:
+        return None
+    overall, _ = _overall(said.closings, truncated=False)
+    recommendation, _ = _recommendation(said.closings)
+    if overall is None or recommendation is None:
+        return None
+    return ParsedReply(
+        tuple(map(_SCORES.__getitem__, said.numbers)), said.rationales, {}, overall, recommendation,
+        _text(said.closings, ("domain", "tag")), _text(said.closings, ("brief",)),
+    )  # fmt: skip
 
 
 def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedReply:
