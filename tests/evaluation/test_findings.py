@@ -13,24 +13,31 @@ MIRA = figures(boilerplate=(0.45, 0.36, 0.55), off_family=(0.51, 0.42, 0.6), tru
 
 def test_what_the_students_do_not_see_and_who_sees_more():
     ppl = figures(boilerplate=(0.97, 0.92, 0.99), off_family=(1.0, 0.96, 1.0), truncated=(0.18, 0.12, 0.27))
-    unseen, more = planted_findings({"mira": MIRA, "length": figures(truncated=(1.0, 0.96, 1.0)), "ppl": ppl})
+    unseen, more = planted_findings({"mira": MIRA, "length": figures(truncated=(1.0, 0.96, 1.0)), "ppl": ppl}, {})
     assert unseen.startswith("The students do not see boilerplate (45%) and off family (51%): ")
     assert more.startswith("ppl sees more than the students do of boilerplate (97%) and off family (100%). ")
     assert "select.method ppl" in more
 
 
 def test_a_better_share_that_may_be_chance_is_no_finding():
-    told = planted_findings({"mira": MIRA, "dsir": figures(boilerplate=(0.6, 0.52, 0.68), truncated=(0.95, 0.9, 0.99))})
+    dsir = figures(boilerplate=(0.6, 0.52, 0.68), truncated=(0.95, 0.9, 0.99))
+    told = planted_findings({"mira": MIRA, "dsir": dsir}, {})
     assert len(told) == 1  # boilerplate's intervals overlap, and so do those of truncated
 
 
 def test_nothing_to_tell():
     good = figures(garbage=(0.9, 0.8, 0.95))
     nothing = [{"fault": "garbage", "accuracy": None, "accuracy_low": None, "accuracy_high": None}]
-    assert planted_findings({"mira": good, "random": figures(garbage=(1.0, 0.99, 1.0)), "dsir": nothing}) == []
-    assert planted_findings({}) == planted_findings({"mira": nothing, "ppl": good}) == []
+    assert planted_findings({"mira": good, "random": figures(garbage=(1.0, 0.99, 1.0)), "dsir": nothing}, {}) == []
+    assert planted_findings({}, {}) == planted_findings({"mira": nothing, "ppl": good}, {"ant": nothing[0]}) == []
 
 
 def test_three_faults_are_listed_in_words():
     three = figures(a=(0.5, 0.4, 0.6), b=(0.5, 0.4, 0.6), c_d=(0.5, 0.4, 0.6))
-    assert "a (50%), b (50%) and c d (50%)" in planted_findings({"mira": three})[0]
+    assert "a (50%), b (50%) and c d (50%)" in planted_findings({"mira": three}, {})[0]
+
+
+def test_sources_in_which_the_faults_are_not_seen():
+    whole = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
+    told = planted_findings({"mira": []}, {"ant": whole, "bee": whole | {"accuracy": 0.17, "accuracy_low": 0.1}})
+    assert told == ["All faults together, the students do not see them in bee (17%)."]

@@ -156,15 +156,15 @@ def _planted(
         "length": [asdict(f) for f in measure(pairs, by_length)],
         **planted_methods(config, run, log, pairs),
     }
+    sources = {
+        source: asdict(measure([p for p in pairs if p.original.source == source], known, usable)[-1])
+        for source in sorted({p.original.source for p in pairs})
+    }
     return {
         "records": len({(p.original.source, p.original.id) for p in pairs}),
         "methods": methods,
-        "sources": {
-            source: asdict(measure(own, known, usable)[-1])
-            for source in sorted({p.original.source for p in pairs})
-            if (own := [p for p in pairs if p.original.source == source])
-        },
-        "findings": planted_findings(methods),
+        "sources": sources,
+        "findings": planted_findings(methods, sources),
     }
 
 
