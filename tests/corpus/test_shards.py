@@ -1,9 +1,11 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,6 +122,51 @@ def test_remote_files(project: Project) -> None:
             shards(project.config(source | {"path": "memory://nothing/*.jsonl"}))
     finally:
         fs.rm("/box", recursive=True)
+
+
+class Flaky(MemoryFileSystem):
+    """A file system that raises its own kind of error."""
+
+    protocol = "flaky"
+    broken = "read"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("flaky://"))
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        file = super()._open(path, mode, **options)
+        if self.broken == "read" and mode == "rb":
+            file.read = self._refuse
+        return file
+
+    def _refuse(self, *_: Any) -> bytes:
+        raise LookupError("the token has expired\nand more")
+
+    def checksum(self, path: str) -> int:
+        return 1 if self.broken == "read" else self._refuse()
+
+
+def test_errors_of_a_remote_file_system_are_told_with_the_file(project: Project, monkeypatch: Any) -> None:
+    fsspec.register_implementation("flaky", Flaky, clobber=True)
+    fs = fsspec.filesystem("memory")
+    fs.pipe({"/box/a.jsonl": b'{"id": 1, "text": "hello"}\n'})
+    config = project.config({"name": "s", "path": "flaky://box/*.jsonl"})
+    try:
+        with pytest.raises(InputError, match=r"'s': \S+box/a\.jsonl: LookupError: the token has expired\n") as caught:
+            project.index(config)
+        assert "\n" not in caught.value.message
+        monkeypatch.setattr(Flaky, "broken", "checksum")
+        with pytest.raises(InputError, match=r"source 's': .*box/a\.jsonl: LookupError: the token has expired"):
+            shards(config)
+    finally:
+        fs.rm("/box", recursive=True)
+
+
+def test_a_path_with_a_password_is_refused_without_telling_it(project: Project) -> None:
+    with pytest.raises(ConfigError, match="user name and password") as caught:
+        shards(project.config({"name": "s", "path": "ftp://me:hush@host/a.jsonl"}))
+    assert "hush" not in str(caught.value)
 
 
 def test_paths_that_cannot_be_used(project: Project) -> None:

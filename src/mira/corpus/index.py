@@ -204,7 +204,7 @@ def _readable(source: str, path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"source '{source}': {path}: {error}",
+            f"source '{source}': {error.filename or path}: {error.strerror or error}",
             "Check that the file can be read and that the run folder can be written, and run again.",
         ) from None
 

@@ -1,14 +1,17 @@
 """Bytes of JSONL files: opening, decompressing, and cutting into lines with bounded memory."""
 
+import errno
+import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
 import zstandard
 
-__all__ = ["Damaged", "Line", "TooLong", "open_file", "read_lines"]
+__all__ = ["Damaged", "Line", "TooLong", "is_remote", "open_file", "read_lines"]
 
 BLOCK = 2**20
 # what a damaged stream gave in the call that found the damage is lost, so the calls are kept small
@@ -28,15 +31,60 @@ class TooLong(int):
 Line = bytes | TooLong
 
 
+def is_remote(path: str) -> bool:
+    """Tell whether a path is an fsspec URL."""
+    return "://" in path or "::" in path
+
+
 def open_file(path: str) -> IO[bytes]:
     """Open a local path or an fsspec URL for reading.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: It cannot be opened. Reading, too, raises nothing else, whatever the file system is.
     """
-    if "://" in path or "::" in path:
-        return cast(IO[bytes], fsspec.open(path, "rb").open())
-    return Path(path).open("rb")
+    return io.BufferedReader(_Remote(path), BLOCK) if is_remote(path) else Path(path).open("rb")
+
+
+class _Remote(io.RawIOBase):
+    """A file at an fsspec URL. File systems raise their own kinds of errors; here they are OSErrors with its name."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with self._told():
+            self._file = cast(IO[bytes], fsspec.open(path, "rb").open())
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            number = (error.errno if isinstance(error, OSError) else None) or errno.EIO
+            said = str(error).strip().partition("\n")[0]
+            raise OSError(number, f"{type(error).__name__}: {said}", self._path) from None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def readinto(self, buffer: Any) -> int:
+        with self._told():
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._told():
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed and hasattr(self, "_file"):
+            self._file.close()
+        super().close()
 
 
 def read_lines(

@@ -20,15 +20,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import fsspec
 from fsspec.core import url_to_fs
 
-from mira.corpus.lines import open_file
-from mira.errors import ConfigError, InputError
+from mira.corpus.lines import is_remote, open_file
+from mira.errors import ConfigError, InputError, MiraError
 from mira.files import hash_json, read_json, write_json
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = ["Format", "Shard", "format_of", "shards"]
 
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json)(?:\.(?:gz|zst|zstd))?|\.parquet|\.pq|\.arrow)$", re.IGNORECASE)
 _KNOWN = ".jsonl, .ndjson, .json (each plain, .gz or .zst), .parquet, .pq, .arrow"
+_S3_SETTINGS = " (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL for your own server)"
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -157,18 +158,19 @@ def _file_shards(
     file: _File, doubled: bool, source: "SourceSettings", shard_bytes: int, cache: "_Cache"
 ) -> Iterator[Shard]:
     stem = f"{file.stem}-{hashlib.sha256(file.path.encode()).hexdigest()[:8]}" if doubled else file.stem
-    for piece in _slices(file.path, shard_bytes, cache):
+    for piece in _slices(file.path, shard_bytes, cache, source.name):
         name = stem if piece.start is None else f"{stem}.{piece.start:012d}"
         fingerprint = hash_json([piece.hash, piece.start, piece.stop, piece.first_line])
         yield Shard(source.name, file.path, name, fingerprint, piece.start, piece.stop, piece.first_line)
 
 
 def _find(path: str, source: str) -> list[_File]:
-    found = _find_at(path, source) if "://" in path or "::" in path else _find_local(str(Path(path).expanduser()))
+    found = _find_at(path, source) if is_remote(path) else _find_local(str(Path(path).expanduser()))
     if not found:
+        against = "what its file system lists" if is_remote(path) else str(Path.cwd())
         raise InputError(
             f"source '{source}': path '{path}' matches no file",
-            f"Check it against {Path.cwd()}; files are known by their names: {_KNOWN}.",
+            f"Check it against {against}; files are known by their names: {_KNOWN}.",
         )
     for file in found:
         format_of(file.path)
@@ -207,21 +209,39 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _find_at(url: str, source: str) -> list[_File]:
-    try:
+    with _asking(url, source):
         return _find_remote(url)
-    except ConfigError:
+
+
+@contextmanager
+def _asking(url: str, source: str) -> Iterator[None]:
+    try:
+        yield
+    except MiraError:
         raise
     except Exception as error:  # every file system raises its own kinds
+        said = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"source '{source}': {url}: {type(error).__name__}: {error}", "Check the URL and your credentials for it."
+            f"source '{source}': {url}: {type(error).__name__}: {said}",
+            f"Check the URL and your credentials for it{_S3_SETTINGS if _is_s3(url) else ''}.",
         ) from None
 
 
+def _is_s3(url: str) -> bool:
+    return url.startswith(("s3://", "s3a://"))
+
+
 def _find_remote(url: str) -> list[_File]:
+    if re.search(r"//[^/]*:[^/]*@", url):  # paths go into the index, the manifest and messages
+        raise ConfigError(
+            "a source's path holds a user name and password",
+            "Take them out; credentials come from the environment or from fsspec's own configuration files.",
+        )
     try:
         fs, path = url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"{url}: {error}", "Install the file system's package, or check the URL.") from None
+        way_out = "pip install 'mira-select[s3]'" if _is_s3(url) else "Install the package that it names, or check it."
+        raise ConfigError(f"{url}: {error}", way_out) from None
     if _MAGIC.search(path):
         hits, base = fs.glob(path), _fixed_part(path)
     elif fs.isdir(path):
@@ -229,6 +249,9 @@ def _find_remote(url: str) -> list[_File]:
         hits = [p for p in hits if p.rpartition("/")[2] not in ("dataset_info.json", "state.json", "dataset_dict.json")]
     else:
         hits, base = [path] if fs.exists(path) else [], path.rpartition("/")[0] + "/"
+    bucket = path.partition("/")[0]
+    if not hits and _is_s3(url) and not fs.exists(bucket):
+        raise FileNotFoundError(f"there is no bucket '{bucket}', or you may not see it")
     return [_File(fs.unstrip_protocol(p), _stem(p.removeprefix(base))) for p in hits]
 
 
@@ -243,11 +266,12 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-def _slices(path: str, shard_bytes: int, cache: "_Cache") -> list[_Slice]:
+def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_Slice]:
     fmt = format_of(path)
     sliced = fmt.kind == "jsonl" and not fmt.compression
-    if "://" in path or "::" in path:
-        return _remote_slices(path, shard_bytes if sliced else None)
+    if is_remote(path):
+        with _asking(path, source):
+            return _remote_slices(path, shard_bytes if sliced else None)
     stat = Path(path).stat()
     key = f"{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
     known = cache.get(key)
@@ -270,7 +294,7 @@ def _remote_slices(url: str, shard_bytes: int | None) -> list[_Slice]:
     size = fs.size(path)
     if shard_bytes is None or size is None or size <= shard_bytes:
         return [_Slice(None, None, 1, told)]
-    with fsspec.open(url, "rb").open() as file:
+    with open_file(url) as file:
         ends = _ends(file, size, shard_bytes)
     starts = [0, *ends[:-1]]
     if len(ends) == 1:
@@ -338,4 +362,5 @@ class _Cache:
 
     def save(self) -> None:
         if self._changed or self._used.keys() != self._known.keys():
-            write_json(self._path, self._used)
+            with suppress(OSError):  # it only saves time; a stage that cannot write says so itself
+                write_json(self._path, self._used)
