@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,11 @@ from mira.judging.judgement import Recommendation
 from mira.run import RunFolder
 from mira.selection.keys import Words, hash_ids
 from mira.selection.reference import reference_texts
+from mira.selection.spans import hash_spans
 
 __all__ = ["GoldSet", "Overlap", "gold_sets"]
 
 _WINDOW = 64
-_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _TABLE_BITS = 22
 
 
@@ -186,28 +185,13 @@ class Overlap:
 
 
 def _hashes(text: bytes) -> Words:
-    """Hash every window of a text: the polynomial of its bytes, from prefix sums modulo 2**64, then mixed."""
+    """Hash every window of a text."""
     plain = b" ".join(text.split())
     width = min(_WINDOW, len(plain))
     if not width:
         return np.zeros(0, np.uint64)
-    powers, inverses = _powers(len(plain).bit_length())
-    terms = (np.frombuffer(plain, np.uint8).astype(np.uint64) + np.uint64(1)) * powers[: len(plain)]
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
-    words = (sums[width:] - sums[:-width]) * inverses[: len(plain) - width + 1]
-    words = (words ^ (words >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
-    return np.asarray(words ^ (words >> np.uint64(29)), np.uint64)
-
-
-@cache
-def _powers(bits: int) -> tuple[Words, Words]:
-    """Return the first 2**bits powers of the base, and of its inverse."""
-    ones = np.ones(1 << bits, np.uint64)
-    steps = ones * np.uint64(_BASE), ones * np.uint64(pow(_BASE, -1, 1 << 64))
-    for step in steps:
-        step[0] = 1
-    powers, inverses = (np.cumprod(step, dtype=np.uint64) for step in steps)
-    return powers, inverses
+    starts = np.arange(len(plain) - width + 1)
+    return hash_spans(np.frombuffer(plain, np.uint8), starts, starts + width)
 
 
 def _slot(hashes: Words) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["Floats", "Words", "gumbel", "hash_ids", "rank_keys", "uniform", "value_of_key"]
+__all__ = ["Floats", "Words", "gumbel", "hash_ids", "mix", "rank_keys", "uniform", "value_of_key"]
 
 Words = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -52,9 +52,16 @@ def hash_ids(ids: pa.Array, seed: int, source: str, purpose: str = "tie") -> Wor
     lengths, words = _cut_words(ids)
     hashes = np.full(len(ids), int.from_bytes(salt, "little"), np.uint64)
     for at, (rows, column) in enumerate(words):
-        mixed = _mix(hashes[rows] ^ column) + np.uint64((_STEP * (at + 1)) & _FULL)
+        mixed = mix(hashes[rows] ^ column) + np.uint64((_STEP * (at + 1)) & _FULL)
         hashes[rows] = mixed
-    return _mix(hashes ^ lengths)
+    return mix(hashes ^ lengths)
+
+
+def mix(words: Words) -> Words:
+    """Scramble words so that every bit of the result depends on every bit of the word (SplitMix64's finaliser)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 def uniform(hashes: Words) -> Floats:
@@ -64,13 +71,7 @@ def uniform(hashes: Words) -> Floats:
 
 def gumbel(ties: Words) -> Floats:
     """Draw Gumbel(0, 1) noise that depends on the tie hashes alone."""
-    return np.asarray(-np.log(-np.log(uniform(_mix(ties ^ _GUMBEL)))), dtype=np.float64)
-
-
-def _mix(words: Words) -> Words:
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    return np.asarray(-np.log(-np.log(uniform(mix(ties ^ _GUMBEL)))), dtype=np.float64)
 
 
 def _cut_words(ids: pa.Array) -> tuple[Words, list[_Column]]:

@@ -18,10 +18,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mira.selection.keys import Words, mix
+from mira.selection.spans import hash_spans
+
 __all__ = ["Features", "Featuriser", "plain_buckets"]
 
 Buckets = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
@@ -29,8 +31,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]+")
 _BATCH = 1 << 16  # characters: small enough for the arrays to stay in a core's cache
 _TABLE_BITS = 21
 _SPACE, _WORD, _OTHER = 0, 1, 2
-_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
-_ODD = 0xD6E8FEB86659FD93
+_FIRST = np.uint64(0x9E3779B97F4A7C15)  # sets the first token of a bigram apart from the second
 
 
 class Features(NamedTuple):
@@ -102,7 +103,7 @@ class Featuriser:
         text_of = np.searchsorted(ends_of_texts, tokens.starts, side="right")
         unigrams = self._unigrams.look_up(tokens.hashes, tokens.unigram_digests)
         pairs = np.flatnonzero(text_of[1:] == text_of[:-1])
-        hashes = _mix(tokens.hashes[pairs] * np.uint64(_BASE) ^ tokens.hashes[pairs + 1])
+        hashes = mix(tokens.hashes[pairs] * _FIRST ^ tokens.hashes[pairs + 1])
         bigrams = self._bigrams.look_up(hashes, lambda at: tokens.bigram_digests(pairs[at]))
         return Features(unigrams, text_of, bigrams, text_of[pairs], len(texts))
 
@@ -160,7 +161,7 @@ def _tokenise(data: bytes) -> _Tokens:
     bounds = np.concatenate([[0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(data)]])
     inside = np.flatnonzero(kinds[bounds[:-1]] != _SPACE) if data else np.zeros(0, np.int64)
     starts, ends = bounds[inside], bounds[inside + 1]
-    return _Tokens(_hash_spans(np.frombuffer(data, np.uint8), starts, ends), data, starts, ends)
+    return _Tokens(hash_spans(np.frombuffer(data, np.uint8), starts, ends), data, starts, ends)
 
 
 def _kinds_of(data: bytes) -> Bytes:
@@ -174,26 +175,6 @@ def _kinds_of(data: bytes) -> Bytes:
     kinds = kinds.copy()
     kinds[np.frombuffer(data, np.uint8) > 0x7F] = np.repeat(_kinds()[foreign], widths)
     return kinds
-
-
-def _hash_spans(data: Bytes, starts: Positions, ends: Positions) -> Words:
-    """Hash each span: sum of byte_j * base**(j - start) modulo 2**64, from one running sum, mixed with its length."""
-    powers, inverses = _powers(1 << len(data).bit_length())
-    sums = np.zeros(len(data) + 1, np.uint64)
-    np.cumsum(data * powers[: len(data)], out=sums[1:])
-    return _mix((sums[ends] - sums[starts]) * inverses[starts] + (ends - starts).view(np.uint64) * np.uint64(_ODD))
-
-
-@cache
-def _powers(n: int) -> tuple[Words, Words]:
-    """Return base**i and base**-i modulo 2**64 for i below n."""
-    return _powers_of(_BASE, n), _powers_of(pow(_BASE, -1, 1 << 64), n)
-
-
-def _powers_of(base: int, n: int) -> Words:
-    factors = np.full(n, base, np.uint64)
-    factors[0] = 1
-    return np.cumprod(factors, dtype=np.uint64)
 
 
 @cache
@@ -210,12 +191,6 @@ def _kinds() -> Bytes:
 _ASCII_KINDS = bytes(
     _SPACE if chr(c).isspace() else _WORD if chr(c).isalnum() or c == ord("_") else _OTHER for c in range(128)
 ).ljust(256, b"\0")
-
-
-def _mix(words: Words) -> Words:
-    words = (words ^ (words >> np.uint64(32))) * np.uint64(_ODD)
-    words = (words ^ (words >> np.uint64(32))) * np.uint64(_ODD)
-    return words ^ (words >> np.uint64(32))
 
 
 class _Table:
