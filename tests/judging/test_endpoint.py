@@ -23,6 +23,7 @@ from mira.judging.journal import Journal
 from mira.judging.judge import JudgeTask
 from mira.judging.judgement import Judgement, Unscored
 from mira.judging.prompt import build_prompt
+from mira.progress import Quiet
 
 IMPATIENT = Patience(start_s=1.0, outage_s=5.0, drain_s=5.0, backoff_s=0.02)
 
@@ -68,6 +69,23 @@ def test_replies_become_judgements(server: FaultServer, tmp_path: Path) -> None:
         assert j.rationales[3] == "a reason of a few words"
         assert not j.missing
     assert len({j.judge for j in judgements}) == 1
+
+
+def test_damage_to_the_journal_is_told_and_asked_again(server: FaultServer, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Notes(Quiet):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    run(tmp_path, server.url, tasks(20))
+    run(tmp_path, server.url, tasks(40), log=Notes())
+    assert notes == []
+    path = tmp_path / "replies.jsonl.zst"
+    path.write_bytes(bytes(byte ^ (place == 40) for place, byte in enumerate(path.read_bytes())))
+    run(tmp_path, server.url, tasks(40), log=Notes())
+    assert [note for note in notes if f"{tmp_path}: 1 damaged" in note]
+    assert set(server.answered.values()) == {1, 2}
 
 
 def test_the_request_carries_sampling_and_extra_body(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What comes of a request, and how long to wait for it."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mira.judging._reply import Reply
 from mira.judging._wire import Request
@@ -23,6 +23,11 @@ class Failed:
     reason: Unscored
     detail: str
     attempts: int
+
+    def line(self, key: bytes, tag: str) -> dict[str, Any]:
+        """Return the line about it among the journal's failures."""
+        told = {"reason": str(self.reason), "detail": self.detail, "attempts": self.attempts}
+        return {"key": key.hex(), "for": tag, **told}
 
 
 class Answer(NamedTuple):

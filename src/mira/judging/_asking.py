@@ -4,14 +4,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-import orjson
-
 from mira.config import EndpointSettings
 from mira.errors import JudgeError
 from mira.judging._answer import Answer, Failed, Patience
 from mira.judging._fleet import Fleet, Replica
 from mira.judging._reply import Reply
-from mira.judging._verdict import Broken, Busy, Rejected, Unusable, Verdict, verdict
+from mira.judging._verdict import Broken, Busy, Rejected, Unusable, Verdict, listed_models, verdict
 from mira.judging._wire import Request
 from mira.judging.cost import Spending, price
 from mira.judging.judgement import Unscored
@@ -186,9 +184,8 @@ class Asker:
 
     async def _models(self, replica: Replica) -> str:
         try:
-            listed = orjson.loads((await self._transport.get(f"{replica.url}/models", 10.0)).body)
-            names = sorted(str(model["id"]) for model in listed["data"])
-        except (Lost, TimedOut, ValueError, KeyError, TypeError):
+            names = sorted(listed_models(await self._transport.get(f"{replica.url}/models", 10.0)))
+        except (Lost, TimedOut):
             return ""
         return f"It offers: {', '.join(names[:10])}." if names else ""
 

@@ -175,19 +175,9 @@ class Session:
         self._journal.append(
             [Entry(a.request.key, a.request.tag, a.result) for a in answers if a.fresh and isinstance(a.result, Reply)]
         )
-        failed = [_line(a, a.result) for a in answers if isinstance(a.result, Failed)]
+        failed = [a.result.line(a.request.key, a.request.tag) for a in answers if isinstance(a.result, Failed)]
         if failed:
             self._journal.fail(failed)
-
-
-def _line(answer: Answer, failed: Failed) -> dict[str, object]:
-    return {
-        "key": answer.request.key.hex(),
-        "for": answer.request.tag,
-        "reason": str(failed.reason),
-        "detail": failed.detail,
-        "attempts": failed.attempts,
-    }
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -12,7 +12,7 @@ from mira.judging.judgement import Unscored
 from mira.judging.limiter import retry_after
 from mira.judging.transport import Response
 
-__all__ = ["Broken", "Busy", "Rejected", "Unusable", "Verdict", "verdict"]
+__all__ = ["Broken", "Busy", "Rejected", "Unusable", "Verdict", "listed_models", "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,14 @@ def verdict(response: Response, read: Callable[[Mapping[str, Any]], Reply] = Rep
     if status >= 500 or status in {408, 409, 425}:
         return Broken(f"HTTP {status}", detail, after)
     return Rejected(Unscored.REFUSED if _FILTER.search(text) else Unscored.ENDPOINT_ERROR, detail)
+
+
+def listed_models(response: Response) -> list[str]:
+    """Return the names in a list of models; none where it is no such list."""
+    try:
+        return [str(model["id"]) for model in orjson.loads(response.body)["data"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return []
 
 
 def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply]) -> Verdict:

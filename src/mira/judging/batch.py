@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
 
@@ -165,18 +165,14 @@ def _import_file(file: BinaryIO, journal: Journal) -> list[int]:
         replies = {r[0]: r[1] for r in results if r and isinstance(r[1], Reply)}
         known = journal.find(replies)
         journal.append([Entry(key, "batch", reply) for key, reply in replies.items() if key not in known])
-        failed = [(key, result) for key, result in filter(None, results) if isinstance(result, Failed)]
+        failed = [r[1].line(r[0], "batch") for r in results if r and isinstance(r[1], Failed)]
         if failed:
-            journal.fail([_failure(key, result) for key, result in failed])
+            journal.fail(failed)
         counts[0] += len(replies) - len(known)
         counts[1] += len(known)
         counts[2] += len(failed)
         counts[3] += sum(r is None for r in results)
     return counts
-
-
-def _failure(key: bytes, failed: Failed) -> dict[str, Any]:
-    return {"key": key.hex(), "for": "batch", "reason": str(failed.reason), "detail": failed.detail, "attempts": 1}
 
 
 def _result(line: bytes) -> tuple[bytes, Reply | Failed] | None:

@@ -4,7 +4,7 @@ Free judging, anchored judging and the quality raters of baselines are all strea
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -41,7 +41,7 @@ class Caller:
         stats: What to count into.
         patience: How long to wait for an endpoint.
         offline: Send nothing: requests that the journal does not hold fail with NOT_RECORDED.
-        log: Where it says that it stops and what it found in the journal.
+        log: Where it says that it stops, and that the journal is damaged.
         form: What kind of requests it makes; chat by default.
 
     Attributes:
@@ -85,7 +85,7 @@ class Caller:
             content, index=index, tokens=tokens, source=source, tag=tag, context=context, smaller=smaller
         )
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def complete(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
         """Yield exactly one answer a request, in any order.
 
         Requests are pulled lazily, in the calling thread: at most about twice `max_concurrency` and 1,024 more, or
@@ -153,6 +153,11 @@ class _Stream:
         if self._session is not None:
             self._session.stop()
             self._session = None
+        journal = self._caller.journal
+        if journal.damaged:
+            self._caller._log.note(
+                f"  {journal.folder}: {journal.damaged:,} damaged stretches; the replies in them are asked again."
+            )
 
     def _has_room(self) -> bool:
         ahead = 2 * self._caller.settings.max_concurrency + 4 * _CHUNK

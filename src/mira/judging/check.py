@@ -3,11 +3,10 @@
 import asyncio
 import difflib
 
-import orjson
-
 from mira.config import EndpointSettings
 from mira.errors import JudgeError
-from mira.judging.transport import HttpTransport, Lost, Response, TimedOut
+from mira.judging._verdict import listed_models
+from mira.judging.transport import HttpTransport, Lost, TimedOut
 
 __all__ = ["check_endpoint"]
 
@@ -49,15 +48,8 @@ async def _check(transport: HttpTransport, url: str, model: str) -> str:
         raise JudgeError(f"{url}: the key is refused ({response.status})", "Check the variable that api_key_env names.")
     if response.status != 200:
         return f"{url} answers, but lists no models (status {response.status})"
-    names = _models(response)
+    names = listed_models(response)
     if names and model not in names:
         close = difflib.get_close_matches(model, names, n=1) or names[:3]
         raise JudgeError(f"{url}: there is no model '{model}'", f"It serves: {', '.join(close)}")
     return f"{url} serves {model}" if names else f"{url} answers, but lists no models"
-
-
-def _models(response: Response) -> list[str]:
-    try:
-        return [str(model["id"]) for model in orjson.loads(response.body)["data"]]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return []

@@ -15,7 +15,7 @@ from mira.judging._flat import flatten
 if TYPE_CHECKING:
     from mira.corpus.tokens import Tokenizer
 
-__all__ = ["CRITERIA", "DOMAINS", "MAX_TEXT_TOKENS", "REPLY_TOKENS", "DataManReply", "cut_text", "parse", "prompt"]
+__all__ = ["CRITERIA", "DOMAINS", "MAX_TEXT_TOKENS", "DataManReply", "cut_text", "parse", "prompt"]
 
 CRITERIA = (
     "Accuracy", "Coherence", "Language Consistency", "Semantic Density", "Knowledge Novelty", "Topic Focus",
@@ -27,7 +27,6 @@ DOMAINS = (
     "Culture", "Transportation", "Retail E-commerce", "Telecommunication", "Agriculture", "Other",
 )  # fmt: skip
 MAX_TEXT_TOKENS = 1894
-REPLY_TOKENS = 29
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class EndpointJudge:
                 if judgement is not None:
                     yield judgement
         finally:
-            answers.close()  # type: ignore[attr-defined]
+            answers.close()
 
     def requests(self, tasks: Iterable[JudgeTask]) -> Iterator[Request]:
         """Yield the requests that the tasks need: one a sample."""

@@ -173,7 +173,7 @@ def _usual(text: str, names: tuple[str, ...]) -> ParsedReply | None:
         return None
     return ParsedReply(
         tuple(map(_SCORES.__getitem__, said.numbers)), said.rationales, {}, overall, recommendation,
-        _text(said.closings, ("domain", "tag")), _text(said.closings, ("brief",)),
+        _text(said.closings, "domain"), _text(said.closings, "brief"),
     )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedRepl
     recommendation, recommendation_note = _recommendation(closings)
     return ParsedReply(
         scores=scores, rationales=tuple(rationale for _, rationale, _ in chosen), missing=missing, overall=overall,
-        recommendation=recommendation, domain_tag=_text(closings, ("domain", "tag")), brief=_text(closings, ("brief",)),
+        recommendation=recommendation, domain_tag=_text(closings, "domain"), brief=_text(closings, "brief"),
         reason_unscored=unscored, notes=tuple(dict.fromkeys((*notes, *overall_note, *recommendation_note))),
     )  # fmt: skip
 
@@ -305,9 +305,9 @@ def _recommendation(closings: list[Closing]) -> tuple[Recommendation | None, lis
     return None, [f"recommendation:{'ambiguous' if found else why}"]
 
 
-def _text(closings: list[Closing], keys: tuple[str, ...]) -> str:
-    """Return the first text under one of `keys`, without Markdown around it and without an echo of the template."""
-    texts = (_unwrap(c.text) for c in closings if c.key in keys)
+def _text(closings: list[Closing], key: str) -> str:
+    """Return the first text under `key`, without Markdown around it and without an echo of the template."""
+    texts = (_unwrap(c.text) for c in closings if c.key == key)
     return next((t for t in texts if t and not (t.startswith("<") and t.endswith(">"))), "")
 
 

@@ -30,9 +30,9 @@ class Unscored(StrEnum):
     MISSING_SLOT = "missing_slot"  # the reply has no line for this slot
     NO_NUMBER = "no_number"  # the slot's line holds no score
     OUT_OF_RANGE = "out_of_range"  # the score is not in [0, 10] (or not out of 10)
-    AMBIGUOUS = "ambiguous"  # the slot was answered twice, with different scores
+    AMBIGUOUS = "ambiguous"  # a range, a choice, or different scores in several lines
     ENDPOINT_ERROR = "endpoint_error"  # no reply after all retries
-    NOT_RECORDED = "not_recorded"  # recorded replies hold none for this record
+    NOT_RECORDED = "not_recorded"  # no reply is recorded for this record, and none was asked for
     NOT_FINITE = "not_finite"  # the student produced NaN or infinity
 
 

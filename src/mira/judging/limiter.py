@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 __all__ = ["Limiter", "Outcome", "Seat", "retry_after", "seats"]
 
-TOKENS_A_SEAT = 8192
+_TOKENS_A_SEAT = 8192
 _START = 16
 _IN_A_ROW = 3
 _PAUSE_S, _MAX_PAUSE_S = 0.1, 30.0
@@ -41,7 +41,7 @@ class Seat(NamedTuple):
 
 def seats(tokens: int) -> int:
     """Return how many seats a request of `tokens` prompt tokens takes."""
-    return 1 + tokens // TOKENS_A_SEAT
+    return 1 + tokens // _TOKENS_A_SEAT
 
 
 def retry_after(value: str | None) -> float | None:

@@ -19,7 +19,6 @@ class Stats:
         done: Replies there are, and requests given up.
         from_journal: Of `done`, those that the journal held already.
         requests: HTTP requests sent.
-        retries: Of `requests`, those sent again.
         tokens_in: Prompt tokens of replies paid for in this run.
         tokens_out: Reply tokens paid for in this run.
         cost: What they cost.
@@ -32,7 +31,7 @@ class Stats:
 
     def __init__(self, total: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = total
-        self.done = self.from_journal = self.requests = self.retries = self.tokens_in = self.tokens_out = 0
+        self.done = self.from_journal = self.requests = self.tokens_in = self.tokens_out = 0
         self.cost = 0.0
         self.cut_prompts = self.concurrency = self.limit = 0
         self.waits: Counter[str] = Counter()
