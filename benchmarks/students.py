@@ -1,16 +1,21 @@
 """Records a second on one core: encoder students by length of the record, beside a hashed n-gram linear floor.
 
     python benchmarks/students.py [--records 200] [--labels 300] [--json FILE]
+    python benchmarks/students.py --train 100000 [--json FILE]
+
+The second form trains one student as `mira distill` does, on as many labels, and tells its time and peak memory.
 
 Texts are cut out of the Python standard library, so that anyone has the same kind of text; labels are arbitrary, since
 speed does not depend on them. The floor is what a fastText-style filter does: hash word n-grams, one linear layer.
 """
 
 import argparse
+import resource
+import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +30,7 @@ from mira.discovery.rubric import Anchor, Reference, Rubric
 from mira.distillation import encoder
 from mira.distillation.encoder import EncoderStudent, train_encoder
 from mira.embedding import MiniLM
-from mira.judging.judgement import Judgement, judgements_table
+from mira.judging.judgement import Judgement, judgements_table, slot_names
 from mira.progress import Quiet
 
 LENGTHS = (500, 2_000, 8_000, 32_000)
@@ -83,13 +88,86 @@ def rate(score: Callable[[Sequence[Record]], object], batch: Sequence[Record]) -
     return len(batch) / best
 
 
+class Excerpts:
+    """n records of 1,000 to 3,000 characters of the standard library, made anew on every pass over them."""
+
+    def __init__(self, n: int) -> None:
+        paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+        self._text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in paths)
+        random = np.random.default_rng(0)
+        self._lengths = random.integers(1_000, 3_001, n)
+        self._starts = random.integers(0, len(self._text) - 3_000, n)
+
+    def __iter__(self) -> Iterator[Record]:
+        for i, (start, length) in enumerate(zip(self._starts.tolist(), self._lengths.tolist(), strict=True)):
+            parts = (Part("", self._text[start : start + length]),)
+            yield Record(f"{i:06d}", f"source_{i % 5}", FamilyName.TEXT, parts)
+
+
+WORDS = (
+    "def ",
+    "self",
+    "import",
+    "return",
+    "#",
+    '"""',
+    "if ",
+    "for ",
+    "raise",
+    "class ",
+    "=",
+    "(",
+    "[",
+    ".",
+    "the ",
+    "_",
+)
+
+
+def train(n: int, folder: Path) -> dict[str, object]:
+    """Train a student on n labels: how often a word occurs, with noise. Return what it took."""
+    texts, noise = Excerpts(n), np.random.default_rng(1).normal(0, 1, (n, len(WORDS)))
+    counts = np.array([[np.log1p(record.text.count(word)) for word in WORDS] for record in texts])
+    scores = np.round(np.clip(5 + 2 * (counts - counts.mean(0)) + noise, 0, 10) * 2) / 2
+    scores[:, -1] *= 10
+    table = {"id": [r.id for r in texts], "source": [r.source for r in texts]}
+    table |= {name: scores[:, j] for j, name in enumerate([*slot_names(SLOTS), "overall"])}
+    table["split"] = ["held_out" if i % 5 == 0 else "train" for i in range(n)]
+    slots = [Anchor(f"A{i}", "name", 1, Reference("r", 5.0, "reason")) for i in range(1, SLOTS + 1)]
+    before, cpu, started = _peak_mb(), time.process_time(), time.perf_counter()
+    told = train_encoder(
+        pa.table(table), texts, Rubric.build("bench", slots), MiniLM(), DistillSettings(), 0, folder, Quiet()
+    )
+    return {
+        "labels": n,
+        "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "peak_mb": round(_peak_mb()),
+        "peak_mb_before": round(before),
+        "features": told["features"],
+        "rho_held_out": round(told["held_out"]["rho"], 3),
+    }
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=200)
     parser.add_argument("--labels", type=int, default=300)
+    parser.add_argument("--train", type=int, metavar="LABELS", help="train one student instead, on so many labels")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.train:
+        with tempfile.TemporaryDirectory() as folder:
+            told = train(arguments.train, Path(folder) / "student")
+        print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
+        if arguments.json:
+            arguments.json.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        return
     with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
         names = [b.name for b in encoder.BLOCKS]
         students = {n: student(Path(folder) / n, arguments.labels, i).predict for i, n in enumerate(names)}

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from mira.config import Config
-from mira.corpus import fetch, read, sample_ids, shards
+from mira.corpus import fetch, pick, read, sample_ids, shards
 from mira.errors import InputError, RunError
 
 from .conftest import Project
@@ -32,6 +32,7 @@ def test_fetch_gives_records_by_id(project: Project, corpus: Config) -> None:
     wanted = random.Random(0).sample(sorted(everything), 17)
     assert fetch(corpus, project.run, "s", [*wanted, wanted[0]]) == [everything[i] for i in sorted(wanted)]
     assert fetch(corpus, project.run, "s", []) == []
+    assert list(pick(corpus, project.run, "s", wanted)) == [r for r in project.records(corpus) if r.id in wanted]
     with pytest.raises(InputError, match="source 's': 2 ids are no valid records of it: bad, zzz"):
         fetch(corpus, project.run, "s", ["a1", "zzz", "bad"])
     assert [r.id for r in fetch(corpus, project.run, "s", ["a1", "zzz"], allow_missing=True)] == ["a1"]

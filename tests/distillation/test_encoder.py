@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from distillation.encoder_case import N_SLOTS, RUBRIC, corpus, label_table, record
 from mira.config import DistillSettings
+from mira.corpus.record import Record
 from mira.distillation import encoder
 from mira.distillation.agreement import spearman
 from mira.distillation.encoder import EncoderStudent, labels_of, train_encoder
@@ -23,9 +25,15 @@ RECORDS, SCORES = corpus(180)
 LABELS = label_table(RECORDS, SCORES)
 
 
-def train(folder: Path, labels: pa.Table = LABELS, embedder: MiniLM | None = None, **settings: float) -> dict:
+def train(
+    folder: Path,
+    labels: pa.Table = LABELS,
+    embedder: MiniLM | None = None,
+    records: Iterable[Record] = RECORDS,
+    **settings: float,
+) -> dict:
     used = SETTINGS.model_copy(update=settings)
-    return train_encoder(labels, RECORDS, RUBRIC, embedder, used, 0, folder, Quiet())
+    return train_encoder(labels, records, RUBRIC, embedder, used, 0, folder, Quiet())
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,8 @@ def test_same_labels_same_bytes(bundle: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     again.mkdir()
     (again / "bundle.json").write_text("{}")
-    train(again, LABELS.take(pa.array(np.random.default_rng(1).permutation(len(LABELS)))))
+    order = np.random.default_rng(1).permutation(len(LABELS))
+    train(again, LABELS.take(pa.array(order)), records=(RECORDS[i] for i in order[::-1]))
     assert sorted(p.name for p in again.iterdir()) == sorted(p.name for p in bundle.iterdir())
     for path in bundle.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
@@ -160,9 +169,16 @@ def test_more_labels_than_landmarks_and_than_the_choice_takes(tmp_path: Path, mo
 
     monkeypatch.setattr(encoder, "CHOICE_LABELS", 120)
     monkeypatch.setattr(choice, "LANDMARKS", 90)
-    monkeypatch.setattr(head.Span.__init__, "__defaults__", (100,))
-    train(tmp_path / "s")
+    monkeypatch.setattr(head.Span.__init__, "__defaults__", (100, None))
+    train(tmp_path / "s", records=iter(RECORDS))
     assert spearman(column(tmp_path / "s", "out_of_fold.parquet", "A2"), SCORES[:, 1]) > 0.85
+    held_out = column(tmp_path / "s", "held_out.parquet", "A2")
+    assert spearman(held_out, SCORES[::5, 1]) > 0.85
+    # one set of landmarks, the training split's, served both; the held-out figures still saw no held-out label
+    changed = SCORES.copy()
+    changed[::5] = 10 - changed[::5] / 10
+    train(tmp_path / "t", label_table(RECORDS, changed))
+    np.testing.assert_array_equal(column(tmp_path / "t", "held_out.parquet", "A2"), held_out)
 
 
 def test_damaged_bundles_are_refused(bundle: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Sources and families: find, read, render, count tokens, shard, sample, write."""
 
 from mira.corpus.index import build_index, peek, records_key, totals
-from mira.corpus.read import fetch, read, sample_ids
+from mira.corpus.read import fetch, pick, read, sample_ids
 from mira.corpus.record import FamilyName, Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, shards
 from mira.corpus.tokens import Tokenizer, tokenizer
@@ -19,6 +19,7 @@ __all__ = [
     "copy_kept",
     "fetch",
     "peek",
+    "pick",
     "read",
     "records_key",
     "sample_ids",

@@ -18,7 +18,7 @@ from mira.run import RunFolder
 if TYPE_CHECKING:
     from mira.config import Config
 
-__all__ = ["fetch", "read", "sample_ids"]
+__all__ = ["fetch", "pick", "read", "sample_ids"]
 
 
 def read(config: "Config", run: RunFolder, shard: Shard) -> Iterator[Record]:
@@ -56,7 +56,14 @@ def _counts(run: RunFolder, shard: Shard) -> Iterator[tuple[int, int]]:
 def fetch(
     config: "Config", run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
 ) -> list[Record]:
-    """Return the valid records of these ids, sorted by id. Reads only the shards that hold them.
+    """Return the records that `pick` yields, sorted by id."""
+    return sorted(pick(config, run, source, ids, allow_missing=allow_missing), key=lambda record: record.id)
+
+
+def pick(
+    config: "Config", run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
+) -> Iterator[Record]:
+    """Yield the valid records of these ids in order of file and row. Reads only the shards that hold them.
 
     Args:
         config: The settings.
@@ -83,15 +90,13 @@ def fetch(
     rows: dict[str, dict[int, int]] = defaultdict(dict)
     for name, row, _, n_tokens in hits:
         rows[name][row] = n_tokens
-    found: list[Record] = []
     for shard in shards(config)[source]:
         if shard.name in rows:
             check_shard(config, run, shard)
-            found.extend(_pick(config, shard, rows[shard.name]))
-    return sorted(found, key=lambda record: record.id)
+            yield from _rows(config, shard, rows[shard.name])
 
 
-def _pick(config: "Config", shard: Shard, rows: dict[int, int]) -> Iterator[Record]:
+def _rows(config: "Config", shard: Shard, rows: dict[int, int]) -> Iterator[Record]:
     last = max(rows)
     for item in Parser(config.source(shard.source), config.max_record_bytes).parse(shard, rows):
         if isinstance(item, Record):

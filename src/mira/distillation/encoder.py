@@ -30,6 +30,7 @@ from mira.distillation.choice import BLOCKS, Choice, Labels, choose, cross_fit, 
 from mira.distillation.encoder_bundle import EncoderBundle, read_encoder, write_encoder
 from mira.distillation.features import FeatureStore, featurise
 from mira.distillation.head import Head, Span
+from mira.distillation.spool import Spool
 from mira.embedding.embedder import Embedder
 from mira.errors import InputError
 from mira.files import write_parquet
@@ -63,8 +64,8 @@ def train_encoder(
 
     Args:
         labels: The group's labels. Replicates of a record are averaged; unscored ones are left out.
-        records: At least the labelled records. Iterated twice where there are more than `CHOICE_LABELS` labels; held in
-            memory if it is an iterator. Same order, same bytes.
+        records: At least the labelled records. Gone through twice where there are more than `CHOICE_LABELS` labels; an
+            iterator is written to disk and read in order of (source, id). Same order, same bytes.
         rubric: The group's rubric.
         embedder: None leaves the candidates with embeddings out.
         settings: `folds` and `tolerance` are used.
@@ -78,22 +79,18 @@ def train_encoder(
     Raises:
         InputError: There is no scored label in the training split, or a labelled record is not in `records`.
     """
-    records = list(records) if isinstance(records, Iterator) else records
     table = labels_of(labels, len(rubric.anchors), settings.folds, seed)
     # One thread: sums in BLAS depend on the number of threads in their last bits, and the weights must not.
     with threadpool_limits(1), tempfile.TemporaryDirectory(prefix="mira-distill-") as scratch:
+        records = Spool(Path(scratch) / "records", records) if isinstance(records, Iterator) else records
         choice, store, table = _choose(table, records, embedder, settings, Path(scratch), log)
-        held_out = _held_out(store, table, choice)
-        everything = np.ones(len(table), dtype=bool)
-        with Span(store, everything, choice.blocks, table.priority) as span:
-            out_of_fold = cross_fit(span, table, everything, choice.target)
-            head = span.head(span.fit(everything, table.scores, target_maps(choice.target, table.scores)))
+        held_out, out_of_fold, head = _fit(store, table, choice)
     summary = _summary(table, choice, held_out, out_of_fold)
     used = embedder if choice.blocks.embedding else None
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        write_parquet(staged / "out_of_fold.parquet", _table(table, out_of_fold, everything, folds=True))
+        write_parquet(staged / "out_of_fold.parquet", _table(table, out_of_fold, np.ones_like(table.train), folds=True))
         write_parquet(staged / "held_out.parquet", _table(table, held_out, ~table.train, folds=False))
         extra = {**summary, "seed": seed, "folds": settings.folds, "cross_validation": choice.table}
         write_encoder(staged, head, rubric, used, choice.target, extra)
@@ -202,15 +199,22 @@ def store_features(
     return store, table.take(np.array(order, dtype=np.int64))
 
 
-def _held_out(store: FeatureStore, table: Labels, choice: Choice) -> Array:
-    predicted = np.full(table.scores.shape, np.nan)
-    with Span(store, table.train, choice.blocks, table.priority) as span:
-        head = span.head(span.fit(table.train, table.scores, target_maps(choice.target, table.scores[table.train])))
-    for rows, features in store.chunks():
-        inside = np.flatnonzero(~table.train[rows])
-        if len(inside):
-            predicted[rows.start + inside] = head.predict(features.take(inside))
-    return predicted
+def _fit(store: FeatureStore, table: Labels, choice: Choice) -> tuple[Array, Array, Head]:
+    """Return the held-out predictions, the out-of-fold ones, and the student of all labels."""
+    everything = np.ones(len(table), dtype=bool)
+    held_out = np.full(table.scores.shape, np.nan)
+
+    def final(span: Span) -> tuple[Array, Array, Head]:
+        head = span.head(span.fit(everything, table.scores, target_maps(choice.target, table.scores)))
+        return held_out, cross_fit(span, table, everything, choice.target), head
+
+    with Span(store, table.train, choice.blocks, table.priority, placed=everything) as span:
+        fit = span.fit(table.train, table.scores, target_maps(choice.target, table.scores[table.train]))
+        held_out[~table.train] = fit.predict(~table.train)
+        if span.sampled:  # landmarks are a sample in any case: that of the training split serves
+            return final(span)
+    with Span(store, everything, choice.blocks, table.priority) as span:
+        return final(span)
 
 
 def _summary(table: Labels, choice: Choice, held_out: Array, out_of_fold: Array) -> dict[str, Any]:

@@ -130,6 +130,10 @@ class Span:
         blocks: Blocks of features.
         priority: One number a row; the landmarks are the `LANDMARKS` rows of lowest priority.
         landmarks: Landmarks at most.
+        placed: Rows that get coordinates, to be fitted or predicted; by default `rows`.
+
+    Attributes:
+        sampled: Whether there were more rows than landmarks.
 
     Use as a context manager: the coordinates' file is removed at the end.
     """
@@ -141,39 +145,44 @@ class Span:
         blocks: Blocks,
         priority: npt.NDArray[np.uint64],
         landmarks: int = LANDMARKS,
+        placed: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        candidates = np.flatnonzero(rows)
+        placed, candidates = rows if placed is None else placed, np.flatnonzero(rows)
+        self.sampled = len(candidates) > landmarks
         chosen = np.sort(candidates[np.argsort(priority[candidates], kind="stable")[:landmarks]])
         self._scaling, self._blocks = Scaling.fit(store, rows), blocks
         self._landmarks = self._scaling.apply(store.take(chosen))
         self._whiten = _inverse_root(kernel(blocks, self._landmarks, self._landmarks))
+        self._width = self._whiten.shape[1]
         self._folder = tempfile.TemporaryDirectory(prefix="mira-span-")
-        shape = (len(store), self._whiten.shape[1])
-        self._coordinates = np.memmap(Path(self._folder.name) / "coordinates", np.float32, "w+", shape=shape)
-        for span, features in store.chunks():
-            wanted = np.flatnonzero(rows[span])
-            if len(wanted):
-                similar = kernel(blocks, self._scaling.apply(features.take(wanted)), self._landmarks)
-                self._coordinates[span.start + wanted] = similar @ self._whiten
+        # Read and written in blocks, not mapped: the pages of a map would count as this process's memory.
+        self._file = Path(self._folder.name) / "coordinates"
+        with self._file.open("wb") as file:
+            for span, features in store.chunks():
+                wanted = np.flatnonzero(placed[span])
+                coordinates = np.zeros((len(features), self._width), np.float32)
+                if len(wanted):
+                    similar = kernel(blocks, self._scaling.apply(features.take(wanted)), self._landmarks)
+                    coordinates[wanted] = similar @ self._whiten
+                file.write(coordinates.data)
 
     def __enter__(self) -> "Span":
         return self
 
     def __exit__(self, *error: object) -> None:
-        del self._coordinates
         self._folder.cleanup()
 
     def fit(self, rows: npt.NDArray[np.bool_], labels: Array, maps: tuple[TargetMap, ...]) -> "Fit":
         """Fit every target on the rows that have its label.
 
         Args:
-            rows: Rows to fit on; among the span's own rows.
+            rows: Rows to fit on; among those that are placed.
             labels: (n, targets), NaN = missing.
             maps: One a target.
         """
         targets = np.column_stack([m.forward(labels[:, j]) for j, m in enumerate(maps)])
         known = np.isfinite(targets) & rows[:, None]
-        coefficients = np.zeros((self._coordinates.shape[1], targets.shape[1]))
+        coefficients = np.zeros((self._width, targets.shape[1]))
         intercept, penalties = np.zeros(targets.shape[1]), np.zeros(targets.shape[1])
         for pattern in np.unique(known, axis=1).T:
             same = np.flatnonzero((known == pattern[:, None]).all(0))
@@ -185,10 +194,8 @@ class Span:
     def _ridge(self, rows: npt.NDArray[np.bool_], targets: Array) -> tuple[Array, Array, Array]:
         """Return coefficients, intercept and penalty by generalised cross-validation (Golub, Heath, Wahba 1979)."""
         mean = targets[rows].mean(axis=0)
-        r = self._coordinates.shape[1]
-        gram, moment = np.zeros((r, r)), np.zeros((r, targets.shape[1]))
-        for block in self._blocks_of(rows):
-            x = self._coordinates[block].astype(np.float64)
+        gram, moment = np.zeros((self._width, self._width)), np.zeros((self._width, targets.shape[1]))
+        for block, x in self.coordinates(rows):
             gram += x.T @ x
             moment += x.T @ (targets[block] - mean)
         values, vectors = linalg.eigh(gram, overwrite_a=True, check_finite=False)
@@ -203,13 +210,14 @@ class Span:
         penalties = np.array(PENALTIES)[np.argmin(scores, axis=0)]
         return vectors @ (rotated / (values[:, None] + penalties)), mean, penalties
 
-    def _blocks_of(self, rows: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.int64]]:
-        chosen = np.flatnonzero(rows)
-        return (chosen[i : i + BLOCK] for i in range(0, len(chosen), BLOCK))
-
-    def coordinates(self, rows: npt.NDArray[np.bool_]) -> Iterator[Array]:
-        """Yield blocks of the coordinates of `rows`."""
-        return (self._coordinates[block].astype(np.float64) for block in self._blocks_of(rows))
+    def coordinates(self, rows: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArray[np.int64], Array]]:
+        """Yield blocks of `rows`, as numbers, and their coordinates."""
+        for start in range(0, len(rows), BLOCK):
+            inside = np.flatnonzero(rows[start : start + BLOCK])
+            if len(inside):
+                offset = start * self._width * np.dtype(np.float32).itemsize
+                x = np.fromfile(self._file, np.float32, BLOCK * self._width, offset=offset).reshape(-1, self._width)
+                yield start + inside, x[inside].astype(np.float64)
 
     def head(self, fit: "Fit") -> Head:
         """Return the fit as a student of its own, free of the span."""
@@ -240,7 +248,7 @@ class Fit:
 
     def predict(self, rows: npt.NDArray[np.bool_]) -> Array:
         """Return scores of rows of the span, (rows.sum(), targets)."""
-        blocks = [x @ self.coefficients + self.intercept for x in self.span.coordinates(rows)]
+        blocks = [x @ self.coefficients + self.intercept for _, x in self.span.coordinates(rows)]
         fitted = np.vstack(blocks) if blocks else np.zeros((0, len(self.maps)))
         return np.column_stack([m.back(fitted[:, j]) for j, m in enumerate(self.maps)])
 

@@ -57,10 +57,9 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
 
 def _train(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
-    labels = load_labels(run, group.name)
-    columns = [name for name in labels.column_names if name not in ("rationales", "brief")]  # most of its memory
+    labels = load_labels(run, group.name).drop_columns(["rationales", "brief"])  # most of their memory
     return train_encoder(
-        labels.select(columns),
+        labels,
         _labelled(config, run, labels),
         Rubric.load(run.rubric(group.name), group.name),
         load_embedder(config.embedding),
