@@ -42,6 +42,18 @@ def test_urls_are_left_as_they_are(tmp_path: Path) -> None:
     assert config.sources[0].path == "s3://bucket/docs/*.jsonl"
 
 
+def test_an_embedding_model_is_a_folder_where_there_is_one(tmp_path: Path) -> None:
+    for name in ("models/mini", "minilm"):
+        (tmp_path / name).mkdir(parents=True)
+    for model, expected in {
+        "models/mini": str(tmp_path / "models/mini"),
+        "minilm": "minilm",
+        "org/mini": "org/mini",
+        "http://host/v1": "http://host/v1",
+    }.items():
+        assert _load(tmp_path, GOOD, f"embedding.model={model}").embedding.model == expected
+
+
 def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
     text = GOOD + "selct: {}\nselect:\n  budget: 50%\n  trim: 0.7\n"
     problem = _problem(tmp_path, text)

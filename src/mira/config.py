@@ -122,7 +122,8 @@ class EmbeddingSettings(Settings):
     """Text -> unit vectors."""
 
     model: str = "minilm"
-    """minilm (built in, offline), a sentence-transformers model, or the /v1 base URL of an embeddings endpoint."""
+    """minilm (built in, offline), a sentence-transformers model by name or folder (extra embed), or the /v1 base URL of
+    an embeddings endpoint."""
     windows: int = Field(default=3, ge=1)
     """Windows that are read of a long text, evenly spaced from head to tail; their vectors are averaged (ours)."""
     window_tokens: int = Field(default=64, ge=8, le=256)

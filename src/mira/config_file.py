@@ -231,6 +231,9 @@ def _resolve(config: Config, folder: Path) -> Config:
             return settings  # "sample", "top_judged"
         return settings.model_copy(update={"path": every(settings.path)})
 
+    def folder_or_name(model: str) -> str:  # a name on a hub may look like a relative path
+        return local(model) if model != "minilm" and Path(local(model)).is_dir() else model
+
     def bundles(given: dict[str, str]) -> dict[str, str]:
         return {group: local(path) for group, path in given.items()}
 
@@ -255,6 +258,7 @@ def _resolve(config: Config, folder: Path) -> Config:
         update={
             "run": folder / config.run.expanduser(),
             "sources": [source(s) for s in config.sources],
+            "embedding": config.embedding.model_copy(update={"model": folder_or_name(config.embedding.model)}),
             "teacher": teacher.model_copy(update=replies),
             "discover": config.discover.model_copy(update={"rubrics": rubrics}),
             "distill": distill.model_copy(update=students),

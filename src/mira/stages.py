@@ -68,7 +68,8 @@ def _sections(*names: str) -> Callable[[Config], dict[str, Any]]:
             given = dumped.get(section, {})
             fields = {key: value for key, value in given.items() if not field or key == field}
             found |= {f"{section}.{key}": value for key, value in fields.items()}
-        return {name: value for name, value in found.items() if name not in _PATHS | _BESIDE}
+        beside = _PATHS | _BESIDE | ({"embedding.model"} if _model_folder(config) else set())
+        return {name: value for name, value in found.items() if name not in beside}
 
     return settings
 
@@ -83,6 +84,15 @@ def _distill_settings(config: Config) -> dict[str, Any]:
 def _index_settings(config: Config) -> dict[str, Any]:
     sources = [s.model_dump(mode="json", exclude={"language", "path"}) for s in config.sources]
     return {"sources": sources, "tokenizer": config.tokenizer, "max_record_bytes": config.max_record_bytes}
+
+
+def _model_folder(config: Config) -> str:
+    """Return the folder of the embedder's model; "" where it is built in, served or on a hub."""
+    return config.embedding.model if Path(config.embedding.model).is_absolute() else ""
+
+
+def _embedder(config: Config, _run: RunFolder) -> dict[str, str]:
+    return _hashes({"embedding.model": _model_folder(config)})
 
 
 def _free_judgments(config: Config, _run: RunFolder) -> dict[str, str]:
@@ -187,7 +197,7 @@ def extra_files(_config: Config, run: RunFolder) -> dict[str, str]:
 
 STAGES: tuple[Stage, ...] = (
     Stage("index", 1, build_index, _needs(), _index_settings, lambda run: [run.path / "index"], _shard_list),
-    Stage("group", 1, group, _needs("index"), _sections("group", "embedding"), lambda run: [run.groups]),
+    Stage("group", 1, group, _needs("index"), _sections("group", "embedding"), lambda run: [run.groups], _embedder),
     Stage(
         "discover",
         1,
@@ -195,7 +205,7 @@ STAGES: tuple[Stage, ...] = (
         _needs("index", "group"),
         _sections("discover", "embedding", "teacher.endpoint"),
         lambda run: [run.path / "discovery", run.path / "rubrics"],
-        _free_judgments,
+        lambda config, run: _free_judgments(config, run) | _embedder(config, run),
     ),
     Stage(
         "label",
@@ -213,7 +223,7 @@ STAGES: tuple[Stage, ...] = (
         _needs("index", "group", "discover", "label"),
         _distill_settings,
         lambda run: [run.path / "students"],
-        _bundles,
+        lambda config, run: _bundles(config, run) | _embedder(config, run),
     ),
     Stage("score", 1, score, _needs("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
     Stage(

@@ -69,6 +69,19 @@ def test_a_project_can_be_moved(done: Path) -> None:
     assert _run(_config(done)).ran() == []
 
 
+def test_an_embedding_model_in_a_folder_is_known_by_its_content(project: Path) -> None:
+    (project / "model").mkdir()
+    (project / "model" / "config.json").write_text("{}")
+    config = _config(project, "embedding.model=model")
+    stages = [s for s in STAGES if s.name in ("group", "discover", "distill")]
+    run = RunFolder(config.run)
+    before = [stage.files(config, run)["embedding.model"] for stage in stages]
+    assert all("embedding.model" not in stage.settings(config) for stage in stages)
+    assert all("embedding.model" in s.settings(_config(project, "embedding.model=org/model")) for s in stages)
+    (project / "model" / "config.json").write_text("{ }")
+    assert not set(before) & {stage.files(config, run)["embedding.model"] for stage in stages}
+
+
 def test_only_what_depends_on_a_change_runs_again(done: Path) -> None:
     project, config = done, _config(done)
     first = _result(config)

@@ -9,7 +9,7 @@ from typing import Any
 from mira.config import Config, EndpointSettings
 from mira.discovery.grouping import load_groups
 from mira.discovery.rubric import Rubric
-from mira.distillation.bundle import seal
+from mira.distillation.bundle import read_bundle, seal
 from mira.distillation.cascade import cascade
 from mira.distillation.encoder import EncoderStudent
 from mira.distillation.sft_student import bundle_prompt, served_student
@@ -57,7 +57,8 @@ def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterat
     folder = run.student(group)
     if runs_here(run, group):
         # The built-in embedder is loaded by the student where its features need it; another one is known here only.
-        embedder = None if config.embedding.model == "minilm" else load_embedder(config.embedding, threads=1)
+        other = config.embedding.model != "minilm" and read_bundle(folder).get("embedder")
+        embedder = load_embedder(config.embedding, threads=1) if other else None
         yield EncoderStudent.load(folder, embedder)
         return
     settings = config.distill.endpoint_of(group)
