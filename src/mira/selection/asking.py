@@ -25,17 +25,15 @@ from mira.files import hash_json, write_parquet
 from mira.judging._answer import Answer
 from mira.judging._wire import Request
 from mira.judging.caller import Caller
-from mira.judging.failures import check_failures
-from mira.judging.judgement import Unscored
+from mira.judging.failures import UNANSWERED, check_failures
 from mira.judging.panel import watch
 from mira.progress import Log, Task
 from mira.run import RunFolder
 
-__all__ = ["Questions", "Result", "ask_corpus"]
+__all__ = ["Questions", "Rater", "Result", "ask_corpus"]
 
 _BATCH = 4096  # rows held as objects; beyond that they are columns
 _FINGERPRINT = b"mira.fingerprint"
-_AGAIN = (Unscored.ENDPOINT_ERROR, Unscored.NOT_RECORDED)  # another try may go well
 
 
 class Result(NamedTuple):
@@ -47,27 +45,38 @@ class Result(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Rater:
+    """A model behind an endpoint that says something of a record.
+
+    Attributes:
+        caller: The stream of requests.
+        identity: Hash of everything but the record that an answer's reading depends on.
+        request: Makes a record's request; its context is whatever `read` needs.
+        read: Reads an answer into named values; one may be `reason_unscored`.
+    """
+
+    caller: Caller
+    identity: str
+    request: Callable[[Record], Request]
+    read: Callable[[Answer], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Questions:
-    """What is asked of every record, and what becomes of the answer.
+    """What is asked of every record, and where the answers go.
 
     Attributes:
         name: What it is, for people.
-        caller: The stream of requests.
-        identity: Hash of everything but the record that an answer's reading depends on.
-        columns: The sidecar's columns beside row and id; one is `reason_unscored`.
-        request: Makes a record's request; its context is whatever `read` needs.
-        read: Reads an answer into the values of `columns`.
+        rater: Who is asked.
+        columns: The sidecar's columns beside row and id: what the rater reads, `reason_unscored` among them.
         path: Where a shard's sidecar is.
         setting: The setting that names sidecars from elsewhere, if there is one.
         excused: Reasons that no model could do anything about: they do not count against the failure budget.
     """
 
     name: str
-    caller: Caller
-    identity: str
+    rater: Rater
     columns: pa.Schema
-    request: Callable[[Record], Request]
-    read: Callable[[Answer], Mapping[str, Any]]
     path: Callable[[Shard], Path]
     setting: str = ""
     excused: frozenset[str] = frozenset()
@@ -90,7 +99,7 @@ def ask_corpus(config: Config, run: RunFolder, log: Log, questions: Questions) -
     results, todo = _state(config, run, questions, of_source, n_valid)
     _remove_strays(questions, of_source)
     if todo:
-        with watch(questions.caller.stats, log, questions.name, n_valid) as task:
+        with watch(questions.rater.caller.stats, log, questions.name, n_valid) as task:
             task.advance(sum(result.rows for result in results))
             results += _ask(config, run, questions, todo, task)
     rows: Counter[str] = Counter()
@@ -101,7 +110,7 @@ def ask_corpus(config: Config, run: RunFolder, log: Log, questions: Questions) -
     failed = {source: _failed(questions, counts) for source, counts in unscored.items()}
     check_failures(failed, rows.total(), config.teacher.failure_budget, log)
     told = {source: dict(counts) for source, counts in unscored.items()}
-    return {"rows": dict(rows), "unscored": told, "requests": questions.caller.stats.summary()}
+    return {"rows": dict(rows), "unscored": told, "requests": questions.rater.caller.stats.summary()}
 
 
 def _state(
@@ -109,11 +118,11 @@ def _state(
 ) -> tuple[list[Result], list[tuple[Shard, str]]]:
     """Return what came of shards that are done, and the others with the fingerprints that they will have."""
     shards = [shard for parts in of_source.values() for shard in parts]
-    marked = [(shard, hash_json([records_key(run, shard), questions.identity])) for shard in shards]
+    marked = [(shard, hash_json([records_key(run, shard), questions.rater.identity])) for shard in shards]
     done = [_done(questions, shard, fingerprint) for shard, fingerprint in marked]
     failed = sum(_failed(questions, result.unscored).total() for result in done if result)
     if failed > config.teacher.failure_budget * n_valid:
-        done = [result if result and not any(result.unscored[why] for why in _AGAIN) else None for result in done]
+        done = [result if result and not any(result.unscored[why] for why in UNANSWERED) else None for result in done]
     todo = [which for which, result in zip(marked, done, strict=True) if result is None]
     return [result for result in done if result], todo
 
@@ -133,7 +142,7 @@ def _ask(
         for shard, fingerprint in todo:
             sidecar = _Sidecar(questions, shard, fingerprint)
             for record in corpus.read(config, run, shard):
-                request = questions.request(record)
+                request = questions.rater.request(record)
                 owner[record.source, request.tag] = sidecar
                 sidecar.waiting[request.tag] = (record.row, record.id)
                 yield request
@@ -141,7 +150,7 @@ def _ask(
             if sidecar.done:
                 finished.append(sidecar)
 
-    answers = questions.caller.complete(requests())
+    answers = questions.rater.caller.complete(requests())
     try:
         for answer in answers:
             sidecar = owner.pop((answer.asked.source, answer.asked.tag))
@@ -152,7 +161,7 @@ def _ask(
             while finished:
                 yield finished.pop().write()
     finally:
-        answers.close()  # type: ignore[attr-defined]
+        answers.close()
     while finished:
         yield finished.pop().write()
 
@@ -178,7 +187,7 @@ class _Sidecar:
 
     def add(self, answer: Answer) -> None:
         row, id_ = self.waiting.pop(answer.asked.tag)
-        self._batch.append({"row": row, "id": id_, **self.questions.read(answer)})
+        self._batch.append({"row": row, "id": id_, **self.questions.rater.read(answer)})
         if len(self._batch) >= _BATCH:
             self._flush()
 

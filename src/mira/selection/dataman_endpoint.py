@@ -5,6 +5,9 @@ hub; any OpenAI-compatible server will do, e.g. `vllm serve RuPeng/DataMan-1.5B-
 `mira.judging.dataman`: a reply with a missing line is refused, and its record stays unscored.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -23,9 +26,9 @@ from mira.judging.journal import Journal
 from mira.judging.judgement import Unscored
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.asking import Questions, ask_corpus
+from mira.selection.asking import Questions, Rater, ask_corpus
 
-__all__ = ["score_dataman"]
+__all__ = ["open_dataman", "score_dataman"]
 
 _READING = 1  # raised when equal replies come to be read otherwise, or other prompts are sent
 _TEMPLATE_TOKENS = 40  # of the chat template and its default system message
@@ -67,6 +70,21 @@ def score_dataman(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         JudgeError: The endpoint cannot be used, or more records stayed unscored than `teacher.failure_budget` allows.
         RunError: The corpus is not indexed, or `<run>/dataman` holds sidecars of other making.
     """
+
+    def path(shard: Shard) -> Path:
+        return run.dataman(shard.source) / f"{shard.name}.parquet"
+
+    with open_dataman(config, run, log) as rater:
+        return ask_corpus(config, run, log, Questions("DataMan", rater, _COLUMNS, path, "select.dataman.scores"))
+
+
+@contextmanager
+def open_dataman(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
+    """Open the model at `select.dataman.endpoint`, with its journal.
+
+    Raises:
+        ConfigError: No endpoint is configured, or its context leaves no room for a text.
+    """
     settings = config.select.dataman.endpoint
     if settings is None:
         raise ConfigError(
@@ -79,14 +97,7 @@ def score_dataman(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             offline=config.teacher.offline, log=log,
         )  # fmt: skip
         asked = _Asked(settings, caller)
-
-        def path(shard: Shard) -> Any:
-            return run.dataman(shard.source) / f"{shard.name}.parquet"
-
-        questions = Questions(
-            "DataMan", caller, asked.identity, _COLUMNS, asked.request, _read, path, "select.dataman.scores"
-        )
-        return ask_corpus(config, run, log, questions)
+        yield Rater(caller, asked.identity, asked.request, _read)
 
 
 class _Asked:

@@ -6,6 +6,7 @@ than the context only the beginning is measured, by its own bytes, and the note 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isnan, log
 from pathlib import Path
@@ -29,12 +30,12 @@ from mira.judging.judgement import Unscored
 from mira.judging.prompt_logprobs import Likelihood, likelihood_form
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.asking import Questions, ask_corpus
+from mira.selection.asking import Questions, Rater, ask_corpus
 from mira.selection.blocks import Block
 from mira.selection.sidecar import Sidecar
 from mira.selection.values import TOO_SHORT, Ranked, file_state
 
-__all__ = ["MeasuredPpl", "score_ppl"]
+__all__ = ["MeasuredPpl", "open_ppl", "score_ppl"]
 
 _READING = 1  # raised when equal replies come to be read otherwise
 _SHRINK = 0.5  # the server's tokenizer may need up to twice the tokens of the one that is configured
@@ -113,6 +114,22 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             than `teacher.failure_budget` allows.
         RunError: The corpus is not indexed.
     """
+
+    def path(shard: Shard) -> Path:
+        return _path(run, shard)
+
+    with open_ppl(config, run, log) as rater:
+        questions = Questions("bits per byte", rater, _COLUMNS, path, excused=frozenset({TOO_SHORT}))
+        return ask_corpus(config, run, log, questions)
+
+
+@contextmanager
+def open_ppl(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
+    """Open the model at `select.ppl.endpoint`, with its journal.
+
+    Raises:
+        ConfigError: No endpoint is configured, or its context leaves no room for a text.
+    """
     settings = config.select.ppl.endpoint
     if settings is None:
         raise ConfigError("select.ppl.endpoint: there is none", "Add base_url and model of a served causal LM.")
@@ -122,11 +139,7 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             offline=config.teacher.offline, log=log, form=likelihood_form(settings.form),
         )  # fmt: skip
         asked = _Asked(settings, caller)
-        questions = Questions(
-            "bits per byte", caller, asked.identity, _COLUMNS, asked.request, _read,
-            lambda shard: _path(run, shard), excused=frozenset({TOO_SHORT}),
-        )  # fmt: skip
-        return ask_corpus(config, run, log, questions)
+        yield Rater(caller, asked.identity, asked.request, _read)
 
 
 class _Asked:
