@@ -15,12 +15,10 @@ from mira.evaluation.proxy_gold import Overlap
 from mira.evaluation.proxy_model import SEPARATOR, Tokens
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.blocks import index_blocks
-from mira.selection.chunks import read_values
+from mira.selection.chunks import aligned
 from mira.selection.keys import hash_ids
 from mira.selection.load import METHODS, load_method
 from mira.selection.stage import Plan, make_plan
-from mira.selection.values import values_path
 from mira.selection.write import keep_mask
 
 __all__ = ["BASELINE", "Arm", "Key", "arm_plans", "draw_arms", "parse_arm"]
@@ -251,16 +249,13 @@ def _candidates(
 
 
 def _kept(run: RunFolder, plan: Plan) -> Iterator[tuple[str, pa.Array, npt.NDArray[np.int32]]]:
-    """Yield source, ids and tokens of what a plan keeps, a shard at a time."""
+    """Yield source, ids and tokens of what a plan keeps, a part of a shard at a time."""
     for source, parts in plan.shards.items():
         rule = plan.rule(source)
         for shard in parts:
-            chunks = read_values(values_path(run, plan.method.name, source, shard.name))
-            kept = np.concatenate([np.zeros(0, bool), *(keep_mask(rule, chunk) for chunk in chunks)])
-            blocks = list(index_blocks(run, source, shard.name))
-            ids = pa.chunked_array([block.ids for block in blocks], pa.string()).combine_chunks()
-            n_tokens = np.concatenate([np.zeros(0, np.int32), *(block.n_tokens for block in blocks)])
-            yield source, ids.filter(pa.array(kept)), n_tokens[kept]
+            for block, chunk in aligned(run, plan.method.name, shard):
+                kept = keep_mask(rule, chunk)
+                yield source, block.ids.filter(pa.array(kept)), block.n_tokens[kept]
 
 
 def _read(

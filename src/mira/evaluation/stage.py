@@ -25,7 +25,7 @@ from mira.evaluation.students import against_naive
 from mira.files import read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.aggregate import load_mask, trimmed_mean
+from mira.selection.aggregate import held_out_quality, load_mask
 
 __all__ = ["evaluate", "held_out_records"]
 
@@ -51,7 +51,8 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         raise RunError(f"{run.thresholds} is not there yet", "Run `mira select` first.")
     selected = read_json(run.thresholds)
     groups, thresholds = load_groups(run), _thresholds(selected)
-    quality = _held_out_quality(config, run, groups) if selected["method"] == "mira" else None
+    group_of = {source: group.name for group in groups for source in group.sources}
+    quality = held_out_quality(config.select, run, group_of) if selected["method"] == "mira" else None
     held = [r for group in groups for r in held_out_records(run, group, quality, thresholds)]
     result = {
         "method": selected["method"],
@@ -74,9 +75,8 @@ def held_out_records(
 ) -> list[Held]:
     """Return a group's held-out labels with what selection does with such records.
 
-    A student may be fitted on all labels in the end, so its scores of labelled records are no evidence. Where the
-    selection rests on them, quality is that of the held-out predictions, by the model of the training split alone, and
-    a record counts as kept when that reaches its source's threshold.
+    Where the selection rests on a student that may know the labels, quality is that of the held-out predictions (see
+    `held_out_quality`), and a record counts as kept when that reaches its source's threshold.
 
     Args:
         run: The run folder.
@@ -102,24 +102,6 @@ def held_out_records(
             kept = row["kept"] if source not in thresholds else value is not None and value >= thresholds[source]
             found.append(Held(source, kept, value, label["overall"], label["recommendation"]))
     return found
-
-
-def _held_out_quality(config: Config, run: RunFolder, groups: Sequence[Group]) -> dict[tuple[str, str], float]:
-    mask, select = load_mask(run), config.select
-    quality: dict[tuple[str, str], float] = {}
-    for group in groups:
-        path = run.student(group.name) / "held_out.parquet"
-        if not path.is_file():
-            continue
-        table = pq.read_table(path)
-        for source in group.sources:
-            own, slots = table.filter(pc.equal(table["source"], source)), mask.get(source, ())
-            if slots and own.num_rows:
-                columns = [own[slot].to_numpy(zero_copy_only=False) for slot in slots]
-                values = trimmed_mean(columns, select.trim, select.min_slots)[0]
-                known = zip(own["id"].to_pylist(), values, strict=True)
-                quality |= {(source, i): float(v) for i, v in known if np.isfinite(v)}
-    return quality
 
 
 def _selection(run: RunFolder, source: str, ids: Sequence[str]) -> list[dict[str, Any]]:

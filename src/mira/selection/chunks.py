@@ -10,10 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira.selection.blocks import BLOCK
+from mira.corpus import Shard
+from mira.errors import RunError
+from mira.run import RunFolder
+from mira.selection.blocks import BLOCK, Block, index_blocks
 from mira.selection.keys import Floats, Words
+from mira.selection.values import values_path
 
-__all__ = ["ValueChunk", "read_values"]
+__all__ = ["ValueChunk", "aligned", "read_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,26 @@ def read_values(path: Path) -> Iterator[ValueChunk]:
                 batch["value"].to_numpy(zero_copy_only=False), batch["tie"].to_numpy(), batch["n_tokens"].to_numpy(),
                 batch["reason"], batch["stratum"],
             )  # fmt: skip
+
+
+def aligned(run: RunFolder, method: str, shard: Shard) -> Iterator[tuple[Block, ValueChunk]]:
+    """Pair the index with a method's values, a part of a shard at a time: the same valid records in the same order.
+
+    Raises:
+        RunError: They are not the same number of records.
+    """
+    chunks = read_values(values_path(run, method, shard.source, shard.name))
+    chunk = next(chunks, None)
+    at = 0
+    for block in index_blocks(run, shard.source, shard.name):
+        start = 0
+        while start < len(block):
+            if chunk is None:
+                raise RunError(
+                    f"values of {shard.source}/{shard.name} do not match the index", "Run `mira select` again."
+                )
+            n = min(len(block) - start, len(chunk) - at)
+            yield block.part(start, start + n), chunk.part(at, at + n)
+            start, at = start + n, at + n
+            if at == len(chunk):
+                chunk, at = next(chunks, None), 0

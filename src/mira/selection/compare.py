@@ -19,10 +19,9 @@ from mira.errors import ConfigError
 from mira.files import atomic, write_json
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.aggregate import load_mask, trimmed_mean
-from mira.selection.blocks import index_blocks
+from mira.selection.aggregate import held_out_quality
 from mira.selection.budget import parse_tokens
-from mira.selection.chunks import read_values
+from mira.selection.chunks import aligned, read_values
 from mira.selection.each import each
 from mira.selection.keys import Floats, uniform
 from mira.selection.load import METHODS, load_method
@@ -198,13 +197,14 @@ def _hash_texts(task: _HashTask) -> None:
 def _agreement(config: Config, run: RunFolder, plan: Plan) -> dict[str, Any] | None:
     """Compare with the teacher's held-out labels.
 
-    An encoder student may be fitted on all labels in the end; where its bundle has predictions by the model of the
-    training split alone, `mira` is judged by these against its thresholds.
+    Where there are predictions by the model of the training split alone, `mira` is judged by these against its
+    thresholds (see `held_out_quality`).
     """
     from mira.evaluation.agreement import Held, agreement  # noqa: PLC0415 - loads scikit-learn
 
     labels = _labels(run)
-    fair = _fair_quality(config, run) if plan.method.name == "mira" and not plan.settings.temperature else {}
+    is_mira = plan.method.name == "mira" and not plan.settings.temperature
+    fair = held_out_quality(config.select, run, plan.group_of) if is_mira else {}
     held = []
     for source, parts in plan.shards.items():
         rules = plan.retention.of_source(source)
@@ -216,7 +216,7 @@ def _agreement(config: Config, run: RunFolder, plan: Plan) -> dict[str, Any] | N
                 if (source, id_) in fair and least is not None and quality is not None:
                     kept = quality >= least  # noqa: PLW2901
                 held.append(Held(source, kept, quality, label["overall"], label["recommendation"]))
-    return agreement(held) if held else None
+    return agreement(held, config.evaluate.interval) if held else None
 
 
 def _labels(run: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
@@ -231,31 +231,11 @@ def _labels(run: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
 def _verdicts(run: RunFolder, plan: Plan, shard: Shard, labelled: Any) -> list[tuple[str, float | None, bool]]:
     """Return id, value and kept of a shard's labelled records."""
     wanted = pa.array(sorted(id_ for source, id_ in labelled if source == shard.source), pa.string())
-    rule, found, at = plan.rule(shard.source), [], 0
-    chunks = read_values(values_path(run, plan.method.name, shard.source, shard.name))
-    ids = pa.chunked_array([b.ids for b in index_blocks(run, shard.source, shard.name)], pa.string())
-    for chunk in chunks:
-        own = ids.slice(at, len(chunk)).combine_chunks()
-        at += len(chunk)
-        rows = np.flatnonzero(pc.is_in(own, value_set=wanted).to_numpy(zero_copy_only=False))
+    rule, found = plan.rule(shard.source), []
+    for block, chunk in aligned(run, plan.method.name, shard):
         kept = keep_mask(rule, chunk)
-        for row in rows.tolist():
+        for row in np.flatnonzero(pc.is_in(block.ids, value_set=wanted).to_numpy(zero_copy_only=False)).tolist():
             value = float(chunk.values[row])
             usable = plan.method.has_quality and np.isfinite(value) and chunk.reasons[row].as_py() is None
-            found.append((own[row].as_py(), value if usable else None, bool(kept[row])))
+            found.append((block.ids[row].as_py(), value if usable else None, bool(kept[row])))
     return found
-
-
-def _fair_quality(config: Config, run: RunFolder) -> dict[tuple[str, str], float]:
-    mask = load_mask(run)
-    quality: dict[tuple[str, str], float] = {}
-    for path in sorted((run.path / "students").glob("*/held_out.parquet")):
-        table = pq.read_table(path)
-        for source in pc.unique(table["source"]).to_pylist():
-            own = table.filter(pc.equal(table["source"], source))
-            if slots := mask.get(source, ()):
-                columns = [own[slot].to_numpy(zero_copy_only=False) for slot in slots]
-                values = trimmed_mean(columns, config.select.trim, config.select.min_slots)[0]
-                known = zip(own["id"].to_pylist(), values.tolist(), strict=True)
-                quality |= {(source, id_): value for id_, value in known if np.isfinite(value)}
-    return quality

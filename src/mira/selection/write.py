@@ -14,15 +14,14 @@ import pyarrow.parquet as pq
 
 from mira.config import Config
 from mira.corpus import Shard, copy_kept
-from mira.errors import RunError
 from mira.files import atomic
 from mira.run import RunFolder
-from mira.selection.blocks import Block, index_blocks
-from mira.selection.chunks import ValueChunk, read_values
+from mira.selection.blocks import Block
+from mira.selection.chunks import ValueChunk, aligned
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.keys import Floats, rank_keys
 from mira.selection.retention import SourceRule, unit_of
-from mira.selection.values import FLAGGED, MASKED, values_path
+from mira.selection.values import FLAGGED, MASKED
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]
 
@@ -103,7 +102,7 @@ def write_shard(task: WriteTask) -> Counts:
     kept_rows = _KeptRows(rule.provenance)
     with atomic(path) as temporary:
         with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd", use_dictionary=["reason"]) as writer:
-            for block, chunk in _aligned(run, method, shard):
+            for block, chunk in aligned(run, method, shard):
                 kept, quality = keep_mask(rule, chunk), _quality(rule, chunk)
                 reason = _reasons(rule, chunk, kept)
                 columns = [block.rows, block.ids, block.n_tokens, pa.array(quality, from_pandas=True), kept, reason]
@@ -134,25 +133,6 @@ def _known(task: WriteTask) -> Counts | None:
         return Counts(**orjson.loads((pq.read_metadata(path).metadata or {})[b"mira"]))
     except (OSError, KeyError, pa.ArrowInvalid):
         return None
-
-
-def _aligned(run: RunFolder, method: str, shard: Shard) -> Iterator[tuple[Block, ValueChunk]]:
-    """Pair the index with the values; both have the same valid records in the same order."""
-    chunks = read_values(values_path(run, method, shard.source, shard.name))
-    chunk = next(chunks, None)
-    at = 0
-    for block in index_blocks(run, shard.source, shard.name):
-        start = 0
-        while start < len(block):
-            if chunk is None:
-                raise RunError(
-                    f"values of {shard.source}/{shard.name} do not match the index", "Run `mira select` again."
-                )
-            n = min(len(block) - start, len(chunk) - at)
-            yield block.part(start, start + n), chunk.part(at, at + n)
-            start, at = start + n, at + n
-            if at == len(chunk):
-                chunk, at = next(chunks, None), 0
 
 
 def _keeps(rule: Rule, chunk: ValueChunk, cutoffs: Sequence[Cutoff]) -> npt.NDArray[np.bool_]:
