@@ -34,9 +34,9 @@ def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pa
     """Measure the methods of `evaluate.methods` on planted faults.
 
     Recall is counted at the cutoffs that the method's own values have under the run's budget. It is left out where
-    they would take a pass over the corpus (a method that has not ranked this corpus yet), and with noise, whose
-    cutoffs are not on the scale of values. DataMan's overall scores are whole numbers: many pairs are equal, which
-    counts half, and a copy at the cutoff counts as kept.
+    they would take a pass over the corpus (a method that has not ranked this corpus yet), where a source has a cutoff
+    for each of its domains, and with noise, whose cutoffs are not on the scale of values. DataMan's overall scores are
+    whole numbers: many pairs are equal, which counts half, and a copy at the cutoff counts as kept.
 
     Args:
         config: The settings.

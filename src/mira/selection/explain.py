@@ -1,11 +1,12 @@
 """Why one record is kept or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -17,7 +18,7 @@ from mira.errors import InputError, RunError
 from mira.files import read_json
 from mira.progress import Quiet
 from mira.run import RunFolder
-from mira.selection.chunks import read_values
+from mira.selection.chunks import ValueChunk, read_values
 from mira.selection.cuts import Cutoff
 from mira.selection.keys import hash_ids, rank_keys
 from mira.selection.load import METHODS, load_method
@@ -181,20 +182,30 @@ def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> dict
 
 def _before(run: RunFolder, plan: Plan, me: _Me, ranking: Ranking, units: Sequence[str]) -> tuple[int, int, int, int]:
     """Return records before, records, tokens before, tokens of what competes in some units."""
-    mine = int(rank_keys(ranking(np.array([me.value]), np.array([me.tie], np.uint64)))[0])
-    cutoff = Cutoff(mine, me.tie - 1)
     sums = np.zeros(4, np.int64)
     for unit in units:
         source, _, stratum = unit.partition("\t")
         for shard in plan.shards[source]:
-            for chunk in read_values(values_path(run, plan.method.name, source, shard.name)):
-                has = chunk.ranked(stratum)
-                keys = rank_keys(np.where(has, ranking(chunk.values, chunk.ties), 0.0))
-                before = has & cutoff.keeps(keys, chunk.ties)
-                tokens = chunk.n_tokens.astype(np.int64)
-                sums += [before.sum(), has.sum(), tokens[before].sum(), tokens[has].sum()]
+            chunks = read_values(values_path(run, plan.method.name, source, shard.name))
+            sums += _counted(chunks, me.value, me.tie, ranking, stratum)
     records, total, tokens_before, tokens_in = sums.tolist()
     return records, total, tokens_before, tokens_in
+
+
+def _counted(
+    chunks: Iterable[ValueChunk], value: float, tie: int, ranking: Ranking = AS_IT_IS, stratum: str = ""
+) -> npt.NDArray[np.int64]:
+    """Return records before a value and tie, records, tokens before, tokens of what competes in some values."""
+    mine = int(rank_keys(ranking(np.array([value]), np.array([tie], np.uint64)))[0])
+    cutoff = Cutoff(mine, tie - 1)
+    sums = np.zeros(4, np.int64)
+    for chunk in chunks:
+        has = chunk.ranked(stratum)
+        keys = rank_keys(np.where(has, ranking(chunk.values, chunk.ties), 0.0))
+        before = has & cutoff.keeps(keys, chunk.ties)
+        tokens = chunk.n_tokens.astype(np.int64)
+        sums += [before.sum(), has.sum(), tokens[before].sum(), tokens[has].sum()]
+    return sums
 
 
 def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, Any]:
@@ -218,11 +229,5 @@ def _other(paths: Sequence[Path], me: _Me) -> dict[str, Any]:
             value, reason = float(chunk.values[at[0]]), chunk.reasons[int(at[0])].as_py()
     if not np.isfinite(value):
         return {"value": None, "reason": reason, "share_before": None}
-    cutoff = Cutoff(int(rank_keys(np.array([value]))[0]), me.tie - 1)
-    before = total = 0
-    for chunk in chunks:
-        has = chunk.ranked()
-        keys = rank_keys(np.where(has, AS_IT_IS(chunk.values, chunk.ties), 0.0))
-        total += int(chunk.n_tokens[has].sum(dtype=np.int64))
-        before += int(chunk.n_tokens[has & cutoff.keeps(keys, chunk.ties)].sum(dtype=np.int64))
+    _, _, before, total = _counted(chunks, value, me.tie).tolist()
     return {"value": value, "reason": reason, "share_before": before / total}
