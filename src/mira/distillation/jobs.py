@@ -12,6 +12,7 @@ from mira.corpus import tokenizer as load_tokenizer
 from mira.distillation.model_card import render
 from mira.distillation.sft_data import Example, Fetch, LeftOut, Tally, examples
 from mira.files import atomic, write_bytes, write_json
+from mira.judging._fence import CHAT_TOKENS
 from mira.judging.prompt import Prompt
 from mira.progress import Log
 
@@ -24,7 +25,6 @@ _STATE_GB = 624  # 34.7B parameters at 18 bytes: bf16 weight, float32 gradient, 
 _HIDDEN, _LAYERS, _VOCABULARY = 2048, 40, 248_320
 _HOURS = (0.8, 2.5)
 _TIMED_TOKENS = 365e6
-_CHAT_TOKENS = 64
 
 
 def write_job(
@@ -65,7 +65,7 @@ def _measured(
     prompt: Prompt, labels: pa.Table, records: Fetch, settings: SftSettings, seed: int
 ) -> Iterator[tuple[Example | LeftOut, int, int]]:
     tokenizer = load_tokenizer("qwen3")
-    system = prompt.system_tokens(tokenizer) + _CHAT_TOKENS
+    system = prompt.system_tokens(tokenizer) + CHAT_TOKENS
     for item in examples(prompt, labels, records, settings, seed=seed, tokenizer=tokenizer):
         if isinstance(item, LeftOut):
             yield item, 0, 0
