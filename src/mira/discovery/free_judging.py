@@ -8,7 +8,7 @@ from mira.config import Config
 from mira.discovery.anchors import JudgmentPoint
 from mira.discovery.grouping import Group
 from mira.judging._reply import Reply
-from mira.judging._wire import Request
+from mira.judging._wire import Request, about_tokens
 from mira.judging.free import build_free_prompt, parse_free_reply
 from mira.judging.panel import watch
 from mira.judging.teacher import Teacher
@@ -16,8 +16,6 @@ from mira.progress import Log
 from mira.run import RunFolder
 
 __all__ = ["FreeJudging"]
-
-_BYTES_A_TOKEN = 3  # for the limiter; budgets are counted exactly
 
 
 class FreeJudging:
@@ -58,7 +56,7 @@ class FreeJudging:
                 self._fail(record.source, "overflow")
                 continue
             messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
-            tokens = (len(self._prompt.system) + len(user.text.encode())) // _BYTES_A_TOKEN
+            tokens = about_tokens(self._prompt.system + user.text)
             tag = f"free {record.source}/{record.id}"
             yield self._caller.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
 

@@ -14,9 +14,10 @@ from mira.files import hash_json
 from mira.judging._reply import Reply
 from mira.judging.judgement import Unscored
 
-__all__ = ["CHAT", "Form", "Message", "Request", "Smaller", "Wire"]
+__all__ = ["CHAT", "Form", "Message", "Request", "Smaller", "Wire", "about_tokens"]
 
 _TOP_LOGPROBS = 20
+_BYTES_A_TOKEN = 3
 
 Message = dict[str, str]
 Smaller = Callable[[int | None], "Request | None"]
@@ -128,6 +129,11 @@ class Wire:
         head = f"{self._head}{index[0]}\0{index[1]}\0".encode()
         key = hashlib.blake2b(head + body, digest_size=16).digest()
         return Request(key, body, tokens, source, tag, context, smaller, form=self._form)
+
+
+def about_tokens(text: str) -> int:
+    """Return about how many tokens a text has: enough for the limiter and the cost guard, and free."""
+    return len(text.encode()) // _BYTES_A_TOKEN
 
 
 def _chat_fields(settings: EndpointSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mira.errors import ConfigError
 from mira.files import hash_json
 from mira.judging._answer import Answer, Failed, Patience
 from mira.judging._combine import combine, read_reply
-from mira.judging._wire import Request
+from mira.judging._wire import Request, about_tokens
 from mira.judging.caller import Caller
 from mira.judging.cost import Spending
 from mira.judging.journal import Journal
@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # at run time this would import discovery, and with it scikit
 __all__ = ["EndpointJudge"]
 
 _READING = 1  # raised when equal replies come to be read as other scores
-_BYTES_A_TOKEN = 3
 _SHRINK = 0.8
 
 
@@ -148,7 +147,7 @@ class EndpointJudge:
             context = _Context(asked, sample, ())
             return Request.unsendable(Unscored.OVERFLOW, source=record.source, tag=tag, context=context)
         messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
-        tokens = self._prompt.system_tokens(self._tokenizer) + len(user.text.encode()) // _BYTES_A_TOKEN
+        tokens = self._prompt.system_tokens(self._tokenizer) + about_tokens(user.text)
 
         def smaller(context_length: int | None) -> Request | None:
             cut = self._recut(asked.task, user, context_length)

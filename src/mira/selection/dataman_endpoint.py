@@ -19,7 +19,7 @@ from mira.errors import ConfigError
 from mira.files import hash_json
 from mira.judging import dataman
 from mira.judging._answer import Answer, Failed
-from mira.judging._wire import Request
+from mira.judging._wire import Request, about_tokens
 from mira.judging.caller import Caller
 from mira.judging.cost import current_spending
 from mira.judging.journal import Journal
@@ -33,7 +33,6 @@ __all__ = ["open_dataman", "score_dataman"]
 _READING = 1  # raised when equal replies come to be read otherwise, or other prompts are sent
 _TEMPLATE_TOKENS = 40  # of the chat template and its default system message
 _SHRINK = 0.8
-_BYTES_A_TOKEN = 3
 _COLUMNS = pa.schema(
     [
         ("overall", pa.float32()),
@@ -125,7 +124,7 @@ class _Asked:
             return self.request(record, left) if left >= 2 else None
 
         return self._caller.request(
-            [{"role": "user", "content": text}], tokens=len(text.encode()) // _BYTES_A_TOKEN, source=record.source,
+            [{"role": "user", "content": text}], tokens=about_tokens(text), source=record.source,
             tag=f"{record.source}/{record.id}", context=_Context(room, notes), smaller=smaller,
         )  # fmt: skip
 
