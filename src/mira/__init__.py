@@ -27,6 +27,7 @@ from mira.errors import (
 )
 
 if TYPE_CHECKING:
+    from mira.checks import validate
     from mira.config import Config
     from mira.config_file import load_config
     from mira.corpus import Record, build_index
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mira.distillation import distill, label
     from mira.judging import Judge, Judgement, JudgeTask, Unscored, parse_reply
     from mira.pipeline import run_stages
-    from mira.plan import plan, validate
+    from mira.plan import plan
     from mira.progress import Quiet, Terminal
     from mira.reliability import reliability
     from mira.report import report
@@ -68,7 +69,7 @@ _HOMES = {
     "run_stages": "mira.pipeline",
     "score": "mira.scoring",
     "select": "mira.selection",
-    "validate": "mira.plan",
+    "validate": "mira.checks",
 }
 
 __all__ = [

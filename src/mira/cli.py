@@ -107,9 +107,9 @@ def init(
 
 @app.command()
 def validate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
-    """Check settings, files, fields and the teacher's endpoint; nothing is spent."""
+    """Check settings, files, fields, scorer bundles and endpoints; nothing is spent."""
+    from mira.checks import validate as check  # noqa: PLC0415
     from mira.config_file import load_config  # noqa: PLC0415
-    from mira.plan import validate as check  # noqa: PLC0415
 
     for line in check(load_config(config, set_)):
         typer.echo(line)

@@ -1,6 +1,6 @@
 """The dry run: what each stage would do, and what it would cost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -9,18 +9,20 @@ from rich.console import Console
 from rich.table import Table
 
 from mira import corpus
+from mira.checks import check_bundles, method_endpoint
 from mira.config import Config, EndpointSettings
 from mira.discovery.grouping import load_groups
 from mira.distillation.bundle import read_bundle
-from mira.errors import ConfigError
-from mira.judging.check import check_endpoint
-from mira.pipeline import check_teacher, run_stages, stage_states
+from mira.distillation.sft_student import served_settings
+from mira.distillation.student import is_cascade
+from mira.pipeline import run_stages, stage_states
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.stages import needed_stages
 from mira.summary import wide_console
 
-__all__ = ["PlannedStage", "plan", "print_plan", "validate"]
+__all__ = ["PlannedStage", "plan", "print_plan"]
+
+Endpoints = dict[str, EndpointSettings | None]
 
 # Tokens of prompts and replies, for estimates before there is anything to measure: 15 slots, 12 of them with three
 # references, rationales of one sentence.
@@ -53,45 +55,14 @@ class PlannedStage:
     cost: float | None = 0.0
 
 
-def validate(config: Config) -> Iterator[str]:
-    """Check files, fields and endpoints; yield one line for each thing that is in order.
+def plan(config: Config, log: Log) -> list[PlannedStage]:
+    """Read the sources once (the index is kept) and tell what a run would do, and `mira cascade` after it.
 
     Raises:
-        MiraError: The first thing that is wrong.
+        MiraError: A source cannot be read, or a scorer bundle is not in order; see `check_bundles`.
     """
-    for source, found in corpus.shards(config).items():
-        record = corpus.peek(config, source)
-        yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
-    if needed_stages(config) & {"discover", "label"}:
-        check_teacher(config)
-    _check_rubrics(config)
-    endpoints = {
-        "teacher": config.teacher.endpoint,
-        "student": config.distill.endpoint,
-        config.select.method: _method_endpoint(config),
-    }
-    for name, endpoint in endpoints.items():
-        if endpoint is not None:
-            for line in check_endpoint(endpoint):
-                yield f"{name}: {line}"
-    if not config.teacher.endpoint and config.teacher.replies:
-        yield f"teacher: recorded replies in {config.teacher.replies}"
-    yield "all in order"
-
-
-def _check_rubrics(config: Config) -> None:
-    run = RunFolder(config.run)
-    known = {group.name for group in load_groups(run)} if run.groups.is_file() else set()
-    strange = [name for name in config.discover.rubrics if known and name not in known | set(config.group.given)]
-    if strange:
-        raise ConfigError(
-            f"discover.rubrics: there is no group '{strange[0]}'; groups are {', '.join(sorted(known))}",
-            "Name one of these, or fix the groups with group.given.",
-        )
-
-
-def plan(config: Config, log: Log) -> list[PlannedStage]:
-    """Read the sources once (the index is kept) and tell what a run would do."""
+    for _ in check_bundles(config):
+        pass
     run_stages(config, ["index"], log)
     totals = corpus.totals(config, RunFolder(config.run))
     valid = {source: counts["valid"] for source, counts in totals.items()}
@@ -100,17 +71,52 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
     for state in stage_states(config):
         name = state.stage.name
         text = "; ".join(state.reasons) or "up to date"
-        records, endpoint, reply = _work(name, config, valid)
-        if not state.reasons or endpoint is None:
-            planned.append(PlannedStage(name, text, sum(records.values())))
-            continue
-        calls = sum(records.values())
+        records, endpoints, reply = _work(name, config, valid)
         system = (0 if name in ("discover", "select") else SYSTEM_TOKENS) + TEMPLATE_TOKENS
-        tokens_in = round(sum(n * (min(mean[s], endpoint.max_model_len) + system) for s, n in records.items()))
-        priced = bool(endpoint.price_in or endpoint.price_out)
-        cost = (tokens_in * endpoint.price_in + calls * reply * endpoint.price_out) / 1e6 if priced else None
-        planned.append(PlannedStage(name, text, calls, calls, tokens_in, calls * reply, cost))
+        asked = {source: n for source, n in records.items() if state.reasons and endpoints.get(source)}
+        spent = _spent(asked, endpoints, mean, system, reply)
+        planned.append(PlannedStage(name, text, sum(records.values()), *spent))
+    if is_cascade(config):
+        planned.append(_cascade(config, valid, mean))
     return planned
+
+
+def _spent(
+    asked: dict[str, int], endpoints: Endpoints, mean: dict[str, float], system: int, reply: int
+) -> tuple[int, int, int, float | None]:
+    """Return calls, prompt tokens, reply tokens and cost; None for the cost where an endpoint has no price.
+
+    Args:
+        asked: Source -> calls.
+        endpoints: Source -> the endpoint that is asked.
+        mean: Source -> mean tokens of a record.
+        system: Tokens of a prompt besides the record.
+        reply: Tokens of a reply.
+    """
+    tokens_in, cost, priced = 0.0, 0.0, True
+    for source, n in asked.items():
+        endpoint = endpoints[source]
+        assert endpoint is not None, "only sources with an endpoint are asked about"
+        tokens = n * (min(mean[source], endpoint.max_model_len) + system)
+        tokens_in += tokens
+        cost += (tokens * endpoint.price_in + n * reply * endpoint.price_out) / 1e6
+        priced &= bool(endpoint.price_in or endpoint.price_out)
+    calls = sum(asked.values())
+    return calls, round(tokens_in), calls * reply, cost if priced else None
+
+
+def _cascade(config: Config, valid: dict[str, int], mean: dict[str, float]) -> PlannedStage:
+    """Plan the served part of a cascade: a share of each source's records near the threshold, and the audit slice."""
+    settings = config.distill.cascade
+    endpoints = _by_group(config, valid, config.distill.endpoint_of)
+    for source, group in _group_of(config).items():
+        if group in settings.bundles and (endpoint := endpoints.get(source)):
+            endpoints[source] = served_settings(Path(settings.bundles[group]), endpoint)
+    near = 1.0 if settings.errors is not None else settings.share
+    asked = {s: ceil(n * (near + settings.audit * (1 - near))) for s, n in valid.items()}
+    at_most = "at most: how many are near is known after scoring; " if settings.errors is not None else ""
+    spent = _spent(asked, endpoints, mean, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
+    return PlannedStage("cascade", f"{at_most}not part of a run: mira cascade", sum(valid.values()), *spent)
 
 
 def print_plan(planned: list[PlannedStage], console: Console | None = None) -> None:
@@ -127,44 +133,55 @@ def print_plan(planned: list[PlannedStage], console: Console | None = None) -> N
     (console or wide_console()).print(table)
 
 
-def _work(name: str, config: Config, valid: dict[str, int]) -> tuple[dict[str, int], EndpointSettings | None, int]:
-    """Return a stage's records a source, the endpoint that it calls, and the tokens of one reply."""
+def _work(name: str, config: Config, valid: dict[str, int]) -> tuple[dict[str, int], Endpoints, int]:
+    """Return a stage's records a source, the endpoint that each source's calls go to, and the tokens of one reply."""
     teacher = config.teacher
     if name == "index":
-        return valid, None, 0
+        return valid, {}, 0
     if name == "group":
-        return {s: min(n, config.group.sample) for s, n in valid.items()}, None, 0
+        return {s: min(n, config.group.sample) for s, n in valid.items()}, {}, 0
     if name == "discover":
         given = {s for group in config.discover.rubrics for s in config.group.given.get(group, ())}
         records = {s: min(n, config.discover.sample) for s, n in valid.items() if s not in given}
-        return (records, None, 0) if teacher.free_judgments else (records, teacher.endpoint, FREE_REPLY_TOKENS)
+        return records, {} if teacher.free_judgments else dict.fromkeys(valid, teacher.endpoint), FREE_REPLY_TOKENS
     if name == "label":
         if teacher.replies:
-            return {}, None, 0
+            return {}, {}, 0
         twice = 1 + config.label.replicates
         records = {s: ceil(min(n, config.label.sample) * twice) for s, n in valid.items()}
-        return records, teacher.endpoint, REPLY_TOKENS
+        return records, dict.fromkeys(valid, teacher.endpoint), REPLY_TOKENS
     if name == "score":
-        return valid, _served(config), REPLY_TOKENS
+        return valid, _by_group(config, valid, lambda group: _served(config, group)), REPLY_TOKENS
     if name == "select":
-        endpoint = _method_endpoint(config)
-        return valid, endpoint, endpoint.max_tokens if endpoint else 0
-    return {}, None, 0
+        endpoint = method_endpoint(config)
+        return valid, dict.fromkeys(valid, endpoint), endpoint.max_tokens if endpoint else 0
+    return {}, {}, 0
 
 
-def _method_endpoint(config: Config) -> EndpointSettings | None:
-    """Return the endpoint that the configured selection method asks."""
-    select = config.select
-    if select.method == "ppl":
-        return select.ppl.endpoint
-    return select.dataman.endpoint if select.method == "dataman" and not select.dataman.scores else None
+def _group_of(config: Config) -> dict[str, str]:
+    """Return source -> group, as far as groups are known."""
+    run = RunFolder(config.run)
+    given = {source: group for group, sources in config.group.given.items() for source in sources}
+    found = {s: g.name for g in load_groups(run) for s in g.sources} if run.groups.is_file() else {}
+    return found | given
 
 
-def _served(config: Config) -> EndpointSettings | None:
-    """Return the endpoint that scores everything; None where encoders do."""
+def _by_group(
+    config: Config, valid: dict[str, int], endpoint_of: Callable[[str], EndpointSettings | None]
+) -> Endpoints:
+    """Return source -> its group's endpoint; before groups are known, the first one that there is."""
+    group_of = _group_of(config)
+    first = next(iter(config.distill.endpoints), "")
+    return {source: endpoint_of(group_of.get(source, first)) for source in valid}
+
+
+def _served(config: Config, group: str) -> EndpointSettings | None:
+    """Return the endpoint that scores a group's records; None where an encoder does."""
     distill = config.distill
     if distill.student == "encoder":
         return None
-    if distill.student == "bundle" and all(read_bundle(Path(f))["kind"] == "encoder" for f in distill.bundles.values()):
+    own = distill.bundles.get(group)
+    folders = [own] if own else list(distill.bundles.values())
+    if distill.student == "bundle" and all(read_bundle(Path(f))["kind"] == "encoder" for f in folders):
         return None
-    return distill.endpoint or next(iter(distill.endpoints.values()), None)
+    return distill.endpoint_of(group)

@@ -57,6 +57,7 @@ def mira(finished: Path, tmp_path: Path) -> Iterator[Say]:
     ("arguments", "closed", "rights", "named"),
     [
         (["run", "mira.yaml", "--force"], "run", 0o555, "run: cannot be written"),
+        (["validate", "mira.yaml"], "run", 0o555, "run: cannot be written"),
         (["explain", "mira.yaml", "x"], "run", 0o000, "run/manifest.json: Permission denied"),
         (["run", "mira.yaml"], "run/manifest.json", 0o000, "run/manifest.json: Permission denied"),
         (["select", "mira.yaml", "--budget", "10%"], "run/selected/docs", 0o555, "run/selected: Permission denied"),

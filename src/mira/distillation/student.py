@@ -1,7 +1,7 @@
 """A group's student, whatever its kind, as a judge."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from mira.discovery.rubric import Rubric
 from mira.distillation.bundle import read_bundle, seal
 from mira.distillation.cascade import cascade
 from mira.distillation.encoder import EncoderStudent
-from mira.distillation.sft_student import bundle_prompt, served_student
+from mira.distillation.sft_student import bundle_prompt, served_settings, served_student
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
 from mira.files import hash_json, read_json, write_json
@@ -25,7 +25,15 @@ from mira.judging.prompt import build_prompt
 from mira.progress import Log
 from mira.run import RunFolder
 
-__all__ = ["open_student", "run_cascade", "runs_here", "student_kind", "write_endpoint_bundle"]
+__all__ = [
+    "check_cascade",
+    "is_cascade",
+    "open_student",
+    "run_cascade",
+    "runs_here",
+    "student_kind",
+    "write_endpoint_bundle",
+]
 
 ENCODER, SFT, ENDPOINT = "encoder", "sft", "endpoint"
 
@@ -95,8 +103,7 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         RunError: A bundle scores by another rubric than the run's; or an earlier stage has not run.
         JudgeError: More calls got no answer than the failure budget allows. What was answered is in place.
     """
-    groups = [group.name for group in load_groups(run)]
-    _check_cascade(config, run, groups)
+    check_cascade(config, {g.name: Rubric.load(run.rubric(g.name), g.name) for g in load_groups(run)})
 
     @contextmanager
     def served(group: str) -> Iterator[Judge]:
@@ -117,20 +124,39 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return summary
 
 
-def _check_cascade(config: Config, run: RunFolder, groups: Sequence[str]) -> None:
-    """Check every group's served student before anything is asked or removed."""
+def is_cascade(config: Config) -> bool:
+    """Tell whether the settings are those of a cascade: an encoder first, and a served student besides."""
+    distill = config.distill
+    served = distill.endpoint or distill.endpoints or distill.cascade.bundles or config.select.scores == "cascade"
+    return distill.student == "encoder" and bool(served)
+
+
+def check_cascade(config: Config, rubrics: Mapping[str, Rubric | None]) -> None:
+    """Check every group's served student before anything is asked or removed.
+
+    Args:
+        config: The settings.
+        rubrics: Every group's rubric; None where it is not known yet.
+
+    Raises:
+        ConfigError: A group has no endpoint, or a bundle is given for a group that there is not.
+        InputError: A bundle cannot be read, or would be asked with another prompt than it was trained with.
+        JudgeError: An endpoint's settings do not fit its bundle.
+        RunError: A bundle scores by another rubric than its group's.
+    """
     bundles = config.distill.cascade.bundles
-    strange = [group for group in bundles if group not in groups]
+    strange = [group for group in bundles if group not in rubrics]
     if strange:
         raise ConfigError(
-            f"distill.cascade.bundles: there is no group '{strange[0]}'", f"Groups are: {', '.join(groups)}"
+            f"distill.cascade.bundles: there is no group '{strange[0]}'", f"Groups are: {', '.join(rubrics)}"
         )
-    for group in groups:
-        _cascade_endpoint(config, group)
+    for group, rubric in rubrics.items():
+        settings = _cascade_endpoint(config, group)
         if group not in bundles:
             continue
-        rubric, _ = bundle_prompt(Path(bundles[group]))
-        if rubric.hash != Rubric.load(run.rubric(group), group).hash:
+        served_settings(Path(bundles[group]), settings)
+        own, _ = bundle_prompt(Path(bundles[group]))
+        if rubric is not None and own.hash != rubric.hash:
             raise RunError(
                 f"distill.cascade.bundles: {bundles[group]} scores by another rubric than {group}'s",
                 "Take a bundle that was trained on this run's labels, or its rubric as discover.rubrics.",
