@@ -64,7 +64,8 @@ def test_a_batch_gives_what_its_texts_give_plainly(texts, batch):
 
 
 def test_a_crowded_table_forgets_and_stays_right(monkeypatch):
-    monkeypatch.setattr(ngrams, "_TABLE_BITS", 2)
+    monkeypatch.setattr(ngrams, "_UNIGRAM_BITS", 2)
+    monkeypatch.setattr(ngrams, "_BIGRAM_BITS", 2)
     texts = [f"{a} {b}{c}" for a in "abcdef" for b in "xyz" for c in "12"] * 2
     assert by_text(Featuriser(), texts) == [tuple(p.tolist() for p in plain_buckets(t, 10_000)) for t in texts]
 

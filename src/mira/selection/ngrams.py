@@ -29,7 +29,7 @@ Bytes = npt.NDArray[np.uint8]
 
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 _BATCH = 1 << 16  # characters: small enough for the arrays to stay in a core's cache
-_TABLE_BITS = 21
+_UNIGRAM_BITS, _BIGRAM_BITS = 18, 21  # of slots: 4 MB and 32 MB
 _SPACE, _WORD, _OTHER = 0, 1, 2
 _FIRST = np.uint64(0x9E3779B97F4A7C15)  # sets the first token of a bigram apart from the second
 
@@ -78,8 +78,8 @@ class Featuriser:
 
     def __init__(self, n_buckets: int = 10_000) -> None:
         self.n_buckets = n_buckets
-        self._unigrams = _Table(n_buckets)
-        self._bigrams = _Table(n_buckets)
+        self._unigrams = _Table(n_buckets, _UNIGRAM_BITS)
+        self._bigrams = _Table(n_buckets, _BIGRAM_BITS)
 
     def __call__(self, texts: Iterable[str]) -> Iterator[Features]:
         """Yield the features of `texts` in batches, in order."""
@@ -196,14 +196,14 @@ _ASCII_KINDS = bytes(
 class _Table:
     """A direct-mapped table from an n-gram's hash to its bucket; a newcomer takes the place of what was there."""
 
-    def __init__(self, n_buckets: int) -> None:
-        self._n_buckets = n_buckets
+    def __init__(self, n_buckets: int, bits: int) -> None:
+        self._n_buckets, self._bits = n_buckets, bits
         # hash and bucket side by side: one miss of the cache for both
-        self._entries = np.zeros((1 << _TABLE_BITS, 2), np.uint64)
+        self._entries = np.zeros((1 << bits, 2), np.uint64)
 
     def look_up(self, hashes: Words, digests: Callable[[Positions], bytes]) -> Buckets:
         """Return the bucket of every hash; `digests` gives the joined sha256 of the n-grams at some positions."""
-        slots = (hashes >> np.uint64(64 - _TABLE_BITS)).view(np.int64)
+        slots = (hashes >> np.uint64(64 - self._bits)).view(np.int64)
         entries = self._entries.take(slots, axis=0)
         found: Buckets = entries[:, 1].astype(np.int64)
         missing = np.flatnonzero(entries[:, 0] != hashes)
