@@ -69,8 +69,9 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("pyarrow", "duckdb", "_duckdb"):
-            console.print(f"error: a file of the run folder is damaged: {error}", markup=False, style="red")
-            console.print("  Remove it, and run its stage again with --force.", style="red")
+            said = str(error).strip().partition("\n")[0]
+            console.print(f"error: a file of the run folder is damaged or closed: {said}", markup=False, style="red")
+            console.print("  Allow reading it; or remove it, and run its stage again with --force.", style="red")
             sys.exit(1)
         show, status = getattr(error, "show", None), getattr(error, "exit_code", None)
         if show is None or status is None:  # not a usage error, whichever click raised it

@@ -173,6 +173,26 @@ def test_shards_and_workers_do_not_matter(done: Path) -> None:
     assert len(list(run.path.glob("scores/*/*.parquet"))) < len(list(other.run.glob("scores/*/*.parquet")))
 
 
+def test_ray_gives_the_same_bytes(done: Path) -> None:
+    ray = pytest.importorskip("ray")
+    other = _config(done, "run=other", "score.engine=ray", "score.workers=2")
+    try:
+        _run(other)
+    finally:
+        ray.shutdown()
+    found = [
+        {
+            p.relative_to(run): p.read_bytes()
+            for name in ("scores", "selection", "selected")
+            for p in (run / name).glob("*/*")
+        }
+        | {Path("thresholds"): RunFolder(run).thresholds.read_bytes()}
+        for run in (_config(done).run, other.run)
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) > 6
+
+
 def test_a_new_file_is_only_new_work(project: Path) -> None:
     (project / "api_reference").mkdir()
     (project / "api_reference.jsonl").rename(project / "api_reference" / "a.jsonl")
