@@ -218,7 +218,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "distill",
-        1,
+        2,
         distill,
         _needs("index", "group", "discover", "label"),
         _distill_settings,

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -79,8 +79,13 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return {"groups": summary}
 
 
-def load_labels(run: RunFolder, group: str) -> pa.Table:
+def load_labels(run: RunFolder, group: str, without: Collection[str] = ()) -> pa.Table:
     """Read a group's labels.
+
+    Args:
+        run: The run folder.
+        group: The group.
+        without: Columns to leave out: rationales are most of the bytes.
 
     Raises:
         RunError: There are none.
@@ -88,7 +93,7 @@ def load_labels(run: RunFolder, group: str) -> pa.Table:
     path = run.labels(group)
     if not path.is_file():
         raise RunError(f"{path}: there are no labels yet", "Run: mira label CONFIG")
-    return pq.read_table(path)
+    return pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name not in without])
 
 
 def label_schema(n_slots: int) -> pa.Schema:

@@ -57,7 +57,7 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
 
 def _train(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
-    labels = load_labels(run, group.name).drop_columns(["rationales", "brief"])  # most of their memory
+    labels = load_labels(run, group.name, without=("rationales", "brief"))
     return train_encoder(
         labels,
         _labelled(config, run, labels),
