@@ -49,6 +49,7 @@ def test_init_then_validate_tells_what_is_missing(tmp_path: Path) -> None:
         (["select", "mira.yaml", "--per-source-min", "docs"], "expected NAME=VALUE"),
         (["select", "mira.yaml", "--per-source-min", "dosc=10%"], "Did you mean 'docs'?"),
         (["select", "mira.yaml"], "stage 'index' has not run"),
+        (["distill", "mira.yaml", "--student", "endpoint"], "distill.endpoint is missing"),
         (["explain", "mira.yaml", "x"], "there is no run yet"),
         (["compare", "mira.yaml"], "there is no run yet"),
         (["score"], "score needs CONFIG, or"),
