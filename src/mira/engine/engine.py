@@ -155,7 +155,8 @@ class RayEngine:
         except (OSError, ValueError, RuntimeError) as error:
             raise MiraError(
                 f"Ray does not start at {address}: {str(error).strip().partition(chr(10))[0]}",
-                "Check RAY_ADDRESS; without it, Ray runs on this machine. Or set score.engine to local.",
+                "Check RAY_ADDRESS, and set RAY_AUTH_MODE=token where the cluster wants a token. Without RAY_ADDRESS, "
+                "Ray runs on this machine; with score.engine: local, it is not used.",
             ) from None
 
 
