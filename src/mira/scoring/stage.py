@@ -119,13 +119,12 @@ def score_shards(
     Yields:
         One result a shard, in the order in which they finish.
     """
-    sidecars: dict[str, _Sidecar] = {}
     owner: dict[tuple[str, str], _Sidecar] = {}
     finished: list[_Sidecar] = []
 
     def tasks() -> Iterator[JudgeTask]:
         for shard in shards:
-            open_sidecar = sidecars[shard.name] = _Sidecar(shard, sidecar(shard), fingerprint(shard), judge.n_slots)
+            open_sidecar = _Sidecar(shard, sidecar(shard), fingerprint(shard), judge.n_slots)
             for record in read(shard):
                 owner[record.source, record.id] = open_sidecar
                 open_sidecar.expect(record)

@@ -1,0 +1,45 @@
+"""One stream of records over many shards, one sidecar a shard."""
+
+import gc
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from mira.corpus import FamilyName, Part, Record, Shard
+from mira.judging.judge import JudgeTask
+from mira.judging.judgement import Judgement
+from mira.scoring import score_shards
+
+
+class Lengths:
+    """A judge that scores a record's length."""
+
+    identity = "lengths"
+    n_slots = 1
+
+    def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
+        for task in tasks:
+            score = float(len(task.record.text))
+            yield Judgement(
+                id=task.record.id, source=task.record.source, scores=(score,), overall=score, judge="lengths"
+            )
+
+
+def test_finished_sidecars_are_let_go_and_shards_of_two_sources_may_share_a_name(tmp_path: Path) -> None:
+    names = [f"part-{i}" for i in range(20)]
+    shards = [Shard(source, f"{n}.jsonl", n, n, None, None) for source in ("a", "b") for n in names]
+
+    def read(shard: Shard) -> Iterator[Record]:
+        for row in range(3):
+            yield Record(f"{shard.name}/{row}", shard.source, FamilyName.TEXT, (Part("", "x" * row + "y"),), row, 1)
+
+    def sidecar(shard: Shard) -> Path:
+        return tmp_path / shard.source / f"{shard.name}.parquet"
+
+    results = score_shards(shards, Lengths(), read, sidecar, lambda shard: shard.name)
+    assert all(next(results).rows == 3 for _ in shards)
+    held = sum(type(o).__name__ == "_Sidecar" for o in gc.get_objects())
+    assert held <= 3, "memory must not grow with the number of shards"
+    for shard in shards:
+        assert pq.read_table(sidecar(shard))["A1"].to_pylist() == [1.0, 2.0, 3.0]
