@@ -244,6 +244,15 @@ def test_only_what_changed_is_indexed_again(project: Project) -> None:
     assert state() == (0, 1, both - {"a.parquet"})
 
 
+def test_a_source_that_is_gone_leaves_no_index(project: Project) -> None:
+    project.lines("a.jsonl", GOOD)
+    project.lines("b.jsonl", GOOD)
+    both = [project.source("a.jsonl", name="a"), project.source("b.jsonl", name="b")]
+    project.index(project.config(*both))
+    project.index(project.config(both[0]))
+    assert [p.name for p in (project.run.path / "index").glob("[!.]*")] == ["a"]
+
+
 def test_the_index_is_the_same_bytes_again(project: Project) -> None:
     project.lines("in.jsonl", *({"id": str(i % 50), "text": f"text {i}"} for i in range(100)))
     config = project.config(project.source())

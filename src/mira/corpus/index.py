@@ -4,7 +4,7 @@
 the record's text, 0 where rejected), reason_rejected and detail (string, null where the row is a record).
 `index/<source>/duplicates.parquet` has shard, row, id of the records whose id an earlier record of the source has.
 The files' metadata hold a key of everything that they follow from: content, tokenizer, family, fields, version. A file
-whose key still matches is not written again; files of shards that are gone are removed.
+whose key still matches is not written again; files of shards and sources that are gone are removed.
 """
 
 import difflib
@@ -29,7 +29,7 @@ from mira.corpus.tables import schema
 from mira.corpus.tokens import Tokenizer, tokenizer
 from mira.engine import LocalEngine
 from mira.errors import InputError, RunError
-from mira.files import atomic, hash_file, hash_json
+from mira.files import atomic, hash_file, hash_json, remove_folder
 from mira.progress import Log
 from mira.run import RunFolder
 
@@ -108,6 +108,7 @@ def build_index(config: "Config", run: RunFolder, log: Log) -> dict[str, Any]:
         with _readable(source.name, found[source.name][0].path):
             _peek(source, found[source.name], config.max_record_bytes)
     jobs = _jobs(config, run, counter, found)
+    _remove_gone(run, set(found))
     for source in config.sources:
         _sweep(run.index(source.name), {shard_path(run, s).name for s in found[source.name]})
     with log.task("index", len(jobs)) as task:
@@ -182,6 +183,13 @@ def records_key(run: RunFolder, shard: Shard) -> str:
         raise RunError(f"{index} is not there yet", "Run `mira index` first.")
     doubled = pq.read_table(duplicates_path(run, shard.source), columns=["row"], filters=[("shard", "=", shard.name)])
     return hash_json([shard.fingerprint, hash_file(index), sorted(doubled["row"].to_pylist())])
+
+
+def _remove_gone(run: RunFolder, sources: set[str]) -> None:
+    """Remove the index of sources that are gone: the stage's output must tell that they are."""
+    for folder in (run.path / "index").glob("[!.]*"):
+        if folder.is_dir() and folder.name not in sources:
+            remove_folder(folder)
 
 
 def _sweep(folder: Path, names: set[str]) -> None:
