@@ -249,7 +249,7 @@ STAGES: tuple[Stage, ...] = (
         1,
         select,
         _select_needs,
-        _sections("select"),
+        _sections("select", "flags.duplicates", "flags.contaminated"),
         lambda run: [run.path / "selection", run.path / "selected", run.thresholds],
         _method_files,
     ),

@@ -108,6 +108,18 @@ def test_only_what_depends_on_a_change_runs_again(done: Path) -> None:
     assert _run(config).ran() == ["report"]
 
 
+def test_a_source_that_is_taken_out_is_in_nothing_any_more(done: Path) -> None:
+    lines = (done / "mira.yaml").read_text().splitlines()
+    kept = [line.replace(", examples]", "]") for line in lines if "name: examples" not in line]
+    (done / "mira.yaml").write_text("\n".join(kept))
+    notes = _run(_config(done))
+    assert notes.ran()[:2] == ["index", "group"]
+    run = RunFolder(done / "run")
+    assert list(json.loads(run.thresholds.read_text())["sources"]) == ["api_reference", "release_notes"]
+    assert not run.selection("examples").exists()
+    assert not run.selected("examples").exists()
+
+
 def test_conservation_and_kept_bytes(done: Path) -> None:
     project, config = done, _config(done)
     path = project / "examples.jsonl"
@@ -140,6 +152,13 @@ def test_flagged_duplicates_are_dropped_and_counted(done: Path) -> None:
     assert counts["reasons"]["flagged:duplicate"] == 1
     assert counts["rows"] == counts["kept"] + counts["dropped"] + counts["unscored"] + counts["rejected"]
     assert counts["unscored"] == 0
+    (done / "benchmark.txt").write_text(json.loads(path.read_text().splitlines()[1])["text"])
+    benchmark = f"flags.benchmarks=[{{name: b, path: {done}/benchmark.txt}}]"
+    _run(_config(done, "flags.duplicates=drop", benchmark))
+    notes = _run(_config(done, "flags.duplicates=drop", "flags.contaminated=drop", benchmark))
+    assert "flags.contaminated changed" in notes.why("select"), "flags are as before, what is dropped is not"
+    counts = json.loads(RunFolder(done / "run").thresholds.read_text())["sources"]["examples"]
+    assert counts["reasons"]["flagged:contaminated"] >= 1
     assert "flag" not in _run(_config(done)).ran()
 
 
