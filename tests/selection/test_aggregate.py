@@ -1,4 +1,6 @@
 import math
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +23,7 @@ def plainly(scores, trim, min_slots):
         return math.nan
     cut = int(trim * len(scored) + 1e-9)
     middle = scored[cut : len(scored) - cut]
-    return sum(middle) / len(middle)
+    return reduce(add, middle) / len(middle)  # not sum, which compensates for rounding since Python 3.12
 
 
 @given(
