@@ -54,6 +54,28 @@ def test_an_embedding_model_is_a_folder_where_there_is_one(tmp_path: Path) -> No
         assert _load(tmp_path, GOOD, f"embedding.model={model}").embedding.model == expected
 
 
+def test_tokenizers_and_tuning_files_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "qwen3").mkdir()
+    text = GOOD + (
+        "tokenizer: tok/tokenizer.json\n"
+        "distill:\n"
+        "  endpoint: {base_url: http://h/v1, model: m, tokenizer: base}\n"
+        "  endpoints: {text_group_A: {base_url: http://h/v1, model: m}}\n"
+        "  sft: {model: base, chat_template: chat.jinja}\n"
+    )
+    config = _load(tmp_path, text)
+    assert config.tokenizer == str(tmp_path / "tok/tokenizer.json")
+    distill = config.distill
+    assert distill.endpoint is not None
+    assert (distill.endpoint.tokenizer, distill.sft.model) == (str(tmp_path / "base"), str(tmp_path / "base"))
+    assert distill.sft.chat_template == str(tmp_path / "chat.jinja")
+    of_group = distill.endpoints["text_group_A"]
+    assert of_group.tokenizer == "qwen3", "a folder of that name is not meant"
+    assert "tokenizer" not in of_group.model_fields_set, "a bundle knows its own"
+    assert _load(tmp_path, GOOD, "tokenizer=qwen4").tokenizer == "qwen4"
+
+
 def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
     text = GOOD + "selct: {}\nselect:\n  budget: 50%\n  trim: 0.7\n"
     problem = _problem(tmp_path, text)

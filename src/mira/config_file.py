@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mira.config import Config, SourceSettings
+from mira.config import Config, EndpointSettings, SourceSettings
+from mira.corpus.tokens import BUILT_IN
 from mira.errors import ConfigError
 
 __all__ = ["config_from", "load_config"]
@@ -18,6 +19,7 @@ __all__ = ["config_from", "load_config"]
 _UNION_MEMBERS = ("str", "int")  # pydantic tells of every member of a union
 
 Location = tuple[str | int, ...]
+Endpoint = TypeVar("Endpoint", bound=EndpointSettings)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -234,6 +236,15 @@ def _resolve(config: Config, folder: Path) -> Config:
     def folder_or_name(model: str) -> str:  # a name on a hub may look like a relative path
         return local(model) if model != "minilm" and Path(local(model)).is_dir() else model
 
+    def tokenizer(name: str) -> str:
+        is_file = name not in BUILT_IN and (name.endswith(".json") or Path(local(name)).exists())
+        return local(name) if is_file else name
+
+    def endpoint(given: Endpoint | None) -> Endpoint | None:
+        found = tokenizer(given.tokenizer) if given else ""
+        # A copy would count the field as given, and a bundle's own tokenizer would not be taken.
+        return given.model_copy(update={"tokenizer": found}) if given and found != given.tokenizer else given
+
     def bundles(given: dict[str, str]) -> dict[str, str]:
         return {group: local(path) for group, path in given.items()}
 
@@ -242,14 +253,31 @@ def _resolve(config: Config, folder: Path) -> Config:
         "compare": [local(p) for p in distill.compare],
         "bundles": bundles(distill.bundles),
         "cascade": distill.cascade.model_copy(update={"bundles": bundles(distill.cascade.bundles)}),
+        "endpoint": endpoint(distill.endpoint),
+        "endpoints": {group: endpoint(given) for group, given in distill.endpoints.items()},
+        "sft": distill.sft.model_copy(
+            update={"model": folder_or_name(distill.sft.model), "chat_template": local(distill.sft.chat_template)}
+        ),
     }
-    replies = {"free_judgments": local(teacher.free_judgments), "replies": local(teacher.replies)}
+    teaching = {
+        "free_judgments": local(teacher.free_judgments),
+        "replies": local(teacher.replies),
+        "endpoint": endpoint(teacher.endpoint),
+    }
     rubrics = {group: local(path) for group, path in config.discover.rubrics.items()}
     model = select.ppl.model if select.ppl.model == "ngram" else local(select.ppl.model)
     methods = {
         "dsir": select.dsir.model_copy(update={"target": source(select.dsir.target)}),
-        "ppl": select.ppl.model_copy(update={"model": model, "reference": source(select.ppl.reference)}),
-        "dataman": select.dataman.model_copy(update={"scores": local(select.dataman.scores)}),
+        "ppl": select.ppl.model_copy(
+            update={
+                "model": model,
+                "reference": source(select.ppl.reference),
+                "endpoint": endpoint(select.ppl.endpoint),
+            }
+        ),
+        "dataman": select.dataman.model_copy(
+            update={"scores": local(select.dataman.scores), "endpoint": endpoint(select.dataman.endpoint)}
+        ),
     }
     benchmarks = [b.model_copy(update={"path": every(b.path)}) for b in flags.benchmarks]
     evaluate = config.evaluate
@@ -257,9 +285,10 @@ def _resolve(config: Config, folder: Path) -> Config:
     return config.model_copy(
         update={
             "run": folder / config.run.expanduser(),
+            "tokenizer": tokenizer(config.tokenizer),
             "sources": [source(s) for s in config.sources],
             "embedding": config.embedding.model_copy(update={"model": folder_or_name(config.embedding.model)}),
-            "teacher": teacher.model_copy(update=replies),
+            "teacher": teacher.model_copy(update=teaching),
             "discover": config.discover.model_copy(update={"rubrics": rubrics}),
             "distill": distill.model_copy(update=students),
             "reliability": config.reliability.model_copy(update={"mask": local(config.reliability.mask)}),

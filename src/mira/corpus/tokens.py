@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from mira.errors import ConfigError
 from mira.files import hash_file
 
-__all__ = ["Tokenizer", "tokenizer"]
+__all__ = ["BUILT_IN", "Tokenizer", "tokenizer"]
 
 BUILT_IN = ("qwen3", "cl100k_base", "o200k_base", "llama3")
+"""Names of tokenizers that need no file."""
 
 
 class Tokenizer(Protocol):
