@@ -9,6 +9,7 @@ from typing import Any
 from mira import corpus
 from mira.config import Config, FlagSettings, SourceSettings
 from mira.corpus import build_index
+from mira.corpus.tokens import BUILT_IN
 from mira.discovery import discover, group
 from mira.distillation import distill, label
 from mira.distillation.bundle import SUMS
@@ -83,7 +84,14 @@ def _distill_settings(config: Config) -> dict[str, Any]:
 
 def _index_settings(config: Config) -> dict[str, Any]:
     sources = [s.model_dump(mode="json", exclude={"language", "path"}) for s in config.sources]
-    return {"sources": sources, "tokenizer": config.tokenizer, "max_record_bytes": config.max_record_bytes}
+    named = config.tokenizer if config.tokenizer in BUILT_IN else ""
+    return {"sources": sources, "tokenizer": named, "max_record_bytes": config.max_record_bytes}
+
+
+def _score_settings(config: Config) -> dict[str, Any]:
+    """Return what a served student's answers depend on besides its bundle, which says all of an encoder."""
+    served = ("distill.endpoint", "distill.endpoints", "discover.corpus") if config.distill.student != "encoder" else ()
+    return _sections(*served)(config)
 
 
 def _model_folder(config: Config) -> str:
@@ -126,8 +134,9 @@ def _hashes(given: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _shard_list(config: Config, _run: RunFolder) -> dict[str, str]:
-    return {
+def _index_files(config: Config, _run: RunFolder) -> dict[str, str]:
+    given = {} if config.tokenizer in BUILT_IN else {"tokenizer": corpus.tokenizer(config.tokenizer).identity}
+    return given | {
         f"source {source}": hash_json([[s.name, s.fingerprint] for s in shards])
         for source, shards in corpus.shards(config).items()
     }
@@ -196,7 +205,7 @@ def extra_files(_config: Config, run: RunFolder) -> dict[str, str]:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("index", 1, build_index, _needs(), _index_settings, lambda run: [run.path / "index"], _shard_list),
+    Stage("index", 1, build_index, _needs(), _index_settings, lambda run: [run.path / "index"], _index_files),
     Stage("group", 1, group, _needs("index"), _sections("group", "embedding"), lambda run: [run.groups], _embedder),
     Stage(
         "discover",
@@ -225,7 +234,7 @@ STAGES: tuple[Stage, ...] = (
         lambda run: [run.path / "students"],
         lambda config, run: _bundles(config, run) | _embedder(config, run),
     ),
-    Stage("score", 1, score, _needs("index", "group", "distill"), _sections(), lambda run: [run.path / "scores"]),
+    Stage("score", 1, score, _needs("index", "group", "distill"), _score_settings, lambda run: [run.path / "scores"]),
     Stage(
         "reliability",
         1,

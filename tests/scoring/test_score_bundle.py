@@ -83,6 +83,16 @@ def test_an_sft_bundle_is_scored_where_it_is_served(data: Path, tmp_path: Path) 
     assert all(row["A1"] == len(asked[row["id"]]) % 11 for row in rows)
 
 
+def test_other_settings_of_the_endpoint_are_asked_anew(tmp_path: Path) -> None:
+    bundle, data = sft_bundle(tmp_path / "sft", RUBRIC), tmp_path / "in.jsonl"
+    data.write_text(json.dumps({"text": "a record"}) + "\n")
+    with serving(lambda user: len(user) % 11, RUBRIC) as server:
+        options = ("--bundle", bundle, "--judge", server.url, "--model", "m", "--input", data, "--out", tmp_path / "o")
+        for temperature, requests in ((0.7, 1), (0.7, 1), (0.0, 2)):
+            cli(*options, "--set", f"distill.endpoint.temperature={temperature}")
+            assert [r["temperature"] for r in server.requests][requests - 1 :] == [temperature]
+
+
 def test_what_does_not_go_together_is_told(bundle: Path, data: Path, tmp_path: Path) -> None:
     sft, inputs = sft_bundle(tmp_path / "sft", RUBRIC), [str(data)]
     for folder, options, message in (
