@@ -62,6 +62,10 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     """
     log = log or Quiet()
     run = RunFolder(config.run)
+    known = [stage.name for stage in STAGES]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"there is no stage '{unknown[0]}'", f"Stages are {', '.join(known)}.")
     wanted = set(names) or needed_stages(config)
     if wanted & {"discover", "label"}:
         check_teacher(config)
@@ -247,8 +251,8 @@ def _digest(stage: Stage, run: RunFolder, *, content: bool = True) -> tuple[str,
     files = size = 0
     for output in stage.outputs(run):
         for path in [output] if output.is_file() else sorted(output.rglob("*")):
-            if path.is_dir() or path.name.startswith("."):
-                continue
+            if path.is_dir() or any(part.startswith(".") for part in path.relative_to(output).parts):
+                continue  # of hidden folders, too: unfinished and earlier students lie there
             files += 1
             size += path.stat().st_size
             if content:
@@ -258,11 +262,13 @@ def _digest(stage: Stage, run: RunFolder, *, content: bool = True) -> tuple[str,
 
 def _read_manifest(run: RunFolder) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = read_json(run.manifest)
+        manifest: Any = read_json(run.manifest)
     except FileNotFoundError:
         return {"mira": __version__, "format": FORMAT, "stages": {}}
     except ValueError:
-        raise RunError(f"{run.manifest}: not a manifest", "Remove the file to have every stage checked anew.") from None
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise RunError(f"{run.manifest}: not a manifest", "Remove the file to have every stage checked anew.")
     if manifest.get("format") != FORMAT:
         raise RunError(
             f"{run.path}: made by mira {manifest.get('mira')}, whose run folders have another form",

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mira.config import Config
 from mira.config_file import load_config
+from mira.corpus import tokenizer
 from mira.errors import ConfigError, InputError, RunError
 from mira.pipeline import check_teacher, run_stages, stage_states
 from mira.progress import Quiet
@@ -279,6 +281,41 @@ def test_replies_to_another_rubric_are_refused(project: Path) -> None:
 def test_a_stage_alone_needs_the_earlier_ones(project: Path) -> None:
     with pytest.raises(RunError, match="has not run"):
         run_stages(_config(project), ["select"])
+
+
+def test_a_stage_that_there_is_not_is_told(project: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no stage 'selct'"):
+        run_stages(_config(project), ["selct"])
+
+
+def test_a_manifest_that_is_none_is_told(project: Path) -> None:
+    config = _config(project)
+    config.run.mkdir()
+    RunFolder(config.run).manifest.write_text("[]")
+    with pytest.raises(RunError, match="not a manifest"):
+        stage_states(config)
+
+
+def test_what_lies_in_hidden_folders_is_no_output(done: Path) -> None:
+    aside = done / "run" / "students" / ".text_group_A.old"
+    aside.mkdir()
+    (aside / "bundle.json").write_text("{}")
+    assert _run(_config(done)).ran() == []
+
+
+def test_a_tokenizer_file_is_known_by_its_content(project: Path) -> None:
+    path = project / "tokenizer.json"
+    vocabulary = Tokenizer(models.WordLevel({"x": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    tokens = []
+    for split in (pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)):
+        vocabulary.pre_tokenizer = split
+        vocabulary.save(str(path))
+        tokenizer.cache_clear()
+        config = _config(project, "tokenizer=tokenizer.json", "select.method=random", "select.scope=source")
+        assert "index" in _run(config).ran()
+        tokens.append(json.loads(RunFolder(config.run).thresholds.read_text())["budget_tokens"])
+        assert _run(config).ran() == []
+    assert tokens[0] != tokens[1]
 
 
 def test_two_runs_in_one_folder_are_refused(project: Path) -> None:
