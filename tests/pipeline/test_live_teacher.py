@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from mira.cli import app
 from mira.config_file import load_config
 from mira.discovery import Rubric
-from mira.errors import JudgeError
+from mira.errors import JudgeError, RunError
 from mira.judging.cost import SpendingStop
 from mira.pipeline import run_stages
 from mira.run import RunFolder
@@ -183,6 +183,8 @@ def test_offline_without_replies_fails_and_says_why(live: tuple[Path, Replay]) -
     project, server = live
     with pytest.raises(JudgeError, match=r"20 of 20 records stayed unscored"):
         run_stages(load_config(project / "mira.yaml", ["teacher.offline=true"]))
+    with pytest.raises(RunError, match="text_group_A: the teacher gave no judgment point"):
+        run_stages(load_config(project / "mira.yaml", ["teacher.offline=true", "teacher.failure_budget=1"]))
     assert not server.requests
 
 

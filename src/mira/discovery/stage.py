@@ -13,7 +13,7 @@ from mira.discovery.free_judging import FreeJudging
 from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
 from mira.embedding import Embedder, load_embedder
-from mira.errors import ConfigError, InputError
+from mira.errors import ConfigError, InputError, RunError
 from mira.files import write_parquet
 from mira.judging.failures import check_failures
 from mira.judging.free import read_free_judgments
@@ -83,7 +83,10 @@ def _points(
     config: Config, run: RunFolder, group: Group, recorded: list[JudgmentPoint] | None, log: Log
 ) -> list[JudgmentPoint]:
     if recorded is None:
-        return _ask(config, run, group, log)
+        points = _ask(config, run, group, log)
+        if not points:
+            raise RunError(f"{group.name}: the teacher gave no judgment point", "Ask again, or another teacher.")
+        return points
     points = [p for p in recorded if p.source in group.sources]
     if not points and group.name not in config.discover.rubrics:
         raise InputError(
