@@ -1,4 +1,5 @@
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from mira.config import Config
 from mira.corpus import build_index
-from mira.discovery.grouping import cluster_sources, group, load_groups
+from mira.discovery.grouping import _letters, cluster_sources, group, load_groups
 from mira.errors import ConfigError, RunError
 from mira.progress import Quiet
 from mira.run import RunFolder
@@ -67,12 +68,21 @@ def test_families_are_clustered_apart(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"k": 9}, "9 groups of the 4 text sources"),
-        ({"given": {"a": ["pasta"], "b": ["pasta", "soup"]}}, "source 'pasta' is in two groups"),
+        ({"given": {"text_group_A": ["pasta"], "text_group_B": ["pasta", "soup"]}}, "source 'pasta' is named twice"),
+        ({"given": {"text_group_A": ["pasta", "pasta"]}}, "source 'pasta' is named twice"),
+        ({"given": {"text_group_A": []}}, "text_group_A: holds no source"),
+        ({"given": {"qa_group_A": ["pasta"]}}, "is named text_group_ and"),
+        ({"given": {"text_group_../A": ["pasta"]}}, "is named text_group_ and"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _group(_config(tmp_path, group={"sample": 2, **settings}))
+
+
+def test_there_is_a_name_for_every_group() -> None:
+    names = list(islice(_letters(), 28))
+    assert [names[0], *names[25:]] == ["A", "Z", "AA", "AB"]
 
 
 def test_no_groups_yet(tmp_path: Path) -> None:

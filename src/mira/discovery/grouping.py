@@ -1,7 +1,9 @@
 """Sources, not records, are clustered: one mean embedding a source, KMeans within each family."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, count, product
 from string import ascii_uppercase
 from typing import Any
 
@@ -50,8 +52,12 @@ def group(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         The groups' names and sources.
 
     Raises:
-        ConfigError: A given group mixes families, or k exceeds the number of a family's sources.
+        ConfigError: A given group has no proper name, no sources or those of several families; or k exceeds the number
+            of a family's sources.
     """
+    empty = next((name for name, members in config.group.given.items() if not members), None)
+    if empty is not None:
+        raise ConfigError(f"group.given.{empty}: holds no source", "Name its sources, or take it out.")
     # One source in one group of its own: nothing to cluster, nothing to compare.
     alone = len(config.sources) == 1 and bool(config.group.given)
     vectors = {} if alone else _source_vectors(config, run, log)
@@ -60,19 +66,25 @@ def group(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         sources = [s.name for s in config.sources if s.family == family]
         given = {name: members for name, members in config.group.given.items() if set(members) & set(sources)}
         for name, members in given.items():
-            _check_given(name, members, sources, given)
+            _check_given(name, members, family, sources, given)
             groups.append(_group(name, family, members, vectors))
         rest = [s for s in sources if not any(s in members for members in given.values())]
         if rest:
             matrix = np.stack([vectors[s] for s in rest])
             labels, choices[family.value] = cluster_sources(matrix, _wanted(config, family, len(rest)), config.seed)
             taken = {g.name for g in groups}
-            letters = (x for x in ascii_uppercase if f"{family}_group_{x}" not in taken)
+            letters = (x for x in _letters() if f"{family}_group_{x}" not in taken)
             for label in dict.fromkeys(labels):
                 members = [s for s, found in zip(rest, labels, strict=True) if found == label]
                 groups.append(_group(f"{family}_group_{next(letters)}", family, members, vectors))
     write_json(run.groups, {"groups": [_plain(g) for g in groups], "k": choices})
     return {"groups": {g.name: list(g.sources) for g in groups}}
+
+
+def _letters() -> Iterator[str]:
+    """Yield A, B, ... Z, AA, AB, ..."""
+    for length in count(1):
+        yield from map("".join, product(ascii_uppercase, repeat=length))
 
 
 def load_groups(run: RunFolder) -> list[Group]:
@@ -145,13 +157,21 @@ def _wanted(config: Config, family: FamilyName, n: int) -> int | None:
     return wanted
 
 
-def _check_given(name: str, members: list[str], sources: list[str], given: dict[str, list[str]]) -> None:
+def _check_given(
+    name: str, members: list[str], family: FamilyName, sources: list[str], given: dict[str, list[str]]
+) -> None:
     strangers = [m for m in members if m not in sources]
     if strangers:
         raise ConfigError(f"group.given.{name}: '{strangers[0]}' is of another family", "A group has one family.")
-    twice = [m for m in members if sum(m in other for other in given.values()) > 1]
+    named = [m for others in given.values() for m in others]
+    twice = [m for m in members if named.count(m) > 1]
     if twice:
-        raise ConfigError(f"group.given: source '{twice[0]}' is in two groups", "A source belongs to one group.")
+        raise ConfigError(f"group.given: source '{twice[0]}' is named twice", "A source belongs to one group.")
+    if not re.fullmatch(rf"{family}_group_[A-Za-z0-9][A-Za-z0-9.+-]*", name):
+        raise ConfigError(
+            f"group.given.{name}: a group of {family} sources is named {family}_group_ and letters or digits",
+            f"For example: {family}_group_A. The name tells the family, and files bear it.",
+        )
 
 
 def _group(name: str, family: FamilyName, members: list[str], vectors: dict[str, Vectors]) -> Group:
