@@ -38,6 +38,7 @@ def test_hash_changes_with_any_part() -> None:
         ('{"slot": "A1"}\n', "anchors.jsonl:1: not an anchor: field 'name' is missing"),
         ('{"slot": "A1", "name": "x"}\n[]\n', "anchors.jsonl:2: not an anchor"),
         ("not json\n", "anchors.jsonl:1: not an anchor"),
+        ('\n{"slot": "A1", "name": "x", "exemplar": "a reason alone"}\n', "anchors.jsonl:2: not an anchor"),
     ],
 )
 def test_wrong_rubric_files(tmp_path: Path, text: str, message: str) -> None:

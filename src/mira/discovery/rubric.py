@@ -88,16 +88,18 @@ class Rubric:
             InputError: The file cannot be read, a line is no anchor, or the slots are not A1..An in order.
         """
         try:
-            lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+            lines = path.read_bytes().splitlines()
         except OSError as error:
             raise InputError(
                 f"{path}: cannot read the rubric: {error.strerror}", "Point to a file of anchors."
             ) from None
         anchors = []
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 anchors.append(_anchor(orjson.loads(line)))
-            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 problem = f"field {error} is missing" if isinstance(error, KeyError) else f"{error}"
                 raise InputError(
                     f"{path}:{number}: not an anchor: {problem}",
