@@ -74,7 +74,7 @@ def cluster_points(
     Raises:
         RunError: There are fewer distinct points than slots.
     """
-    if len(np.unique(matrix, axis=0)) < slots:
+    if _distinct(matrix, slots) < slots:
         raise RunError(
             f"{len(points)} judgment points cannot make {slots} anchors",
             "Judge more records (discover.sample) or ask for fewer slots (discover.slots).",
@@ -92,6 +92,16 @@ def cluster_points(
         cluster = [points[j] for j in nearest_first.tolist()]
         anchors.append(_anchor(f"A{i + 1}", cluster, i < references, _cohesion(matrix[nearest_first])))
     return Clustering(tuple(anchors), labels)
+
+
+def _distinct(matrix: Matrix, enough: int) -> int:
+    """Count distinct rows, up to `enough`: sorting all of them would need another copy of the matrix."""
+    seen: set[bytes] = set()
+    for row in matrix:
+        seen.add(row.tobytes())
+        if len(seen) >= enough:
+            break
+    return len(seen)
 
 
 def _cohesion(rows: Matrix) -> float:
