@@ -20,8 +20,10 @@ from mira.files import read_json
 from mira.pipeline import run_stages, stage_states
 from mira.report.examples import _scores
 from mira.run import RunFolder
+from mira.selection.aggregate import held_out_quality
 
 GROUPS = ("text_group_A", "text_group_B")
+GROUP_OF = {"release_notes": GROUPS[0], "api_reference": GROUPS[1], "examples": GROUPS[1]}
 
 
 @pytest.fixture
@@ -67,6 +69,11 @@ def test_one_verb_asks_selects_and_reports(served: tuple[Path, list[str], dict[s
         assert _scores(con, config, run, "examples", [asked["id"]])[asked["id"]]["A1"] == asked["A1"]
         before = load_config(project / "mira.yaml")
         assert _scores(con, before, run, "examples", [asked["id"]])[asked["id"]]["judge"] != asked["judge"]
+    held_out = held_out_quality(config.select, run, GROUP_OF)
+    by_student = held_out_quality(before.select, run, GROUP_OF)
+    changed = {key for key, quality in held_out.items() if quality != by_student[key]}
+    assert changed and held_out.keys() == by_student.keys()
+    assert all(held_out[key] % 1 == 0 for key in changed), "what the cascade judged again counts as it was judged"
     chosen = {p.name: p.read_bytes() for p in run.selection("examples").iterdir()}
     _cascade(project, overrides)
     assert calls == sum(len(server.requests) for server in servers.values()), "answers are paid for once"

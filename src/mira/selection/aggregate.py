@@ -9,13 +9,16 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mira.config import SelectSettings
 from mira.errors import RunError
 from mira.run import RunFolder
 from mira.selection.keys import Floats
+from mira.selection.scores import CASCADE
 
 __all__ = ["Mask", "held_out_quality", "load_mask", "trim_count", "trimmed_mean"]
 
@@ -94,6 +97,7 @@ def held_out_quality(
     """Return the quality of held-out labelled records by the model that was fitted on the training split alone.
 
     An encoder student may be fitted on all labels in the end, so that its scores of labelled records are no evidence.
+    Where the cascade decides, what it judged again counts as it was judged.
 
     Args:
         settings: How slots are averaged.
@@ -112,12 +116,25 @@ def held_out_quality(
         table = pq.read_table(path)
         for source in (s for s, name in group_of.items() if name == group):
             own, slots = table.filter(pc.equal(table["source"], source)), mask.get(source, ())
-            if slots and own.num_rows:
-                columns = [own[slot].to_numpy(zero_copy_only=False) for slot in slots]
+            if not slots or not own.num_rows:
+                continue
+            decides = [own, _judged_again(run, source, own["id"])] if settings.scores == CASCADE else [own]
+            for rows in decides:
+                columns = [rows[slot].to_numpy(zero_copy_only=False) for slot in slots]
                 values = trimmed_mean(columns, settings.trim, settings.min_slots)[0]
-                known = zip(own["id"].to_pylist(), values.tolist(), strict=True)
+                known = zip(rows["id"].to_pylist(), values.tolist(), strict=True)
                 quality |= {(source, id_): value for id_, value in known if np.isfinite(value)}
     return quality
+
+
+def _judged_again(run: RunFolder, source: str, ids: pa.ChunkedArray) -> pa.Table:
+    """Return the rows of a source's cascade whose judge is another than that of the scores they were merged into."""
+    wanted = ds.field("id").isin(ids.combine_chunks())
+    before, after = (
+        ds.dataset(sorted(folder.glob("*.parquet"))).to_table(filter=wanted).sort_by("id")
+        for folder in (run.scores(source), run.cascade(source))
+    )
+    return after.filter(pc.not_equal(before["judge"], after["judge"]))
 
 
 @cache
