@@ -121,5 +121,18 @@ def test_problems_name_the_field(family: str, value: dict[str, object], reason: 
     assert (found.reason, str(found)) == (reason, message)
 
 
+@pytest.mark.parametrize("levels", [150, 700])
+def test_tools_and_arguments_may_be_nested_to_a_fixed_depth(levels: int) -> None:
+    deep = orjson.loads("[" * levels + "]" * levels)
+    chat = {"messages": CHAT, "tools": [deep]}
+    found = problem(FamilyName.AGENT, chat)
+    assert (found.reason, str(found)) == (Rejection.BAD_FIELD, "field 'tools' is nested too deeply")
+    call = {"function": {"name": "f", "arguments": {"deep": deep}}}
+    found = problem(FamilyName.AGENT, {"messages": [{"role": "assistant", "tool_calls": [call]}]})
+    assert str(found) == "field 'messages[0].tool_calls[0]' is nested too deeply"
+    shallow = orjson.loads("[" * 100 + "]" * 100)
+    assert render(FamilyName.AGENT, {"messages": CHAT, "tools": [shallow]}, {})[0].text == "[" * 100 + "]" * 100
+
+
 def test_problems_name_the_users_field() -> None:
     assert str(problem(FamilyName.TEXT, {"body": 1}, {"text": "body"})) == "field 'body' is a number, not a string"

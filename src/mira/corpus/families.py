@@ -18,6 +18,7 @@ as missing. Strings must be strings: a number or a list in their place is a wron
 `role`; `content` as a string, null, or a list of content parts; `tool_calls` (function name and arguments, as objects
 or JSON text); `name` and `tool_call_id` of tool replies; `reasoning_content` where a model left its thinking.
 Parts of a message that are not text (images, audio) are shown as "[image_url]".
+Tools and arguments of calls that are nested deeper than 100 levels are a wrong type.
 """
 
 import json
@@ -44,6 +45,7 @@ OPTIONAL: dict[FamilyName, tuple[str, ...]] = {
     FamilyName.AGENT: ("id", "tools"),
 }
 
+_DEEPEST = 100  # one bound, whatever is left of the stack: a record must be the same to every stage
 _THINK = re.compile(r"\s*<think>(.*?)</think>\s*(.*)\Z", re.DOTALL)
 
 
@@ -167,9 +169,10 @@ def _agent(value: Mapping[str, Any], fields: Mapping[str, str]) -> tuple[Part, .
     if not any(text.strip() for _, text in rendered):
         raise FieldProblem(Rejection.EMPTY_TEXT, name, "has no text")
     parts = [Part(f"[{i}] {label}", text) for i, (label, text) in enumerate(rendered)]
-    tools = _list(value, fields.get("tools", "tools"))
+    tools_name = fields.get("tools", "tools")
+    tools = _list(value, tools_name)
     if tools:
-        parts.insert(0, Part("Tools", "\n".join(_plain(tool) for tool in tools)))
+        parts.insert(0, Part("Tools", "\n".join(_plain(tool, tools_name) for tool in tools)))
     return tuple(parts)
 
 
@@ -239,18 +242,24 @@ def _call(call: Any, where: str) -> str:
         raise FieldProblem(Rejection.BAD_FIELD, where, "is not a tool call with a function name")
     arguments = function.get("arguments")
     mark = f" {call['id']}" if call.get("id") else ""
-    return f"<tool_call{mark}> {name}({'' if arguments is None else _plain(arguments)})"
+    return f"<tool_call{mark}> {name}({'' if arguments is None else _plain(arguments, where)})"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, where: str) -> str:
     """Return a string as it is, anything else as JSON without the nulls that Parquet fills structs up with."""
-    return value if isinstance(value, str) else json.dumps(_without_nulls(value), ensure_ascii=False, default=str)
+    if isinstance(value, str):
+        return value
+    return json.dumps(_without_nulls(value, where, _DEEPEST), ensure_ascii=False, default=str)
 
 
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
+def _without_nulls(value: Any, where: str, levels: int) -> Any:
+    if not isinstance(value, Mapping | list):
+        return value
+    if not levels:
+        raise FieldProblem(Rejection.BAD_FIELD, where, "is nested too deeply")
+    if isinstance(value, list):
+        return [_without_nulls(v, where, levels - 1) for v in value]
+    return {k: _without_nulls(v, where, levels - 1) for k, v in value.items() if v is not None}
 
 
 def _kind(value: Any) -> str:
