@@ -69,6 +69,17 @@ def test_a_file_that_changed_is_not_read(project: Project, corpus: Config) -> No
         fetch(corpus, project.run, "s", ["a1"])
 
 
+@pytest.mark.parametrize("rows", [3, 70])
+def test_a_file_that_changes_between_listing_and_reading_is_told(project: Project, rows: int) -> None:
+    project.lines("c.jsonl", *({"id": str(i), "text": "x"} for i in range(9)))
+    config = project.config(project.source("c.jsonl"))
+    project.index(config)
+    (shard,) = shards(config)["s"]
+    project.lines("c.jsonl", *({"id": str(i), "text": "x"} for i in range(rows)))
+    with pytest.raises(RunError, match="has changed while it was read"):
+        list(read(config, project.run, shard))
+
+
 def test_a_run_folder_with_wildcards_in_its_name(project: Project) -> None:
     project.lines("in.jsonl", {"id": "1", "text": "x"})
     odd = Project(project.folder / "it's [odd]*")

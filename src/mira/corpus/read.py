@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -30,11 +31,11 @@ def read(config: "Config", run: RunFolder, shard: Shard) -> Iterator[Record]:
     check_shard(config, run, shard)
     doubled = _duplicate_rows(run, shard)
     items = Parser(config.source(shard.source), config.max_record_bytes).parse(shard)
-    for (row, n_tokens), item in zip(_counts(run, shard), items, strict=False):
-        if item.row != row:
+    for counted, item in zip_longest(_counts(run, shard), items):
+        if counted is None or item is None or item.row != counted[0]:
             raise RunError(f"{shard.path} has changed while it was read", "Run again.")
-        if isinstance(item, Record) and row not in doubled:
-            yield with_tokens(item, n_tokens)
+        if isinstance(item, Record) and item.row not in doubled:
+            yield with_tokens(item, counted[1])
 
 
 def with_tokens(record: Record, n_tokens: int) -> Record:
