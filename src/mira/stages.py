@@ -1,6 +1,5 @@
 """What each stage is: the settings and files that it reads, the stages that it builds on, and what it writes."""
 
-import glob
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mira.distillation.bundle import SUMS
 from mira.errors import ConfigError
 from mira.files import hash_file, hash_json, hash_path
 from mira.flags import flag
+from mira.flags.benchmarks import benchmark_files
 from mira.progress import Log
 from mira.reliability import reliability
 from mira.report import report
@@ -161,13 +161,13 @@ def _report_needs(config: Config) -> tuple[str, ...]:
     return (*dict.fromkeys([*_select_needs(config), "select"]),)
 
 
-def _benchmarks(config: Config, _run: RunFolder) -> dict[str, str]:
-    found = {}
-    for benchmark in config.flags.benchmarks:
-        paths = [benchmark.path] if isinstance(benchmark.path, str) else benchmark.path
-        files = sorted({file for path in paths for file in glob.glob(path, recursive=True)})  # noqa: PTH207
-        found[f"flags.benchmarks.{benchmark.name}"] = hash_json([hash_file(Path(file)) for file in files])
-    return found
+def _benchmarks(config: Config, run: RunFolder) -> dict[str, str]:
+    return {
+        f"flags.benchmarks.{benchmark.name}": hash_json(
+            [f.fingerprint for f in benchmark_files(config, run, benchmark)]
+        )
+        for benchmark in config.flags.benchmarks
+    }
 
 
 def _method_files(config: Config, run: RunFolder) -> dict[str, str]:
@@ -185,7 +185,9 @@ def _method_files(config: Config, run: RunFolder) -> dict[str, str]:
     # What an endpoint has said is of the settings and the index; its sidecars are the stage's own.
     if settings.method == "dataman" and (settings.dataman.scores or not settings.dataman.endpoint):
         folder = Path(settings.dataman.scores or config.run / "dataman")
-        found["select.dataman.scores"] = hash_json([[p.name, hash_file(p)] for p in sorted(folder.rglob("*.parquet"))])
+        found["select.dataman.scores"] = hash_json(
+            [[p.relative_to(folder).as_posix(), hash_file(p)] for p in sorted(folder.rglob("*.parquet"))]
+        )
     return found
 
 

@@ -26,7 +26,7 @@ from mira.files import hash_json, write_parquet
 from mira.flags.words import Hashes, Offsets, hash_words, ngrams
 from mira.run import RunFolder
 
-__all__ = ["Benchmarks", "Found", "load_benchmarks", "make_benchmarks"]
+__all__ = ["Benchmarks", "Found", "benchmark_files", "load_benchmarks", "make_benchmarks"]
 
 VERSION = 1
 _TEXT = (".txt", ".md", ".text")
@@ -94,7 +94,7 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
     names = [b.name for b in settings.benchmarks]
     if len(set(names)) < len(names):
         raise ConfigError(f"flags.benchmarks: a name is used twice: {', '.join(sorted(names))}", "Rename one of them.")
-    files = [_files(config, run, benchmark) for benchmark in settings.benchmarks]
+    files = [benchmark_files(config, run, benchmark) for benchmark in settings.benchmarks]
     key = hash_json(
         [VERSION, settings.ngram_words, *([b.name, b.fields, [f.fingerprint for f in found]] for b, found in
          zip(settings.benchmarks, files, strict=True))]
@@ -160,7 +160,17 @@ def _batched(texts: Iterator[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _files(config: Config, run: RunFolder, benchmark: BenchmarkSettings) -> list[Shard]:
+def benchmark_files(config: Config, run: RunFolder, benchmark: BenchmarkSettings) -> list[Shard]:
+    """Return a benchmark's files, each with the fingerprint of its content.
+
+    Args:
+        config: The settings.
+        run: The run folder; fingerprints are remembered in it.
+        benchmark: One of `flags.benchmarks`.
+
+    Raises:
+        InputError: A path matches nothing, cannot be read or has an unknown format.
+    """
     paths = [benchmark.path] if isinstance(benchmark.path, str) else benchmark.path
     plain = [p for p in paths if p.lower().endswith(_TEXT)]
     found = [file for path in plain for file in _plain_files(benchmark.name, path)]
