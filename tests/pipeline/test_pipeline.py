@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import duckdb
+import fsspec
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -82,6 +83,20 @@ def test_an_embedding_model_in_a_folder_is_known_by_its_content(project: Path) -
     assert all("embedding.model" in s.settings(_config(project, "embedding.model=org/model")) for s in stages)
     (project / "model" / "config.json").write_text("{ }")
     assert not set(before) & {stage.files(config, run)["embedding.model"] for stage in stages}
+
+
+def test_benchmarks_at_urls_and_in_folders_are_known_by_their_content(project: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    (project / "bench").mkdir()
+    (flag,) = (s for s in STAGES if s.name == "flag")
+    config = _config(project, "flags.benchmarks=[{name: far, path: 'memory://b/*.jsonl'}, {name: near, path: bench}]")
+    found = []
+    for text in ("one", "two"):
+        memory.pipe("/b/in.jsonl", json.dumps({"text": text}).encode())
+        (project / "bench" / "in.jsonl").write_text(json.dumps({"text": text}))
+        found.append(flag.files(config, RunFolder(config.run)))
+    assert found[0].keys() == {"flags.benchmarks.far", "flags.benchmarks.near"}
+    assert all(found[0][name] != found[1][name] for name in found[0])
 
 
 def test_only_what_depends_on_a_change_runs_again(done: Path) -> None:
@@ -176,7 +191,11 @@ def test_a_student_to_be_tuned_elsewhere_is_not_taken_for_the_encoder(done: Path
     for _ in range(2):
         with pytest.raises(RunError, match="to be tuned on a GPU machine"):
             run_stages(config)
-    assert (RunFolder(config.run).job("text_group_A") / "train.jsonl").is_file()
+    job = RunFolder(config.run).job("text_group_A") / "train.jsonl"
+    assert "as a library of poems" not in job.read_text()
+    with pytest.raises(RunError, match="to be tuned on a GPU machine"):
+        run_stages(_config(done, "distill.student=sft", "distill.sft.where=job", "discover.corpus=a library of poems"))
+    assert "as a library of poems" in job.read_text(), "labels are the same, the prompt is not"
     assert not RunFolder(config.run).student("text_group_A").exists()
     assert "distill" in _run(_config(done)).ran()
 

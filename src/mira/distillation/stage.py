@@ -18,6 +18,7 @@ from mira.distillation.bundle import pull, read_bundle, seal, verify
 from mira.distillation.encoder import train_encoder
 from mira.distillation.labels import HELD_OUT, load_labels
 from mira.distillation.sft import distill_sft
+from mira.distillation.sft_data import student_prompt
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
@@ -113,7 +114,8 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
         folder, state = run.student(group.name), run.path / "students" / f".{group.name}.json"
         rubric = Rubric.load(run.rubric(group.name), group.name)
         settings = config.distill.sft.model_dump(mode="json")
-        key = hash_json([hash_file(run.labels(group.name)), rubric.hash, settings, config.seed])
+        prompt = student_prompt(rubric, config)
+        key = hash_json([hash_file(run.labels(group.name)), rubric.hash, prompt.hash, settings, config.seed])
         done = state.is_file() and read_json(state)["key"] == key
         if not (done and (settings["where"] == "job" or _is_tuned(folder))):
             summary[group.name] = distill_sft(config, run, group.name, log)
