@@ -76,6 +76,11 @@ def test_tokenizers_and_tuning_files_are_relative_to_the_file(tmp_path: Path) ->
     assert _load(tmp_path, GOOD, "tokenizer=qwen4").tokenizer == "qwen4"
 
 
+def test_a_day_that_there_is_not_is_told(tmp_path: Path) -> None:
+    assert "not valid YAML: month must be in 1..12" in _problem(tmp_path, GOOD + "seed: 2024-13-01\n")
+    assert "seed" in _problem(tmp_path, GOOD, "seed=2024-13-01")
+
+
 def test_every_problem_is_told_with_its_line(tmp_path: Path) -> None:
     text = GOOD + "selct: {}\nselect:\n  budget: 50%\n  trim: 0.7\n"
     problem = _problem(tmp_path, text)

@@ -49,10 +49,10 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day or time that there is not
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
+        problem = getattr(error, "problem", None) or f"not valid YAML: {str(error).partition(chr(10))[0]}"
         raise ConfigError(
             f"{path}{line}: {problem}", "Check the indentation and the colons around that line."
         ) from None
@@ -100,7 +100,7 @@ def _override(value: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: '{parent}' holds no fields")
     try:
         value[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         value[last] = text
 
 
