@@ -117,8 +117,7 @@ def cascade(
     Returns:
         Per source: records, calls (near and audit), calls saved, calls without an answer by reason (the cheap scores
         stay), how far from the threshold records were taken (in errors; null for none), and on the audit slice the mean
-        absolute difference
-        and the Spearman correlation of both students' mean scores.
+        absolute difference and the Spearman correlation of both students' mean scores.
 
     Raises:
         RunError: Scores or selection are not there yet.

@@ -11,7 +11,6 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -181,4 +180,4 @@ def _text_hash(text: str) -> bytes:
 
 def _ties(records: Sequence[Record]) -> Hashes:
     digests = (hashlib.blake2b(f"{r.source}\0{r.id}".encode(), digest_size=8).digest() for r in records)
-    return np.frombuffer(b"".join(islice(digests, len(records))), "<u8")
+    return np.frombuffer(b"".join(digests), "<u8")

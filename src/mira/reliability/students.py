@@ -115,7 +115,7 @@ class _Compared:
             },
             "labels": {
                 "records": sum(len(s.ids) for s in self.evidence.sources),
-                "held_out": len(pc.unique(self._split("held_out")["id"])),
+                "held_out": self._split("held_out").group_by(["source", "id"]).aggregate([]).num_rows,
                 "doubly_judged": sum(len(s.retests) for s in self.evidence.sources),
                 "mean_ceiling": float(np.nanmean(self.ceiling)) if np.isfinite(self.ceiling).any() else float("nan"),
             },
