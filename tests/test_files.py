@@ -3,7 +3,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mira.files import atomic, hash_file, hash_json, read_json, sha256_file, write_bytes, write_json, write_parquet
+from mira.files import (
+    KEY,
+    atomic,
+    hash_file,
+    hash_json,
+    read_json,
+    read_key,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
 
 
 def test_atomic_leaves_the_old_file_when_the_body_fails(tmp_path: Path) -> None:
@@ -25,6 +36,15 @@ def test_parquet_bytes_depend_on_the_table_alone(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_parquet(tmp_path / name, pa.table({"x": [1, 2, None]}))
     assert hash_file(tmp_path / "a") == hash_file(tmp_path / "b")
+
+
+def test_a_key_is_read_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    assert read_key(path) == ""
+    write_parquet(path, pa.table({"x": [1]}).replace_schema_metadata({KEY: b"abc"}))
+    assert read_key(path) == "abc"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert read_key(path) == ""
 
 
 def test_json_round_trip(tmp_path: Path) -> None:

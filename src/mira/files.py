@@ -14,18 +14,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 __all__ = [
+    "KEY",
     "atomic",
     "check_writable",
     "hash_file",
     "hash_json",
     "hash_path",
     "read_json",
+    "read_key",
     "remove_folder",
     "sha256_file",
     "write_bytes",
     "write_json",
     "write_parquet",
 ]
+
+KEY = b"mira.key"
+"""Where the metadata of a Parquet file tell what the file follows from."""
 
 
 @contextmanager
@@ -97,6 +102,14 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     """Write `table` as zstd Parquet, atomically. The bytes depend on the table alone."""
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+
+
+def read_key(path: Path) -> str:
+    """Return what a Parquet file carries under `KEY`; "" where there is no such file, or it is damaged."""
+    try:
+        return str((pq.read_metadata(path).metadata or {}).get(KEY, b"").decode())
+    except (OSError, pa.ArrowException):
+        return ""
 
 
 def remove_folder(folder: Path) -> None:

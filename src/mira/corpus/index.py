@@ -29,7 +29,7 @@ from mira.corpus.tables import schema
 from mira.corpus.tokens import Tokenizer, tokenizer
 from mira.engine import LocalEngine
 from mira.errors import InputError, RunError
-from mira.files import atomic, hash_file, hash_json, remove_folder
+from mira.files import KEY, atomic, hash_file, hash_json, read_key, remove_folder
 from mira.progress import Log
 from mira.run import RunFolder
 
@@ -57,7 +57,6 @@ _FIND_DUPLICATES = """
         FROM entries SEMI JOIN doubled USING (id) WHERE reason_rejected IS NULL
     ) WHERE nth > 1 ORDER BY place, row
 """
-_KEY = b"mira.key"
 _BATCH_ROWS, _BATCH_CHARS = 2048, 2**23
 _PEEKED = 100
 _WORTHWHILE_BYTES = 64 * 2**20  # below this, starting processes takes longer than the work
@@ -128,7 +127,7 @@ def _jobs(config: "Config", run: RunFolder, counter: Tokenizer, found: dict[str,
     """Return what is not up to date."""
     pairs = [(source, shard) for source in config.sources for shard in found[source.name]]
     keys = [_key(config, counter, source, shard) for source, shard in pairs]
-    stale = [(*pair, k) for pair, k in zip(pairs, keys, strict=True) if _read_key(shard_path(run, pair[1])) != k]
+    stale = [(*pair, k) for pair, k in zip(pairs, keys, strict=True) if read_key(shard_path(run, pair[1])) != k]
     threads = 1 if _workers([shard for _, shard, _ in stale]) != 1 else 0
     return [
         _Job(source, shard, config.tokenizer, threads, config.max_record_bytes, shard_path(run, shard), key)
@@ -153,20 +152,13 @@ def _key(config: "Config", counter: Tokenizer, source: "SourceSettings", shard: 
     return hash_json([VERSION, shard.name, shard.fingerprint, counter.identity, *fields])
 
 
-def _read_key(path: Path) -> str:
-    try:
-        return str((pq.read_schema(path).metadata or {}).get(_KEY, b"").decode())
-    except (OSError, pa.ArrowException):
-        return ""
-
-
 def check_shard(config: "Config", run: RunFolder, shard: Shard) -> None:
     """Check that a shard's index is there and up to date.
 
     Raises:
         RunError: It is not.
     """
-    key = _read_key(shard_path(run, shard))
+    key = read_key(shard_path(run, shard))
     if key != _key(config, tokenizer(config.tokenizer), config.source(shard.source), shard):
         what = "has changed since it was indexed" if key else "is not indexed yet"
         raise RunError(f"source '{shard.source}': {shard.path} {what}", "Run the index stage first: mira run does.")
@@ -219,7 +211,7 @@ def _readable(source: str, path: str) -> Iterator[None]:
 
 def _write_index(job: _Job) -> None:
     counter = tokenizer(job.tokenizer, job.threads)
-    written = SCHEMA.with_metadata({_KEY: job.key.encode()})
+    written = SCHEMA.with_metadata({KEY: job.key.encode()})
     with atomic(job.target) as temporary, pq.ParquetWriter(temporary, written, compression="zstd") as writer:
         items = Parser(job.source, job.longest).parse(job.shard)
         pending: list[pa.Table] = []
@@ -268,10 +260,10 @@ def _find_duplicates(run: RunFolder, source: str, found: list[Shard]) -> None:
     """Write the records whose id an earlier record has; earlier by path and position in it."""
     target = duplicates_path(run, source)
     paths = [shard_path(run, s) for s in found]
-    key = hash_json([[s.name, _read_key(p)] for s, p in zip(found, paths, strict=True)])
-    if _read_key(target) == key:
+    key = hash_json([[s.name, read_key(p)] for s, p in zip(found, paths, strict=True)])
+    if read_key(target) == key:
         return
-    written = _DUPLICATES.with_metadata({_KEY: key.encode()})
+    written = _DUPLICATES.with_metadata({KEY: key.encode()})
     with (
         database.connect(run) as con,
         atomic(target) as temporary,

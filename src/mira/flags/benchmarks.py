@@ -22,7 +22,7 @@ from mira.corpus.parse import BadLine, to_object
 from mira.corpus.shards import format_of
 from mira.corpus.tables import batches, python_rows, schema
 from mira.errors import ConfigError, InputError
-from mira.files import hash_json, write_parquet
+from mira.files import KEY, hash_json, read_key, write_parquet
 from mira.flags.words import Hashes, Offsets, hash_words, ngrams
 from mira.run import RunFolder
 
@@ -100,9 +100,8 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
          zip(settings.benchmarks, files, strict=True))]
     )  # fmt: skip
     path = _path(run)
-    known = (pq.read_schema(path).metadata or {}) if path.is_file() else {}
-    if known.get(b"mira.key") == key.encode():
-        return key, orjson.loads(known[b"mira.counts"])
+    if read_key(path) == key:
+        return key, orjson.loads(pq.read_metadata(path).metadata[b"mira.counts"])
     grams: list[Hashes] = []
     counts: dict[str, dict[str, int]] = {}
     for benchmark, found in zip(settings.benchmarks, files, strict=True):
@@ -110,7 +109,7 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
         grams.append(hashes)
     merged, owners = _merge(grams)
     table = pa.table({"gram": merged, "owners": owners})
-    write_parquet(path, table.replace_schema_metadata({b"mira.key": key, b"mira.counts": orjson.dumps(counts)}))
+    write_parquet(path, table.replace_schema_metadata({KEY: key, b"mira.counts": orjson.dumps(counts)}))
     return key, counts
 
 

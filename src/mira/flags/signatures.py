@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from mira import corpus
 from mira.config import Config
 from mira.corpus import Record, Shard, records_key
-from mira.files import atomic, hash_json
+from mira.files import KEY, atomic, hash_json, read_key
 from mira.flags.benchmarks import Benchmarks, load_benchmarks
 from mira.flags.minhash import MinHash
 from mira.flags.words import Hashes, hash_words
@@ -31,13 +31,11 @@ __all__ = [
     "band_columns",
     "is_done",
     "make_signatures",
-    "read_key",
     "signature_key",
     "signature_path",
 ]
 
 VERSION = 1
-KEY = b"mira.key"
 _RECORDS, _CHARS = 4096, 2**21
 
 
@@ -67,14 +65,6 @@ def signature_path(run: RunFolder, shard: Shard) -> Path:
 def signature_key(run: RunFolder, shard: Shard, minhash: MinHash | None, benchmarks: str) -> str:
     """Hash what a shard's signatures depend on: its records, and the settings."""
     return hash_json([VERSION, records_key(run, shard), minhash and minhash.identity, benchmarks])
-
-
-def read_key(path: Path) -> str:
-    """Return the key that a file carries; "" where there is no such file."""
-    try:
-        return str((pq.read_metadata(path).metadata or {}).get(KEY, b"").decode())
-    except (OSError, pa.ArrowException):
-        return ""
 
 
 def is_done(task: SignatureTask) -> bool:

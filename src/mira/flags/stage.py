@@ -22,16 +22,14 @@ from mira.config import Config
 from mira.corpus import Shard, records_key
 from mira.engine import load_engine
 from mira.errors import ConfigError, ConservationError
-from mira.files import atomic, hash_json
+from mira.files import KEY, atomic, hash_json, read_key
 from mira.flags.benchmarks import make_benchmarks
 from mira.flags.clusters import Duplicates, find_duplicates
 from mira.flags.minhash import load_minhash
 from mira.flags.signatures import (
-    KEY,
     SignatureTask,
     is_done,
     make_signatures,
-    read_key,
     signature_key,
     signature_path,
 )
