@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mira.corpus import build_index
 from mira.errors import InputError, RunError
 from mira.progress import Quiet
 from mira.selection import ngrams
@@ -138,6 +139,15 @@ def test_the_fit_is_on_the_corpus_and_does_not_depend_on_shards(world, tmp_path)
     assert np.array_equal(fitted.log_diff, log_ratio(target, raw))
     sampled = fit_dsir(world.config(**settings(world, fit_ngrams=600)), world.run, Quiet())
     assert not np.array_equal(sampled.log_diff, fitted.log_diff)
+
+
+def test_another_field_of_the_same_files_is_counted_anew(world):
+    config = world.config(**settings(world))
+    before = fit_dsir(config, world.run, Quiet())
+    mapped = [source.model_copy(update={"fields": {"text": "id"}}) for source in config.sources]
+    config = config.model_copy(update={"sources": mapped})
+    build_index(config, world.run, Quiet())
+    assert not np.array_equal(fit_dsir(config, world.run, Quiet()).log_diff, before.log_diff)
 
 
 def test_a_target_that_is_not_there_and_labels_that_are_not_there_are_told(world):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.config import Config, SelectSettings
-from mira.corpus import Shard, read
+from mira.corpus import Shard, read, records_key
 from mira.errors import ConfigError
 from mira.files import atomic, write_json
 from mira.progress import Log
@@ -182,7 +182,7 @@ def _hash_texts(task: _HashTask) -> None:
     """Hash every valid record's text, white space aside, unless that is done already."""
     config, run, shard = task
     path = _hash_path(run, shard)
-    mark = {b"fingerprint": shard.fingerprint.encode()}
+    mark = {b"fingerprint": records_key(run, shard).encode()}
     if path.is_file() and (pq.read_metadata(path).metadata or {}).items() >= mark.items():
         return
     schema = pa.schema([("hash", pa.uint64())], metadata=mark)

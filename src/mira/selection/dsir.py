@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mira.config import Config
-from mira.corpus import Record, Shard, read, shards, totals
+from mira.corpus import Record, Shard, read, records_key, shards, totals
 from mira.files import atomic, hash_json, read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
@@ -119,8 +119,8 @@ def fit_dsir(config: Config, run: RunFolder, log: Log) -> Dsir:
     target_identity, texts = reference_texts(config, run, chosen)
     of_source = shards(config)
     counted = settings.model_dump(mode="json", include={"buckets", "fit_ngrams"})
-    prints = [s.fingerprint for parts in of_source.values() for s in parts]
-    identity = hash_json([target_identity, counted, prints, config.seed])
+    records = [records_key(run, s) for parts in of_source.values() for s in parts]
+    identity = hash_json([target_identity, counted, records, config.seed])
     folder = run.path / "values" / "dsir"
     if not _is_fitted(folder, identity):
         target = _count_texts(texts, settings.buckets)

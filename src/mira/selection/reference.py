@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.config import Config, SourceSettings
-from mira.corpus import Record, fetch, sample_ids, shards
+from mira.corpus import Record, fetch, records_key, sample_ids, shards
 from mira.corpus.parse import Parser
 from mira.errors import RunError
 from mira.files import hash_json
@@ -40,8 +40,10 @@ def reference_texts(config: Config, run: RunFolder, source: SourceSettings | Ids
         identity = hash_json([source.model_dump(mode="json"), [s.fingerprint for s in parts]])
         parser = Parser(source, config.max_record_bytes)
         return identity, (r.text for s in parts for r in parser.parse(s) if isinstance(r, Record))
-    files = {s: [(shard.name, shard.fingerprint) for shard in parts] for s, parts in shards(config).items()}
-    identity = hash_json([source, {name: files.get(name) for name in sorted(source)}])
+    parts_of = shards(config)
+    identity = hash_json(
+        [source, {s: [records_key(run, part) for part in parts_of.get(s, ())] for s in sorted(source)}]
+    )
     return identity, (r.text for name in sorted(source) for r in fetch(config, run, name, source[name]))
 
 
