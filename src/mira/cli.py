@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mira._version import __version__
 from mira.errors import ConfigError, MiraError, refused_by_system
-from mira.progress import Terminal
+from mira.progress import Terminal, printable
 
 __all__ = ["app", "main"]
 
@@ -54,7 +54,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(status)
     except MiraError as error:
-        console.print(f"error: {error}", markup=False, highlight=False, style="red")
+        console.print(printable(f"error: {error}"), markup=False, highlight=False, style="red")
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         console.print("stopped; what is finished is kept. Run the same command again to go on.", style="yellow")
@@ -65,7 +65,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        console.print(f"error: {refused_by_system(error)}", markup=False, highlight=False, style="red")
+        console.print(printable(f"error: {refused_by_system(error)}"), markup=False, highlight=False, style="red")
         sys.exit(1)
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("pyarrow", "duckdb", "_duckdb"):
@@ -113,7 +113,7 @@ def validate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     from mira.config_file import load_config  # noqa: PLC0415
 
     for line in check(load_config(config, set_)):
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """How stages tell how far they are: a live bar on a terminal, plain lines elsewhere, nothing in a library call."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,7 +9,14 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["QUIET", "Log", "Quiet", "Task", "Terminal"]
+__all__ = ["QUIET", "Log", "Quiet", "Task", "Terminal", "printable"]
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal shows and does not obey: a corpus's ids and field names may hold escape sequences."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class Task(Protocol):
@@ -69,7 +77,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable(text), markup=False, highlight=False)
 
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Task]:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mira.files import read_json
+from mira.progress import printable
 from mira.run import RunFolder
 
 __all__ = [
@@ -38,8 +39,8 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
     console.print(table)
     if not totals["kept"]:
         console.print(f"Nothing was kept: the budget is {thresholds['budget_tokens']:,} tokens.", style="yellow")
-    console.print(f"Kept records: {run.path / 'selected'}", soft_wrap=True)
-    console.print(f"Report:       {run.report}", soft_wrap=True)
+    console.print(f"Kept records: {run.path / 'selected'}", soft_wrap=True, markup=False)
+    console.print(f"Report:       {run.report}", soft_wrap=True, markup=False)
 
 
 def _cells(counts: dict[str, int]) -> list[str]:
@@ -74,7 +75,7 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
     """Print what decided on one record."""
     console = console or wide_console()
     verdict = "kept" if told["kept"] else f"not kept ({told['reason']})"
-    console.print(f"{told['source']}/{told['id']}: {verdict}; {told['n_tokens']:,} tokens", markup=False)
+    console.print(printable(f"{told['source']}/{told['id']}: {verdict}; {told['n_tokens']:,} tokens"), markup=False)
     console.print(
         f"quality {_figure(told['quality'])}, threshold {_figure(told['threshold'])} of scope {told['scope']}"
     )
@@ -92,7 +93,8 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
         table.add_column(column)
     for slot in told["slots"]:
         note = f"masked: {slot['why']}" if slot["masked"] else slot.get("missing") or ""
-        table.add_row(slot["slot"], Text(str(slot["name"])), _figure(slot["score"]), Text(str(note)))
+        name = Text(printable(str(slot["name"])))
+        table.add_row(slot["slot"], name, _figure(slot["score"]), Text(printable(str(note))))
     if told["slots"]:
         console.print(table)
     for name, other in told["methods"].items():

@@ -68,6 +68,20 @@ def test_mistakes_end_in_a_message(tmp_path: Path, arguments: list[str], message
     assert "Traceback" not in said.stderr
 
 
+def test_what_a_corpus_holds_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    (tmp_path / "docs.jsonl").write_text('{"\\u001b[2Jtext": "x", "id": "\\u001b]0;y"}\n')
+    (tmp_path / "mira.yaml").write_text(
+        "sources: [{name: docs, path: docs.jsonl}]\nselect: {method: raw, scope: global}\n"
+    )
+    said = mira("run", "mira.yaml", cwd=tmp_path)
+    assert "it has: \ufffd[2Jtext" in said.stderr
+    mapping = ["--set", 'sources=[{name: docs, path: docs.jsonl, fields: {text: "\\e[2Jtext"}}]']
+    for arguments in (["validate", "mira.yaml", *mapping], ["run", "mira.yaml", *mapping]):
+        said = mira(*arguments, cwd=tmp_path)
+        assert said.returncode == 0, said.stderr
+        assert "\x1b" not in said.stdout + said.stderr
+
+
 def test_random_selection_end_to_end(tmp_path: Path) -> None:
     lines = [f'{{"text": "Text number {i}.", "n": {i}}}' for i in range(200)]
     (tmp_path / "docs.jsonl").write_text("\n".join([*lines, "{broken"]) + "\n")
