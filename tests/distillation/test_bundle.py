@@ -163,13 +163,23 @@ def test_the_real_hub_client_pushes_and_pulls(bundle, tmp_path):
         assert same(bundle, tmp_path / "back")
 
 
-def test_a_hub_that_is_not_there_is_a_clear_error(bundle, tmp_path):
+@pytest.mark.parametrize("name", ["me/x", "me/no such name"])
+@pytest.mark.parametrize("call", ["pull(address, Path(sys.argv[2]))", "push(Path(sys.argv[1]), address)"])
+def test_a_hub_that_is_not_there_and_a_wrong_name_are_clear_errors(bundle, tmp_path, call, name):
     pytest.importorskip("huggingface_hub")
-    script = "import sys; from pathlib import Path; from mira.distillation.bundle import pull\n" + (
-        'try: pull("hf://me/x", Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)'
-    )
-    done = hub_run(script, "http://127.0.0.1:9", tmp_path / "home", tmp_path / "x")
-    assert done.stdout.startswith("MiraError hf://me/x"), done.stdout + done.stderr
+    script = f"""
+import sys
+from pathlib import Path
+from mira.distillation.bundle import pull, push
+address = "hf://{name}"
+try:
+    {call}
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    seal(bundle)
+    done = hub_run(script, "http://127.0.0.1:9", tmp_path / "home", bundle, tmp_path / "x")
+    assert done.stdout.startswith(f"MiraError hf://{name}"), done.stdout + done.stderr
 
 
 def test_a_hub_address_needs_an_owner(bundle, tmp_path):

@@ -7,6 +7,8 @@ JSON that tells a loader to fetch code from elsewhere (`auto_map`).
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -242,16 +244,27 @@ def _split(address: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
+@contextmanager
+def _told(address: str) -> Iterator[None]:
+    """Tell what goes wrong at the hub. Its library raises errors of its own, ValueErrors, and those of HTTP clients."""
+    try:
+        yield
+    except MiraError:
+        raise
+    except Exception as error:
+        raise MiraError(
+            f"{address}: the hub refused: {type(error).__name__}: {error}", "Check the name, and log in: hf auth login"
+        ) from None
+
+
 def _push_hub(bundle: Path, target: str, private: bool) -> str:
     hub, (name, revision) = _hub(), _split(target)
-    try:
+    with _told(target):
         api = hub.HfApi()
         api.create_repo(name, private=private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=name, folder_path=bundle, revision=revision, delete_patterns="*", commit_message="mira push"
         )
-    except (hub.errors.HfHubHTTPError, OSError) as error:
-        raise MiraError(f"{target}: the hub refused: {error}", "Check the name, and log in: hf auth login") from None
     return f"{HUB}{name}@{commit.oid}"
 
 
@@ -259,12 +272,11 @@ def _pull_hub(source: str, folder: Path) -> Path:
     hub, (name, revision) = _hub(), _split(source)
     staged = _staging(folder)
     try:
-        hub.snapshot_download(name, revision=revision, local_dir=staged)
+        with _told(source):
+            hub.snapshot_download(name, revision=revision, local_dir=staged)
         shutil.rmtree(staged / ".cache", ignore_errors=True)
         verify(staged)
         install(staged, folder)
-    except (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, OSError) as error:
-        raise MiraError(f"{source}: the hub refused: {error}", "Check the name, and log in: hf auth login") from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return folder
