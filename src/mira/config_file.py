@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -10,7 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mira.config import Config, EndpointSettings, SourceSettings
+from mira.config import Config, DistillSettings, EndpointSettings, SelectSettings, SourceSettings
 from mira.corpus.tokens import BUILT_IN
 from mira.errors import ConfigError
 
@@ -221,79 +222,90 @@ def _check_tokens(config: Config, path: Path) -> None:
 
 def _resolve(config: Config, folder: Path) -> Config:
     """Make local paths absolute: they are relative to the file's folder."""
-
-    def local(path: str) -> str:
-        return path if not path or "://" in path else str(folder / Path(path).expanduser())
-
-    def every(paths: str | list[str]) -> str | list[str]:
-        return local(paths) if isinstance(paths, str) else [local(p) for p in paths]
-
-    def source(settings: SourceSettings | str) -> SourceSettings | str:
-        if isinstance(settings, str):
-            return settings  # "sample", "top_judged"
-        return settings.model_copy(update={"path": every(settings.path)})
-
-    def folder_or_name(model: str) -> str:  # a name on a hub may look like a relative path
-        return local(model) if model != "minilm" and Path(local(model)).is_dir() else model
-
-    def tokenizer(name: str) -> str:
-        is_file = name not in BUILT_IN and (name.endswith(".json") or Path(local(name)).exists())
-        return local(name) if is_file else name
-
-    def endpoint(given: Endpoint | None) -> Endpoint | None:
-        found = tokenizer(given.tokenizer) if given else ""
-        # A copy would count the field as given, and a bundle's own tokenizer would not be taken.
-        return given.model_copy(update={"tokenizer": found}) if given and found != given.tokenizer else given
-
-    def bundles(given: dict[str, str]) -> dict[str, str]:
-        return {group: local(path) for group, path in given.items()}
-
-    teacher, select, flags, distill = config.teacher, config.select, config.flags, config.distill
-    students = {
-        "compare": [local(p) for p in distill.compare],
-        "bundles": bundles(distill.bundles),
-        "cascade": distill.cascade.model_copy(update={"bundles": bundles(distill.cascade.bundles)}),
-        "endpoint": endpoint(distill.endpoint),
-        "endpoints": {group: endpoint(given) for group, given in distill.endpoints.items()},
-        "sft": distill.sft.model_copy(
-            update={"model": folder_or_name(distill.sft.model), "chat_template": local(distill.sft.chat_template)}
-        ),
-    }
+    to = _Absolute(folder)
+    teacher, flags, evaluate = config.teacher, config.flags, config.evaluate
     teaching = {
-        "free_judgments": local(teacher.free_judgments),
-        "replies": local(teacher.replies),
-        "endpoint": endpoint(teacher.endpoint),
+        "free_judgments": to.path(teacher.free_judgments),
+        "replies": to.path(teacher.replies),
+        "endpoint": to.endpoint(teacher.endpoint),
     }
-    rubrics = {group: local(path) for group, path in config.discover.rubrics.items()}
-    model = select.ppl.model if select.ppl.model == "ngram" else local(select.ppl.model)
-    methods = {
-        "dsir": select.dsir.model_copy(update={"target": source(select.dsir.target)}),
-        "ppl": select.ppl.model_copy(
-            update={
-                "model": model,
-                "reference": source(select.ppl.reference),
-                "endpoint": endpoint(select.ppl.endpoint),
-            }
-        ),
-        "dataman": select.dataman.model_copy(
-            update={"scores": local(select.dataman.scores), "endpoint": endpoint(select.dataman.endpoint)}
-        ),
-    }
-    benchmarks = [b.model_copy(update={"path": every(b.path)}) for b in flags.benchmarks]
-    evaluate = config.evaluate
-    proxy = evaluate.proxy.model_copy(update={"gold": [source(s) for s in evaluate.proxy.gold]})
+    benchmarks = [b.model_copy(update={"path": to.every(b.path)}) for b in flags.benchmarks]
+    proxy = evaluate.proxy.model_copy(update={"gold": [to.source(s) for s in evaluate.proxy.gold]})
     return config.model_copy(
         update={
             "run": folder / config.run.expanduser(),
-            "tokenizer": tokenizer(config.tokenizer),
-            "sources": [source(s) for s in config.sources],
-            "embedding": config.embedding.model_copy(update={"model": folder_or_name(config.embedding.model)}),
+            "tokenizer": to.tokenizer(config.tokenizer),
+            "sources": [to.source(s) for s in config.sources],
+            "embedding": config.embedding.model_copy(update={"model": to.folder_or_name(config.embedding.model)}),
             "teacher": teacher.model_copy(update=teaching),
-            "discover": config.discover.model_copy(update={"rubrics": rubrics}),
-            "distill": distill.model_copy(update=students),
-            "reliability": config.reliability.model_copy(update={"mask": local(config.reliability.mask)}),
-            "select": select.model_copy(update=methods),
+            "discover": config.discover.model_copy(update={"rubrics": to.values(config.discover.rubrics)}),
+            "distill": _resolve_distill(config.distill, to),
+            "reliability": config.reliability.model_copy(update={"mask": to.path(config.reliability.mask)}),
+            "select": _resolve_select(config.select, to),
             "evaluate": evaluate.model_copy(update={"proxy": proxy}),
             "flags": flags.model_copy(update={"benchmarks": benchmarks}),
         }
     )
+
+
+def _resolve_distill(distill: DistillSettings, to: "_Absolute") -> DistillSettings:
+    tuning = {"model": to.folder_or_name(distill.sft.model), "chat_template": to.path(distill.sft.chat_template)}
+    return distill.model_copy(
+        update={
+            "compare": [to.path(p) for p in distill.compare],
+            "bundles": to.values(distill.bundles),
+            "cascade": distill.cascade.model_copy(update={"bundles": to.values(distill.cascade.bundles)}),
+            "endpoint": to.endpoint(distill.endpoint),
+            "endpoints": {group: to.endpoint(given) for group, given in distill.endpoints.items()},
+            "sft": distill.sft.model_copy(update=tuning),
+        }
+    )
+
+
+def _resolve_select(select: SelectSettings, to: "_Absolute") -> SelectSettings:
+    ppl = {
+        "model": select.ppl.model if select.ppl.model == "ngram" else to.path(select.ppl.model),
+        "reference": to.source(select.ppl.reference),
+        "endpoint": to.endpoint(select.ppl.endpoint),
+    }
+    dataman = {"scores": to.path(select.dataman.scores), "endpoint": to.endpoint(select.dataman.endpoint)}
+    return select.model_copy(
+        update={
+            "dsir": select.dsir.model_copy(update={"target": to.source(select.dsir.target)}),
+            "ppl": select.ppl.model_copy(update=ppl),
+            "dataman": select.dataman.model_copy(update=dataman),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Absolute:
+    """Settings with the local paths in them made absolute; URLs and names stay as they are."""
+
+    folder: Path
+
+    def path(self, path: str) -> str:
+        return path if not path or "://" in path else str(self.folder / Path(path).expanduser())
+
+    def every(self, paths: str | list[str]) -> str | list[str]:
+        return self.path(paths) if isinstance(paths, str) else [self.path(p) for p in paths]
+
+    def values(self, given: dict[str, str]) -> dict[str, str]:
+        return {key: self.path(path) for key, path in given.items()}
+
+    def source(self, settings: SourceSettings | str) -> SourceSettings | str:
+        if isinstance(settings, str):
+            return settings  # "sample", "top_judged"
+        return settings.model_copy(update={"path": self.every(settings.path)})
+
+    def folder_or_name(self, model: str) -> str:  # a name on a hub may look like a relative path
+        return self.path(model) if model != "minilm" and Path(self.path(model)).is_dir() else model
+
+    def tokenizer(self, name: str) -> str:
+        is_file = name not in BUILT_IN and (name.endswith(".json") or Path(self.path(name)).exists())
+        return self.path(name) if is_file else name
+
+    def endpoint(self, given: Endpoint | None) -> Endpoint | None:
+        found = self.tokenizer(given.tokenizer) if given else ""
+        # A copy would count the field as given, and a bundle's own tokenizer would not be taken.
+        return given.model_copy(update={"tokenizer": found}) if given and found != given.tokenizer else given
