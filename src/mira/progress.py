@@ -77,7 +77,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self._console.print(printable(text), markup=False, highlight=False)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Task]:
