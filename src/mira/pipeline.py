@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from mira._version import __version__
 from mira.config import Config
 from mira.config_file import load_config
+from mira.discovery.grouping import load_groups
 from mira.errors import ConfigError, RunError
 from mira.files import check_writable, hash_file, hash_json, read_json, write_json
 from mira.judging.cost import shared_spending
@@ -99,6 +100,8 @@ def run_extra(
     run = RunFolder(config.run)
     if not run.manifest.is_file():
         raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
+    if run.groups.is_file() and _needed_by("group", {"select"}, config):
+        _check_groups(config, run)
     before = extra_files(config, run)
     with _locked(run), shared_spending(config.teacher):
         result = function(config, run, log)
@@ -178,6 +181,8 @@ def _run_stage(
     if not reasons and not force:
         log.note(f"{stage.name:<12} up to date")
         return
+    if "group" in stage.needs(config):
+        _check_groups(config, run)
     why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
     log.note(f"{stage.name:<12} running{why}")
     if manifest["stages"].pop(stage.name, None):
@@ -201,6 +206,16 @@ def _run_stage(
     }
     write_json(run.manifest, manifest)
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
+
+
+def _check_groups(config: Config, run: RunFolder) -> None:
+    """Check that the groups are of the configured sources: a stage that is run alone may find those of others."""
+    differ = {s for group in load_groups(run) for s in group.sources} ^ {s.name for s in config.sources}
+    if differ:
+        raise RunError(
+            f"{run.groups}: made of other sources than those of the settings; '{min(differ)}' is in one of the two",
+            "Run the earlier stages again: mira run does.",
+        )
 
 
 def _read_stages(stage: Stage, config: Config, manifest: dict[str, Any]) -> Sequence[str]:

@@ -17,7 +17,8 @@ from mira.config import Config
 from mira.config_file import load_config
 from mira.corpus import tokenizer
 from mira.errors import ConfigError, InputError, RunError
-from mira.pipeline import check_teacher, run_stages, stage_states
+from mira.evaluation import evaluate
+from mira.pipeline import check_teacher, run_extra, run_stages, stage_states
 from mira.progress import Quiet
 from mira.run import RunFolder
 from mira.stages import STAGES
@@ -129,6 +130,11 @@ def test_a_source_that_is_taken_out_is_in_nothing_any_more(done: Path) -> None:
     lines = (done / "mira.yaml").read_text().splitlines()
     kept = [line.replace(", examples]", "]") for line in lines if "name: examples" not in line]
     (done / "mira.yaml").write_text("\n".join(kept))
+    for alone in ("score", "report"):
+        with pytest.raises(RunError, match="'examples' is in one of the two"):
+            run_stages(_config(done), [alone], force=True)
+    with pytest.raises(RunError, match="'examples' is in one of the two"):
+        run_extra(done / "mira.yaml", [], evaluate, Quiet())
     notes = _run(_config(done))
     assert notes.ran()[:2] == ["index", "group"]
     run = RunFolder(done / "run")

@@ -288,7 +288,7 @@ def _scope(key: str, entry: Mapping[str, Any], order: Sequence[str]) -> ScopeRow
         tokens_kept=entry["tokens_kept"],
         records_in=entry["records_in"],
         records_kept=entry["records_kept"],
-        sources=tuple(sorted(entry["sources"], key=order.index)),
+        sources=tuple(name for name in order if name in entry["sources"]),
     )
 
 
