@@ -156,8 +156,9 @@ class DiscoverSettings(Settings):
     """Records a source that the teacher judges freely."""
     slots: int = Field(default=15, ge=1, le=99)
     """Anchors a group."""
-    references: int = Field(default=12, ge=0)
-    """How many of the largest slots get calibration references in the system prompt."""
+    references: int = Field(default=12, ge=0, le=12)
+    """How many of the largest slots get calibration references in the system prompt: 12 in the model card. With 0 the
+    exemplars of the 12 largest stand in."""
     name_weight: Fraction = 0.85
     """Weight of the dimension's name against its reason in a point's embedding (ours)."""
     rubrics: dict[str, str] = Field(default_factory=dict)

@@ -46,6 +46,14 @@ def test_rubric_without_references_falls_back_to_exemplars():
     assert "Calibration" not in build_prompt(bare).system
 
 
+def test_a_rubric_with_references_for_some_slots_shows_those_alone():
+    few = rubric()
+    first = replace(few.anchors[0], references=(Reference("r", 1, "Poor."), Reference("s", 9, "Good.")))
+    system = build_prompt(replace(few, anchors=(first, *few.anchors[1:]))).system
+    assert "[A1] Name 1: 1/10 — Poor.\n[A1] Name 1: 9/10 — Good.\n\n" in system
+    assert "Because." not in system
+
+
 def test_think_family_says_what_each_block_judges():
     system = build_prompt(rubric(group="qa_with_think_group_B")).system
     assert "A1-A5 judge the thinking alone" in system

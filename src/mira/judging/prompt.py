@@ -188,10 +188,12 @@ def _dimension(anchor: "Anchor") -> str:
 
 
 def _references(rubric: "Rubric") -> str:
+    """Return the references of the largest slots; of a rubric that has none at all, their exemplars."""
+    bare = not any(anchor.references for anchor in rubric.anchors)
     lines = [
         f"[{anchor.slot}] {anchor.name}: {reference.score:g}/10 — {reference.reason}"
         for anchor in rubric.anchors[: rubric.n_referenced]
-        for reference in anchor.references or ((anchor.exemplar,) if anchor.exemplar.reason else ())
+        for reference in ((anchor.exemplar,) if bare and anchor.exemplar.reason else anchor.references)
     ]
     return "\n".join(["Calibration references (real judgments, low / middle / high):", *lines]) if lines else ""
 
