@@ -108,8 +108,8 @@ def run_extra(
     if extra_files(config, run) != before:
         try:
             run_stages(config, ["report"], log)
-        except RunError:
-            log.note("the report is left as it is: the configured selection has not run")
+        except RunError as error:
+            log.note(f"the report is left as it is: {error.message}")
     return result
 
 
@@ -305,11 +305,15 @@ def _locked(run: RunFolder) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise RunError(
                 f"{run.path}: another mira (process {holder}) is working in this run folder", "Wait for it, or stop it."
+            ) from None
+        except OSError as error:
+            raise RunError(
+                f"{run.path}: cannot be locked: {error.strerror}", "Choose a run folder on a file system with locks."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
