@@ -23,14 +23,14 @@ from mira.files import write_parquet
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.failures import check_failures
 from mira.judging.judge import Judge, JudgeTask
-from mira.judging.judgement import Judgement, judgement_schema, judgements_table
+from mira.judging.judgement import Judgement, judgements_table
 from mira.judging.panel import watch
 from mira.judging.recorded import RecordedJudge
 from mira.judging.teacher import Teacher
 from mira.progress import Log
 from mira.run import RunFolder
 
-__all__ = ["HELD_OUT", "TRAIN", "label", "label_schema", "label_tasks", "load_labels", "split_of"]
+__all__ = ["HELD_OUT", "TRAIN", "label", "label_tasks", "load_labels", "split_of"]
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -94,11 +94,6 @@ def load_labels(run: RunFolder, group: str, without: Collection[str] = ()) -> pa
     if not path.is_file():
         raise RunError(f"{path}: there are no labels yet", "Run: mira label CONFIG")
     return pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name not in without])
-
-
-def label_schema(n_slots: int) -> pa.Schema:
-    """Return the columns of labels: a judgement's, with n_tokens and split."""
-    return pa.schema([*judgement_schema(n_slots), ("n_tokens", pa.int32()), ("split", pa.string())])
 
 
 def split_of(seed: int, source: str, id: str, held_out: float) -> str:

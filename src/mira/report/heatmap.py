@@ -96,8 +96,6 @@ class GroupFigures:
         within: Mean Spearman within sources.
         pooled: Mean Spearman across sources.
         alone: What the source alone reaches, as Spearman.
-        auc: Mean AUC of the upper half of labels, across sources.
-        auc_alone: What the source alone reaches, as AUC.
         auc_keep: AUC of the teacher's "keep".
         auc_keep_alone: What the source alone reaches there.
         overall_within: Spearman of quality against the teacher's overall, within sources.
@@ -118,8 +116,6 @@ class GroupFigures:
     within: float | None
     pooled: float | None
     alone: float | None
-    auc: float | None
-    auc_alone: float | None
     auc_keep: float | None
     auc_keep_alone: float | None
     overall_within: float | None
@@ -227,8 +223,6 @@ def _student(summary: Mapping[str, Any], trained: Mapping[str, Any]) -> GroupFig
         within=mean.get("rho_within_sources"),
         pooled=mean.get("rho_pooled"),
         alone=mean.get("rho_source_alone"),
-        auc=mean.get("auc_pooled"),
-        auc_alone=mean.get("auc_source_alone"),
         auc_keep=overall.get("auc_keep"),
         auc_keep_alone=overall.get("auc_keep_source_alone"),
         overall_within=overall.get("rho_within_sources"),
