@@ -28,7 +28,9 @@ COPIES = [
 
 
 def copy(project: Project, config: Config, kept: dict[int, dict[str, object]], nth: int = 0) -> Path:
-    return copy_kept(config, project.run, shards(config)["s"][nth], kept, project.folder / "out")
+    path = copy_kept(config, project.run, shards(config)["s"][nth], kept, project.folder / "out")
+    assert path is not None
+    return path
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson.gz", "in.json.zst"])
@@ -100,6 +102,16 @@ def test_a_truncated_file_gives_what_there_is(project: Project) -> None:
     config = project.config(project.source("in.jsonl.gz"))
     kept = {r.row: {} for r in (project.index(config), project.records(config))[1]}
     assert gzip.decompress(copy(project, config, kept).read_bytes()).count(b"\n") == len(kept) > 1000
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.arrow"])
+def test_a_table_without_readable_columns_has_no_copy(project: Project, name: str) -> None:
+    project.put(name, b"PAR1 and nothing that a reader could use")
+    config = project.config(project.source(name))
+    assert copy_kept(config, project.run, shards(config)["s"][0], {}, project.folder / "out") is None
+    with pytest.raises(ConservationError, match="0 of 1 kept rows"):
+        copy(project, config, {0: {}})
+    assert list((project.folder / "out").iterdir()) == []
 
 
 TABLE = pa.table(

@@ -52,7 +52,7 @@ _DATASET_STATE: dict[str, Any] = {
 }
 
 
-def copy_kept(config: "Config", run: RunFolder, shard: Shard, kept: Kept, folder: Path) -> Path:
+def copy_kept(config: "Config", run: RunFolder, shard: Shard, kept: Kept, folder: Path) -> Path | None:
     """Write a shard's kept records to `<folder>/<shard.name><extension>`, atomically.
 
     Args:
@@ -63,7 +63,7 @@ def copy_kept(config: "Config", run: RunFolder, shard: Shard, kept: Kept, folder
         folder: Where to write; the file is replaced if it is there.
 
     Returns:
-        The file's path.
+        The file's path; None for a table so damaged that it has no columns, from which nothing was kept.
 
     Raises:
         InputError: A kept record has a field of the provenance field's name already.
@@ -72,16 +72,24 @@ def copy_kept(config: "Config", run: RunFolder, shard: Shard, kept: Kept, folder
     fmt, field = format_of(shard.path), config.select.provenance_field
     target = folder / f"{shard.name}{fmt.extension}"
     writers = {"jsonl": _copy_lines, "parquet": _copy_parquet, "arrow": _copy_arrow}
-    with atomic(target) as temporary:
-        written = writers[fmt.kind](config, shard, kept, temporary)
-        if written != len(kept):
-            raise ConservationError(
-                f"{shard.path}: {written:,} of {len(kept):,} kept rows are in it",
-                "It has changed since it was scored: run again.",
-            )
+    try:
+        with atomic(target) as temporary:
+            _check_all(shard, kept, writers[fmt.kind](config, shard, kept, temporary))
+    except Damaged:
+        _check_all(shard, kept, 0)
+        target.unlink(missing_ok=True)
+        return None
     if fmt.kind == "arrow":
         _describe_dataset(config, shard, field, folder)
     return target
+
+
+def _check_all(shard: Shard, kept: Kept, written: int) -> None:
+    if written != len(kept):
+        raise ConservationError(
+            f"{shard.path}: {written:,} of {len(kept):,} kept rows are in it",
+            "It has changed since it was scored: run again.",
+        )
 
 
 def _copy_lines(config: "Config", shard: Shard, kept: Kept, target: Path) -> int:
