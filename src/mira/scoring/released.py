@@ -23,6 +23,7 @@ def score_released(
     rubric: Path | None,
     inputs: Sequence[str],
     *,
+    source: str = "input",
     family: str = FamilyName.TEXT.value,
     fields: Mapping[str, str] | None = None,
     out: Path = Path("scores"),
@@ -37,6 +38,7 @@ def score_released(
         model: Its model name.
         rubric: The scorer's anchors file.
         inputs: Paths, globs or URLs of the records.
+        source: Name of their source; ids are made of it where the records have none.
         family: Their family.
         fields: mira's field name -> theirs.
         out: Run folder for sidecars, index and journal.
@@ -48,7 +50,8 @@ def score_released(
         The score sidecars.
 
     Raises:
-        MiraError: Something is missing or wrong, or more records stayed unscored than the failure budget allows.
+        MiraError: Something is missing or wrong, `out` is the run folder of other sources, or more records stayed
+            unscored than the failure budget allows.
     """
     for option, given in (("--model", model), ("--rubric", rubric), ("--input", inputs)):
         if not given:
@@ -57,8 +60,8 @@ def score_released(
     letter = re.search(r"group_([^_.]+)", Path(rubric or "").name)
     group = f"{family}_group_{letter[1] if letter else 'released'}"
     endpoint = {"base_url": list(urls), "model": model, "api_key_env": api_key_env}
-    source = {"name": "input", "path": list(inputs), "family": family, "fields": dict(fields or {})}
-    return _score(group, Path(rubric or ""), source, {"student": "endpoint", "endpoint": endpoint}, out, overrides, log)
+    told = {"name": source, "path": list(inputs), "family": family, "fields": dict(fields or {})}
+    return _score(group, Path(rubric or ""), told, {"student": "endpoint", "endpoint": endpoint}, out, overrides, log)
 
 
 def score_bundle(
@@ -67,6 +70,7 @@ def score_bundle(
     *,
     urls: Sequence[str] = (),
     model: str = "",
+    source: str = "input",
     family: str = "",
     fields: Mapping[str, str] | None = None,
     out: Path = Path("scores"),
@@ -83,6 +87,8 @@ def score_bundle(
         inputs: Paths, globs or URLs of the records.
         urls: Base URLs of the endpoint that serves the bundle; none for an encoder.
         model: The bundle's model name at that endpoint.
+        source: Name of the records' source. An encoder has learnt an offset for each source that it was trained on, so
+            records of one of these get the scores that they had in the bundle's own run only under its name.
         family: The records' family; by default that of the bundle's group.
         fields: mira's field name -> theirs.
         out: Run folder for sidecars, index and journal.
@@ -95,7 +101,8 @@ def score_bundle(
 
     Raises:
         InputError: The folder is no bundle, or a file of it is changed or unsafe.
-        MiraError: Something is missing or wrong, or more records stayed unscored than the failure budget allows.
+        MiraError: Something is missing or wrong, `out` is the run folder of other sources, or more records stayed
+            unscored than the failure budget allows.
     """
     facts = verify(bundle)
     kind, group = facts["kind"], str(facts.get("group", ""))
@@ -111,11 +118,16 @@ def score_bundle(
         raise InputError(f"{bundle / 'bundle.json'}: field 'group' is '{group}'", "Train or pull the bundle again.")
     if family and family != own:
         raise ConfigError(f"{bundle} scores records of family {own}, not {family}", "Choose another bundle.")
-    source = {"name": "input", "path": list(inputs), "family": own, "fields": dict(fields or {})}
+    if kind == "encoder" and log is not None and source not in facts["sources"]:
+        log.note(
+            f"source '{source}' is none that the student was trained on ({', '.join(facts['sources'])}): its scores "
+            "have no offset of a source; if it is one of these, name it with --source"
+        )
+    told = {"name": source, "path": list(inputs), "family": own, "fields": dict(fields or {})}
     distill: dict[str, Any] = {"student": "bundle", "bundles": {group: str(bundle)}}
     if urls:
         distill["endpoint"] = served
-    return _score(group, bundle / "rubric.jsonl", source, distill, out, overrides, log)
+    return _score(group, bundle / "rubric.jsonl", told, distill, out, overrides, log)
 
 
 def _score(
@@ -135,5 +147,11 @@ def _score(
         "distill": distill,
     }
     config = config_from(settings, overrides, "command line")
+    others = [p.name for p in (config.run / "index").glob("[!.]*") if p.is_dir() and p.name != source["name"]]
+    if others:
+        raise ConfigError(
+            f"{config.run} is the run folder of other sources ({min(others)}), whose students would be replaced",
+            "Choose another --out.",
+        )
     run_stages(config, ["index", "group", "discover", "label", "distill", "score"], log)
     return sorted(RunFolder(config.run).scores(source["name"]).glob("*.parquet"))
