@@ -16,7 +16,7 @@ from mira.cli import app
 from mira.config import Config, DistillSettings
 from mira.corpus import build_index
 from mira.discovery.rubric import Rubric
-from mira.distillation import distill
+from mira.distillation import distill, label
 from mira.distillation.bundle import pull, push, verify
 from mira.distillation.encoder import EncoderStudent, train_encoder
 from mira.distillation.sft_student import bundle_prompt
@@ -159,6 +159,18 @@ def test_a_run_takes_a_bundle_and_tests_it_on_its_own_labels(labelled: tuple, bu
     other = Config(**settings, distill={"student": "bundle", "bundles": {"text_group_Z": str(bundle)}})
     with pytest.raises(ConfigError, match="none for text_group_T"):
         distill(other, run, Quiet())
+
+
+def test_a_project_is_not_scored_over(labelled: tuple, bundle: Path, data: Path) -> None:
+    _, run = labelled
+    with pytest.raises(ConfigError, match="is the run folder of other sources"):
+        score_bundle(bundle, [str(data)], fields={"text": "body"}, out=run.path)
+
+
+def test_labels_go_with_their_teacher(labelled: tuple) -> None:
+    settings, run = labelled
+    assert label(Config(**settings), run, Quiet())["groups"] == {}
+    assert not run.labels(GROUP).exists()
 
 
 def test_a_new_student_scores_in_the_same_process(labelled: tuple, tmp_path: Path) -> None:

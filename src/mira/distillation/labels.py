@@ -57,6 +57,7 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     groups = load_groups(run)
     if not config.teacher.endpoint and not config.teacher.replies:
         (run.path / "labels").mkdir(parents=True, exist_ok=True)
+        _remove_strays(run, [])
         return {"groups": {}, "note": "no teacher: the student's mask must be given, or every slot counts"}
     with Teacher(config, run, log) as teacher:
         for group in groups:
