@@ -258,6 +258,9 @@ def score(
     input_: Annotated[
         list[str] | None, typer.Option("--input", metavar="PATH", help="Records: JSONL, Parquet, dataset folder, glob.")
     ] = None,
+    source: Annotated[
+        str, typer.Option(help="Name of the records' source; one that an encoder's bundle knows, if it is the same.")
+    ] = "input",
     family: Annotated[
         Literal["text", "qa", "qa_with_think", "agent"] | None,
         typer.Option(help="Record format; text by default, or what the bundle scores."),
@@ -297,13 +300,13 @@ def score(
         if rubric is not None:
             raise ConfigError("--rubric: a bundle has its own rubric", "Leave --rubric or --bundle out.")
         paths = score_bundle(
-            bundle, input_ or [], urls=judge or [], model=model, family=family or "", fields=fields, out=out,
-            api_key_env=api_key_env, overrides=set_, log=Terminal(),
+            bundle, input_ or [], urls=judge or [], model=model, source=source, family=family or "", fields=fields,
+            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(),
         )  # fmt: skip
     else:
         paths = score_released(
-            judge or [], model, rubric, input_ or [], family=family or "text", fields=fields, out=out,
-            api_key_env=api_key_env, overrides=set_, log=Terminal(),
+            judge or [], model, rubric, input_ or [], source=source, family=family or "text", fields=fields,
+            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(),
         )  # fmt: skip
     for path in paths:
         typer.echo(path)

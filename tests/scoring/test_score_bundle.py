@@ -69,6 +69,21 @@ def test_a_pulled_encoder_scores_records_without_endpoint_or_labels(bundle: Path
     assert sidecar.stat().st_mtime_ns == written
 
 
+def test_a_source_that_the_encoder_knows_gets_its_offset(bundle: Path, data: Path, tmp_path: Path) -> None:
+    options = ("--bundle", bundle, "--input", data, "--field", "text=body", "--set", "score.workers=1")
+    known = EncoderStudent.load(bundle).predict([replace(r, source="source_A") for r in RECORDS])
+    rows = cli(*options, "--source", "source_A", "--out", tmp_path / "a")
+    assert np.array([[row[s] for s in ("A1", "A2", "A3", "overall")] for row in rows]) == pytest.approx(known, abs=1e-4)
+    assert (
+        np.abs(known - EncoderStudent.load(bundle).predict([replace(r, source="else") for r in RECORDS])).max() > 0.01
+    )
+    for source, told in (("source_A", False), ("elsewhere", True)):
+        out = tmp_path / f"again_{source}"
+        command = ["score", *map(str, options), "--source", source, "--out", str(out)]
+        said = CliRunner().invoke(app, command, catch_exceptions=False).stderr
+        assert ("have no offset of a source" in " ".join(said.split())) == told
+
+
 def test_an_sft_bundle_is_scored_where_it_is_served(data: Path, tmp_path: Path) -> None:
     bundle = sft_bundle(tmp_path / "sft", RUBRIC)
     with serving(lambda user: len(user) % 11, RUBRIC) as server:
