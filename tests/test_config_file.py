@@ -114,6 +114,7 @@ def test_credentials_in_a_url_are_refused(tmp_path: Path) -> None:
     [
         ("sources: [", "mira.yaml:1: "),
         ("- a\n- b\n", "expected settings"),
+        ("[]", "expected settings"),
         (GOOD + "seed: 1\nseed: 2\n", "mira.yaml:7: 'seed' is given twice"),
         (GOOD.replace("teacher:", "  - {name: docs, path: x.jsonl}\nteacher:"), "source 'docs' is given twice"),
         (GOOD + "select: {source_min: {dcs: 10%}}\n", "Did you mean 'docs'?"),
@@ -137,6 +138,35 @@ def test_overrides(tmp_path: Path) -> None:
     assert "did you mean 'budget'" in _problem(tmp_path, GOOD, "select.bugdet=3")
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("select.method=foo", "input should be 'mira', 'raw'"),
+        ("select.budget=0.5", "expected a share of the tokens or a count of them: 50%, 25B or 1000000"),
+        ("select.budget=5 apples", "'5 apples' is no number of tokens"),
+        ("select.source_min={dcs: 10%}", "there is no source 'dcs'"),
+        ("distill.endpoint.model=m", "field 'distill.endpoint.base_url' is missing"),
+        ("flags.benchmarks=[b.jsonl]", "flags.benchmarks.0: expected fields, such as {name: ..., path: ...}"),
+        ("select.dsir.target={name: a}", "field 'select.dsir.target.path' is missing"),
+    ],
+)
+def test_overrides_are_blamed_as_such(tmp_path: Path, override: str, expected: str) -> None:
+    problem = _problem(tmp_path, GOOD + "select:\n  method: random\n  budget: 50%\nflags: {exact: true}\n", override)
+    assert problem.startswith(f"{override} (from the command line): {expected}")
+    assert problem.count("\n") == 1, "one problem and one hint"
+    assert "mira.yaml" not in problem
+    assert "lines above" not in problem
+
+
+def test_a_problem_of_the_file_is_not_blamed_on_an_override(tmp_path: Path) -> None:
+    text = GOOD + "select:\n  budget: 0.5\ndistill:\n  endpoint: {base_url: http://h/v1}\n"
+    problem = _problem(tmp_path, text, "select.method=random", "distill.student=endpoint", "distill.endpoint.samples=2")
+    assert "mira.yaml:7: select.budget: expected a share" in problem
+    assert "mira.yaml:9: field 'distill.endpoint.model' is missing" in problem
+    assert "command line" not in problem
+    assert "command line" not in _problem(tmp_path, "", "seed=1"), "an empty file lacks its sources"
+
+
 def test_template_is_valid_and_shows_every_setting(tmp_path: Path) -> None:
     text = template()
     Config.model_validate(yaml.safe_load(text))
@@ -144,6 +174,13 @@ def test_template_is_valid_and_shows_every_setting(tmp_path: Path) -> None:
         assert name in text
         for inner in getattr(type(field.default), "model_fields", {}):
             assert f"{inner}:" in text
+
+
+def test_template_shows_how_a_benchmark_is_given() -> None:
+    example = re.search(r"e\.g\. (\[\{name: .*\}\])\.", template())
+    assert example
+    config = {"sources": [{"name": "a", "path": "b"}], "flags": {"benchmarks": yaml.safe_load(example[1])}}
+    assert Config.model_validate(config).flags.benchmarks[0].name == "gsm8k"
 
 
 def test_template_with_every_default_uncommented_is_the_default() -> None:

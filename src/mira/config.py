@@ -327,7 +327,7 @@ class FlagSettings(Settings):
     permutations: int = Field(default=128, ge=16, le=1024)
     """Values of a MinHash; its estimate has a standard error of at most 0.5 / sqrt(permutations)."""
     benchmarks: list[BenchmarkSettings] = Field(default_factory=list, max_length=64)
-    """Benchmarks whose text records are searched for."""
+    """Benchmarks whose text records are searched for, e.g. [{name: gsm8k, path: bench/gsm8k.jsonl}]."""
     ngram_words: int = Field(default=13, ge=2, le=100)
     """Consecutive words that a record and a benchmark must share; shorter benchmark texts are not looked for."""
     min_overlap: Fraction = 0.0

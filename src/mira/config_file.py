@@ -17,7 +17,9 @@ from mira.errors import ConfigError
 
 __all__ = ["config_from", "load_config"]
 
-_UNION_MEMBERS = ("str", "int")  # pydantic tells of every member of a union
+# pydantic tells of every member of a union, and puts the member's name into the place of the problem
+_UNION_MEMBER = re.compile(r"str|int|list\[.*\]|literal\[.*\]|[A-Z]\w*Settings")
+_TOKENS = re.compile(r"select\.(budget|source_min\..+|source_max\..+)")
 
 Location = tuple[str | int, ...]
 Endpoint = TypeVar("Endpoint", bound=EndpointSettings)
@@ -49,7 +51,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text) or {}
+        value = yaml.safe_load(text)
+        value = {} if value is None else value
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a day or time that there is not
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -82,12 +85,53 @@ def config_from(value: dict[str, Any], overrides: Sequence[str] = (), name: str 
 def _build(value: dict[str, Any], overrides: Sequence[str], path: Path, root: yaml.Node | None) -> Config:
     for override in overrides:
         _override(value, override)
+    origin = _Origin(path, root, tuple(overrides))
     try:
         config = Config.model_validate(value)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, root, path)), "Correct the lines above.") from None
-    _check(config, path)
+        told = dict.fromkeys(_explain(error, origin))
+        of_command = all(_COMMAND_LINE in line for line in told)
+        hint = "Correct the command line." if of_command else "Correct the lines above."
+        raise ConfigError("\n".join(told), hint) from None
+    _check(config, origin)
     return _resolve(config, path.parent.absolute())
+
+
+_COMMAND_LINE = " (from the command line)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where settings come from: a file, and what the command line put on top of it."""
+
+    path: Path
+    root: yaml.Node | None
+    overrides: tuple[str, ...]
+
+    def where(self, location: Location) -> str:
+        """Return what to blame for the value at a place: the override that gave it, or the file and its line."""
+        at = tuple(map(str, location))
+        for override in reversed(self.overrides):
+            key = tuple(override.partition("=")[0].split("."))
+            if at[: len(key)] == key or (at and key[: len(at)] == at and not self._in_file(at)):
+                return override + _COMMAND_LINE
+        return f"{self.path}:{_line(self.root, location)}" if self.root else str(self.path)
+
+    def missing(self, location: Location) -> str:
+        """Return what to blame for a field that is not there: what gave the fields beside it."""
+        return self.where(location[:-1])
+
+    def setting(self, name: str) -> str:
+        """Return how to begin a message about a setting, by its dotted name."""
+        where = self.where(tuple(name.split(".")))
+        return where if where.endswith(_COMMAND_LINE) else f"{self.path}: {name}"
+
+    def _in_file(self, at: Sequence[str]) -> bool:
+        node = self.root
+        for part in at:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            node = next((child for key, child in pairs if key.value == part), None)
+        return node is not None
 
 
 def _override(value: dict[str, Any], override: str) -> None:
@@ -118,27 +162,56 @@ def _doubled_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
             yield from _doubled_keys(child)
 
 
-def _explain(error: ValidationError, root: yaml.Node | None, path: Path) -> Iterator[str]:
-    for problem in error.errors(include_url=False, include_input=False):
-        location = problem["loc"]
-        where = f"{path}:{_line(root, location)}" if root else str(path)
-        name = ".".join(str(part) for part in location if part not in _UNION_MEMBERS)
+def _explain(error: ValidationError, origin: _Origin) -> Iterator[str]:
+    for location, problems in _by_place(error).items():
+        name = ".".join(map(str, location))
+        problem = problems[0]
         if problem["type"] == "extra_forbidden":
-            known = _fields_at(location[:-1])
-            close = difflib.get_close_matches(str(location[-1]), known, n=1)
-            if not close and str(location[-1]).lower().endswith("key"):
-                close = [k for k in known if k == "api_key_env"]
-            advice = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
-            if close == ["api_key_env"]:
-                advice += " Keys come from the environment, never from this file."
-            yield f"{where}: unknown field '{name}'; {advice}"
+            yield f"{origin.where(location)}: unknown field '{name}'; {_known(location)}"
         elif problem["type"] == "missing":
-            yield f"{where}: field '{name}' is missing"
+            yield f"{origin.missing(location)}: field '{name}' is missing"
         else:
-            message = problem["msg"]
-            if problem["type"] == "string_pattern_mismatch":
-                message = "letters, digits and . _ + - only, starting with a letter or a digit"
-            yield f"{where}: {name}: {message[0].lower()}{message[1:]}"
+            where = origin.where(location)
+            if not where.endswith(_COMMAND_LINE) or not where.startswith(f"{name}="):
+                where = f"{where}: {name}"
+            yield f"{where}: {_expected(name, location, problems)}"
+
+
+def _by_place(error: ValidationError) -> dict[Location, list[Any]]:
+    """Return the problems of each place; what the members of a union say is about one place."""
+    found: dict[Location, list[Any]] = {}
+    for problem in error.errors(include_url=False, include_input=False):
+        place = tuple(p for p in problem["loc"] if not (isinstance(p, str) and _UNION_MEMBER.fullmatch(p)))
+        found.setdefault(place, []).append(problem)
+    inner = {place[:n] for place in found for n in range(len(place))}
+    # Where a member of a union says what is wrong inside it, the other members have nothing to add.
+    return {place: problems for place, problems in found.items() if place not in inner}
+
+
+def _known(location: Location) -> str:
+    known = _fields_at(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    if not close and str(location[-1]).lower().endswith("key"):
+        close = [k for k in known if k == "api_key_env"]
+    advice = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
+    return advice + (" Keys come from the environment, never from this file." if close == ["api_key_env"] else "")
+
+
+def _expected(name: str, location: Location, problems: Sequence[Any]) -> str:
+    if _TOKENS.fullmatch(name):
+        return "expected a share of the tokens or a count of them: 50%, 25B or 1000000"
+    return " or ".join(dict.fromkeys(_said(location, problem) for problem in problems))
+
+
+def _said(location: Location, problem: Any) -> str:
+    if problem["type"] == "string_pattern_mismatch":
+        return "letters, digits and . _ + - only, starting with a letter or a digit"
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        known = _fields_at(location)
+        needed = [n for n in known if n in ("name", "path", "base_url", "model")] or known[:1]
+        return f"expected fields, such as {{{', '.join(f'{n}: ...' for n in needed)}}}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
 
 
 def _line(node: yaml.Node | None, location: Location) -> int:
@@ -179,11 +252,11 @@ def _model_in(annotation: Any) -> Any:
     return None
 
 
-def _check(config: Config, path: Path) -> None:
+def _check(config: Config, origin: _Origin) -> None:
     names = [s.name for s in config.sources]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
-        raise ConfigError(f"{path}: source '{doubled[0]}' is given twice", "Give each source a name of its own.")
+        raise ConfigError(f"{origin.path}: source '{doubled[0]}' is given twice", "Give each source a name of its own.")
     mentions = [("group.given", s) for sources in config.group.given.values() for s in sources]
     mentions += [("select.source_min", s) for s in config.select.source_min]
     mentions += [("select.source_max", s) for s in config.select.source_max]
@@ -191,25 +264,25 @@ def _check(config: Config, path: Path) -> None:
         if source not in names:
             close = difflib.get_close_matches(source, names, n=1)
             advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
-            raise ConfigError(f"{path}: {field}: there is no source '{source}'", advice)
+            raise ConfigError(f"{origin.setting(field)}: there is no source '{source}'", advice)
     methods = (config.select.dataman.endpoint, config.select.ppl.endpoint)
     for endpoint in (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods):
         given = endpoint.base_url if endpoint else []
         if any(re.search(r"//[^/]*@", url) for url in ([given] if isinstance(given, str) else given)):
             raise ConfigError(
-                f"{path}: base_url holds a user name or password",
+                f"{origin.path}: base_url holds a user name or password",
                 "Put the key in an environment variable and name it in api_key_env.",
             )
     if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
         problem = "distill.student is 'endpoint', but distill.endpoint is missing"
-        raise ConfigError(f"{path}: {problem}", "Add base_url and model.")
-    _check_tokens(config, path)
+        raise ConfigError(f"{origin.path}: {problem}", "Add base_url and model.")
+    _check_tokens(config, origin)
     if config.distill.student == "bundle" and not config.distill.bundles:
         problem = "distill.student is 'bundle', but distill.bundles is missing"
-        raise ConfigError(f"{path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
+        raise ConfigError(f"{origin.path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
 
 
-def _check_tokens(config: Config, path: Path) -> None:
+def _check_tokens(config: Config, origin: _Origin) -> None:
     """Check budget, floors and caps now: the selection comes last, after all that costs something."""
     from mira.selection.budget import parse_tokens  # noqa: PLC0415 - loads DuckDB
 
@@ -217,7 +290,7 @@ def _check_tokens(config: Config, path: Path) -> None:
     bounds = {f"source_min.{name}": text for name, text in settings.source_min.items()}
     bounds |= {f"source_max.{name}": text for name, text in settings.source_max.items()}
     for name, text in {"budget": settings.budget, **bounds}.items():
-        parse_tokens(text, 1, f"{path}: select.{name}")
+        parse_tokens(text, 1, origin.setting(f"select.{name}"))
 
 
 def _resolve(config: Config, folder: Path) -> Config:
