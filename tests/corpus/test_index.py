@@ -190,6 +190,8 @@ def test_a_missing_field_is_told_with_a_way_out(project: Project) -> None:
     assert str(caught.value).startswith(f"source 's': field 'text' is missing in {path}:1; it has: uid, title, body\n")
     assert "fields: {text: body}" in str(caught.value)
     project.index(project.config(project.source(fields={"text": "body", "id": "uid"})))
+    with pytest.raises(InputError, match=r"field 'uuid' is missing in .*\n.*\{id: uid\}, or leave it out"):
+        project.index(project.config(project.source(fields={"text": "body", "id": "uuid"})))
     pq.write_table(pa.table({"qestion": ["q"], "answer": ["a"]}), project.folder / "qa.parquet")
     with pytest.raises(InputError, match=r"it has: qestion, answer\n.*fields: \{question: qestion\}"):
         project.index(project.config(project.source("qa.parquet", family="qa")))
@@ -238,7 +240,7 @@ def test_only_what_changed_is_indexed_again(project: Project) -> None:
     assert [r.id for r in project.records(config)] == ["ok", "c"]
     config = project.config(project.source("*.jsonl"), tokenizer="llama3")
     assert state() == (2, 0, both)
-    config = project.config(project.source("*.jsonl", fields={"id": "uid"}), tokenizer="llama3")
+    config = project.config(project.source("*.jsonl", fields={"id": "text"}), tokenizer="llama3")
     assert state() == (2, 0, both)
     (project.folder / "a.jsonl").unlink()
     assert state() == (0, 1, both - {"a.parquet"})

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from mira.corpus import database
-from mira.corpus.families import REQUIRED, FieldProblem, render
+from mira.corpus.families import REQUIRED, FieldProblem, look_up, render
 from mira.corpus.parse import BadLine, Parser, to_object
 from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, format_of, shards
@@ -348,8 +348,8 @@ def _tell_rejected(run: RunFolder, source: str, counts: dict[str, Any], log: Log
 
 
 def _peek(source: "SourceSettings", found: list[Shard], longest: int) -> None:
-    """Refuse a source whose first records all lack a required field: the mapping is wrong, not the data."""
-    parser = Parser(source, longest)
+    """Refuse a source whose first records all lack a required field, or a mapped id: the mapping is wrong."""
+    parser, id_field = Parser(source, longest), source.fields.get("id")
     missing: Counter[str] = Counter()
     where = ""
     keys: list[str] = []
@@ -361,12 +361,14 @@ def _peek(source: "SourceSettings", found: list[Shard], longest: int) -> None:
         except BadLine:
             continue
         except FieldProblem as problem:
-            if problem.reason is Rejection.MISSING_FIELD:
-                missing[problem.field] += 1
-                where, keys = where or shard.where(row), keys or _keys(shard, value)
-                continue
-            return
-        return
+            if problem.reason is not Rejection.MISSING_FIELD:
+                return
+            missing[problem.field] += 1
+        else:
+            if not id_field or look_up(value, id_field) is not None:
+                return
+            missing[id_field] += _PEEKED  # a record that lacks nothing else
+        where, keys = where or shard.where(row), keys or _keys(shard, value)
     if missing:
         _refuse(source, missing.most_common(1)[0][0], where, keys)
 
@@ -377,11 +379,13 @@ def _keys(shard: Shard, value: dict[str, Any]) -> list[str]:
 
 
 def _refuse(source: "SourceSettings", field: str, where: str, keys: list[str]) -> None:
-    mine = next((n for n in REQUIRED[source.family] if source.fields.get(n, n) == field), field)
+    mine = next((n for n in (*REQUIRED[source.family], "id") if source.fields.get(n, n) == field), field)
     near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches(mine, keys, n=1, cutoff=0.4)
     # a field that is known to hold the same thing elsewhere is a better guess than a similar spelling
     guess = next((k for k in _USUAL.get(mine, ()) if k in keys), near[0] if near else "your_field")
+    another = f"choose another family than {source.family}"
+    otherwise = "leave it out: ids are then made of the text" if mine == "id" else another
     raise InputError(
         f"source '{source.name}': field '{field}' is missing in {where}; it has: {', '.join(keys) or 'no field'}",
-        f"Map it with fields: {{{mine}: {guess}}}, or choose another family than {source.family}.",
+        f"Map it with fields: {{{mine}: {guess}}}, or {otherwise}.",
     )
