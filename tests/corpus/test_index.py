@@ -17,7 +17,8 @@ GOOD = {"id": "ok", "text": "hello world"}
 BAD_LINES = [
     (b'{"id": "a", "text": "x"', "bad_json", "not JSON: "),
     (b"[" * 5000, "bad_json", "not JSON: "),
-    (b'{"id": "a", "text": "x"} y', "bad_json", "not JSON: "),
+    (b'{"id": "a", "text": "x"} y', "bad_json", "not JSON: Extra data at character 26"),
+    (b"[", "bad_json", "an array is not read, only one object a line"),
     (b"[1]", "not_an_object", "not a JSON object"),
     (b'"text"', "not_an_object", "not a JSON object"),
     (b'{"id": "a", "text": "\xff"}', "invalid_utf8", "not UTF-8 at byte 21 of the line"),

@@ -27,6 +27,7 @@ are duplicates. Numbers as ids are taken as strings. Line numbers count from 1; 
 
 import difflib
 import hashlib
+import json
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,9 @@ def to_object(raw: Raw, longest: int) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise BadLine(Rejection.INVALID_UTF8, f"not UTF-8 at byte {error.start} of the line") from None
     except ValueError as error:
-        raise BadLine(Rejection.BAD_JSON, f"not JSON: {error}") from None
+        what = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
+        array = "; an array is not read, only one object a line" if raw.lstrip().startswith(b"[") else ""
+        raise BadLine(Rejection.BAD_JSON, f"not JSON: {what}{array}") from None
     if not isinstance(value, dict):
         raise BadLine(Rejection.NOT_AN_OBJECT, "not a JSON object")
     return value
