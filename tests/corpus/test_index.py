@@ -18,7 +18,7 @@ BAD_LINES = [
     (b'{"id": "a", "text": "x"', "bad_json", "not JSON: "),
     (b"[" * 5000, "bad_json", "not JSON: "),
     (b'{"id": "a", "text": "x"} y', "bad_json", "not JSON: Extra data at character 26"),
-    (b"[", "bad_json", "an array is not read, only one object a line"),
+    (b"[", "bad_json", "not JSON: a file that is one array is not read, only one object a line"),
     (b"[1]", "not_an_object", "not a JSON object"),
     (b'"text"', "not_an_object", "not a JSON object"),
     (b'{"id": "a", "text": "\xff"}', "invalid_utf8", "not UTF-8 at byte 21 of the line"),

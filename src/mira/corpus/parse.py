@@ -160,8 +160,9 @@ def to_object(raw: Raw, longest: int) -> dict[str, Any]:
         raise BadLine(Rejection.INVALID_UTF8, f"not UTF-8 at byte {error.start} of the line") from None
     except ValueError as error:
         what = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
-        array = "; an array is not read, only one object a line" if raw.lstrip().startswith(b"[") else ""
-        raise BadLine(Rejection.BAD_JSON, f"not JSON: {what}{array}") from None
+        if raw.strip() == b"[":
+            what = "a file that is one array is not read, only one object a line"
+        raise BadLine(Rejection.BAD_JSON, f"not JSON: {what}") from None
     if not isinstance(value, dict):
         raise BadLine(Rejection.NOT_AN_OBJECT, "not a JSON object")
     return value
