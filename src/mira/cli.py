@@ -219,10 +219,14 @@ def _stages(path: Path, overrides: list[str], names: list[str], *, force: bool) 
     from mira.config_file import load_config  # noqa: PLC0415
     from mira.pipeline import run_stages  # noqa: PLC0415
     from mira.run import RunFolder  # noqa: PLC0415
-    from mira.summary import print_summary  # noqa: PLC0415
+    from mira.summary import print_flags, print_summary  # noqa: PLC0415
 
     config = load_config(path, overrides)
     run_stages(config, names, Terminal(), force=force)
+    if names == ["flag"]:
+        print_flags(RunFolder(config.run))
+    if names == ["select"]:
+        run_stages(config, ["report"], Terminal())  # else it would be about the selection before
     if not names or names == ["select"]:
         print_summary(RunFolder(config.run))
 

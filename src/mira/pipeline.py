@@ -253,11 +253,22 @@ def _reasons(stage: Stage, inputs: dict[str, Any], run: RunFolder, manifest: dic
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     if before["version"] != after["version"]:
         yield "its code changed"
-    for kind, text in (("settings", "{} changed"), ("files", "{} changed"), ("stages", "{} gave another output")):
-        old, new = before[kind], after[kind]
-        for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name):
-                yield text.format(name)
+    for kind in ("settings", "files"):
+        yield from (f"{name} changed" for name in _differing(before[kind], after[kind]))
+    old, new = before["stages"], after["stages"]
+    differing = _differing(old, new)
+    yield from (f"{name} gave another output" for name in differing if name in old and name in new)
+    # The stages that are read follow from the settings, which say it better where they changed.
+    if before["version"] == after["version"] and before["settings"] == after["settings"]:
+        yield from (
+            f"{name} is {'new' if name in new else 'not read any more'}"
+            for name in differing
+            if name not in old or name not in new
+        )
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
 
 def _digest(stage: Stage, run: RunFolder, *, content: bool = True) -> tuple[str, int, int]:

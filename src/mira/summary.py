@@ -1,5 +1,6 @@
 """What the command line prints after a selection."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +14,22 @@ from mira.run import RunFolder
 __all__ = [
     "print_comparison",
     "print_explanation",
+    "print_flags",
     "print_proxy",
     "print_students",
     "print_summary",
     "wide_console",
 ]
+
+_TOLD_FROM = 0.1  # of a source's records: what is rarer stays in thresholds.json
+_ORDINARY = frozenset({"kept", "below_threshold", "floor", "cap"})
+_WHY = {
+    ("dsir", "unscored:too_short"): "fewer words than select.dsir.min_words",
+    ("dataman", "unscored:below_min_overall"): "scored below select.dataman.min_overall",
+    ("mira", "unscored:too_few_slots"): "fewer scored slots than select.min_slots",
+    ("mira", "masked_source"): "every slot of their source is masked, see select.masked_source",
+}
+_FLAGS = "flagged:"
 
 COUNTS = ("rows", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")
 
@@ -37,10 +49,52 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
     table.add_section()
     table.add_row("all", *_cells(totals))
     console.print(table)
+    for line in _unusual(thresholds):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     if not totals["kept"]:
         console.print(f"Nothing was kept: the budget is {thresholds['budget_tokens']:,} tokens.", style="yellow")
     console.print(f"Kept records: {run.path / 'selected'}", soft_wrap=True, markup=False)
     console.print(f"Report:       {run.report}", soft_wrap=True, markup=False)
+
+
+def _unusual(thresholds: Mapping[str, Any]) -> Iterator[str]:
+    """Say what flags left out, and what else keeps a good part of a source from being ranked."""
+    sources = thresholds["sources"]
+    found = sorted({why for told in sources.values() for why in told["reasons"]} - _ORDINARY)
+    for why in found:
+        counts = {name: told["reasons"].get(why, 0) for name, told in sources.items()}
+        of = {name: told["records_in"] for name, told in sources.items()}
+        if why.startswith(_FLAGS):
+            yield f"Left out as {why.removeprefix(_FLAGS)} (flags): {_of(counts, of)}"
+        elif any(n > _TOLD_FROM * of[name] for name, n in counts.items()):
+            meaning = _WHY.get((thresholds["method"], why))
+            named = f"{why.removeprefix('unscored:')}{f' ({meaning})' if meaning else ''}"
+            yield f"Not ranked as {named}: {_of(counts, of)}"
+
+
+def _of(counts: Mapping[str, int], of: Mapping[str, int]) -> str:
+    """Return "3 of 30 records (10%): 2 of a, 1 of b"."""
+    total, there = sum(counts.values()), sum(of.values())
+    each = ", ".join(f"{n:,} of {name}" for name, n in counts.items() if n)
+    return f"{total:,} of {there:,} records ({total / max(there, 1):.1%}): {each}"
+
+
+def print_flags(run: RunFolder, console: Console | None = None) -> None:
+    """Print what was flagged in each source, and where the flags are."""
+    console = console or wide_console()
+    told = read_json(run.manifest)["stages"]["flag"]["summary"]
+    table = Table(title="Flagged records; nothing is left out unless the settings say drop", title_justify="left")
+    table.add_column("source")
+    for column in ("records", "exact duplicates", "near duplicates", "contaminated", *told["benchmarks"]):
+        table.add_column(column, justify="right")
+    kinds = ("records", "duplicates", "near_duplicates", "contaminated")
+    for source, counts in told["sources"].items():
+        by = counts.get("by", {})
+        numbers = [counts[kind]["records"] for kind in kinds]
+        numbers += [by.get(name, {}).get("records", 0) for name in told["benchmarks"]]
+        table.add_row(source, *(f"{n:,}" for n in numbers))
+    console.print(table)
+    console.print(f"Flags: {run.path / 'flags'}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _cells(counts: dict[str, int]) -> list[str]:

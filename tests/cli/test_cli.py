@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, messages, exit status. Real processes, no mocks."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,27 @@ def test_random_selection_end_to_end(tmp_path: Path) -> None:
     smaller = mira("select", "mira.yaml", "--budget", "10%", "--scope", "global", cwd=tmp_path)
     assert smaller.returncode == 0, smaller.stderr
     assert "scope global" in smaller.stdout
+    kept_tokens = json.loads((tmp_path / "run/thresholds.json").read_text())["tokens_kept"]
+    report = (tmp_path / "run/report.html").read_text()
+    assert f"{kept_tokens:,}" in report, "a selection that is run alone has its report written again"
+
+
+def test_flag_tells_what_it_found_and_select_what_it_left_out(tmp_path: Path) -> None:
+    leak = "a question of a benchmark that nobody should have in the data that models are trained on"
+    texts = [*(f"Text number {i}." for i in range(30)), "Text number 3.", "Text number 3.", leak]
+    lines = [json.dumps({"id": str(i), "text": text}) for i, text in enumerate(texts)]
+    (tmp_path / "docs.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "bench.jsonl").write_text(f'{{"q": "{leak}"}}\n')
+    (tmp_path / "mira.yaml").write_text(
+        "sources: [{name: docs, path: docs.jsonl}]\nselect: {method: random, scope: source, budget: 100%}\n"
+        "flags: {benchmarks: [{name: gsm, path: bench.jsonl}], contaminated: drop, duplicates: drop}\n"
+    )
+    assert mira("index", "mira.yaml", cwd=tmp_path).returncode == 0
+    said = mira("flag", "mira.yaml", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    row = next(line for line in said.stdout.splitlines() if "docs" in line)
+    assert [int(word) for word in row.split() if word.isdigit()] == [33, 2, 0, 1, 1]
+    assert str(tmp_path / "run" / "flags") in said.stdout
+    said = mira("run", "mira.yaml", cwd=tmp_path)
+    assert "Left out as contaminated (flags): 1 of 33 records (3.0%): 1 of docs" in said.stdout
+    assert "Left out as duplicate (flags): 2 of 33 records (6.1%): 2 of docs" in said.stdout

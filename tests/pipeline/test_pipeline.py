@@ -113,6 +113,12 @@ def test_only_what_depends_on_a_change_runs_again(done: Path) -> None:
     assert _run(config).ran() == ["select", "report"]
     assert _result(config) == first
 
+    # another method: stages that are not read any more are no reason
+    notes = _run(_config(project, "select.method=random"))
+    assert notes.why("select").endswith("running (select.method changed)")
+    assert _run(config).why("select").endswith("running (select.method changed)")
+    assert _result(config) == first
+
     # another rubric: what depends on it, and says so
     rubric = project / "text_group_A_dim_anchors.jsonl"
     rubric.write_text(rubric.read_text().replace('"cluster_size": 91', '"cluster_size": 92'))

@@ -70,7 +70,8 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         log: Where progress goes.
 
     Returns:
-        {"sources": {source: {"records", "duplicates", "near_duplicates", "contaminated": {"records", "tokens"}}},
+        {"sources": {source: {"records", "duplicates", "near_duplicates", "contaminated": {"records", "tokens"},
+        "by": {benchmark: {"records", "tokens"}}}},
         "benchmarks": {name: {"texts", "too_short", "ngrams", "records", "tokens"}}, "read": shards read now,
         "written": sidecars written now, "shards": all}. `near_duplicates` counts those that are no exact duplicates.
 
@@ -220,7 +221,11 @@ def _summary(
         return {unit: sum(f.get(unit, 0) for f in found) for unit in ("records", "tokens")}
 
     by_source = {name: [shard for shard in counts if shard.source == name] for name in totals}
-    sources = {name: {what: total(shards, what) for what in COUNTED} for name, shards in by_source.items()}
+    sources: dict[str, dict[str, Any]] = {
+        name: {what: total(shards, what) for what in COUNTED}
+        | {"by": {benchmark: total(shards, f"by {benchmark}") for benchmark in benchmarks}}
+        for name, shards in by_source.items()
+    }
     for name, counted in sources.items():
         if counted["records"]["records"] != totals[name]["valid"]:
             raise ConservationError(
