@@ -52,6 +52,19 @@ def test_a_panel_a_scope_with_its_cutoff_on_the_axis(tmp_path):
     assert max(bar.height + bar.y for bar in bee.bars) == pytest.approx(100) and min(bar.y for bar in bee.bars) == 0
 
 
+def test_all_panels_share_one_axis_that_holds_each_of_them(tmp_path):
+    run = RunFolder(tmp_path)
+    put(run, "ant", np.linspace(4, 8, 5000), 6.0)
+    put(run, "bee", np.linspace(1, 2, 4), 1.5)
+    with duckdb.connect() as con:
+        scopes = [("A", 6.0, ("ant",)), ("B", 1.5, ("bee",))]
+        a, b = panels(con, run, view({"ant": 6.0, "bee": 1.5}, scopes))
+    assert a.ticks == b.ticks and [t.label for t in a.ticks] == ["2", "4", "6", "8"]
+    assert a.cut == pytest.approx(100 * 5 / 7, abs=1) and b.cut == pytest.approx(100 * 0.5 / 7, abs=1)
+    assert min(bar.x for bar in a.ridges[0].bars) > 40 and max(bar.x for bar in b.ridges[0].bars) < 16
+    assert len(b.ridges[0].bars) == 4 and not b.outside
+
+
 def test_far_outliers_do_not_squeeze_the_axis(tmp_path):
     run = RunFolder(tmp_path)
     put(run, "ant", np.append(np.random.default_rng(0).uniform(0, 10, 5000), [-40, 60]), 5.0)

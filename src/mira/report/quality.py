@@ -46,7 +46,7 @@ class Ridge:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Sources that compete, over one axis of quality."""
+    """Sources that compete, over the axis of quality that all panels share."""
 
     key: str
     threshold: float | None
@@ -68,16 +68,34 @@ class _Histogram:
     records: _Counts
 
 
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """What all panels show of the fine bins, [first, last), and the qualities at its ends."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+
+
 def panels(con: duckdb.DuckDBPyConnection, run: RunFolder, view: Overview) -> tuple[Panel, ...]:
-    """Return one panel a scope whose records have a quality. Memory does not grow with the number of records."""
-    of_source = {s.name: s for s in view.sources}
-    found = []
+    """Return one panel a scope whose records have a quality, all over one axis.
+
+    Memory does not grow with the number of records.
+    """
+    listed = {name for _, members, _, _ in _competitions(view) for name in members}
+    sources = {s.name: s for s in view.sources if s.name in listed}
+    span = _span(con, run, tuple(sources.values()))
+    if span is None:
+        return ()
+    fine = {name: _histogram(con, run, name, *span) for name in sources}
+    drawn = []
     for key, members, threshold, on_quality in _competitions(view):
-        rows = [of_source[name] for name in members if name in of_source]
-        panel = _panel(con, run, key, threshold, rows, show_cuts=on_quality)
-        if panel is not None:
-            found.append(panel)
-    return tuple(found)
+        own = {name: fine[name] for name in members if name in fine}
+        if any(h.records.any() for h in own.values()):
+            drawn.append((key, own, threshold, on_quality))
+    axis = _axis(span, [_sum(own) for _, own, _, _ in drawn])
+    return tuple(_panel(key, own, sources, axis, threshold, show) for key, own, threshold, show in drawn)
 
 
 def _competitions(view: Overview) -> list[tuple[str, Sequence[str], float | None, bool]]:
@@ -116,30 +134,37 @@ def selection_view(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str) 
     )
 
 
-def _panel(
-    con: duckdb.DuckDBPyConnection,
-    run: RunFolder,
-    key: str,
-    threshold: float | None,
-    members: Sequence[SourceRow],
-    *,
-    show_cuts: bool,
-) -> Panel | None:
-    span = _span(con, run, members)
-    if span is None:
-        return None
-    fine = {s.name: _histogram(con, run, s.name, *span) for s in members}
-    first, last = _middle(sum((h.records for h in fine.values()), np.zeros(_FINE, np.int64)))
+def _axis(span: tuple[float, float], panels: Sequence[_Counts]) -> _Axis:
+    """Return the axis on which no panel has more than its outermost records outside."""
+    middles = [_middle(records) for records in panels]
+    first, last = _whole_bars(min(first for first, _ in middles), max(last for _, last in middles))
     step = (span[1] - span[0]) / _FINE
-    low, high = span[0] + first * step, span[0] + last * step
-    thresholds = {s.name: s.threshold if show_cuts else None for s in members}
+    return _Axis(first, last, span[0] + first * step, span[0] + last * step)
+
+
+def _sum(histograms: Mapping[str, _Histogram]) -> _Counts:
+    return sum((h.records for h in histograms.values()), np.zeros(_FINE, np.int64))
+
+
+def _panel(
+    key: str,
+    fine: Mapping[str, _Histogram],
+    sources: Mapping[str, SourceRow],
+    axis: _Axis,
+    threshold: float | None,
+    show_cuts: bool,
+) -> Panel:
+    records = _sum(fine)
     return Panel(
         key=key,
         threshold=threshold,
-        cut=None if threshold is None else place(threshold, low, high),
-        ticks=ticks(low, high),
-        ridges=tuple(_ridge(s.name, fine[s.name], first, last, low, high, thresholds, threshold) for s in members),
-        outside=first > 0 or last < _FINE,
+        cut=None if threshold is None else place(threshold, axis.low, axis.high),
+        ticks=ticks(axis.low, axis.high),
+        ridges=tuple(
+            _ridge(name, histogram, axis, sources[name].threshold if show_cuts else None, threshold)
+            for name, histogram in fine.items()
+        ),
+        outside=bool(records[: axis.first].any() or records[axis.last :].any()),
     )
 
 
@@ -172,31 +197,26 @@ def _histogram(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str, low:
 
 
 def _middle(records: _Counts) -> tuple[int, int]:
-    """Return the range of fine bins that holds all but the outermost records, at least BINS wide and whole bars."""
+    """Return the range of fine bins that holds all but the outermost records."""
     running = records.cumsum()
     total = int(running[-1])
     first = int(np.searchsorted(running, max(1, _OUTSIDE * total)))
-    last = int(np.searchsorted(running, total - _OUTSIDE * total)) + 1
+    return first, int(np.searchsorted(running, total - _OUTSIDE * total)) + 1
+
+
+def _whole_bars(first: int, last: int) -> tuple[int, int]:
+    """Widen a range of fine bins to at least BINS, and to whole bars."""
     width = -(-max(last - first, BINS) // BINS) * BINS
     first = max(0, min(first - (width - (last - first)) // 2, _FINE - width))
     return first, min(first + width, _FINE)
 
 
-def _ridge(
-    source: str,
-    histogram: _Histogram,
-    first: int,
-    last: int,
-    low: float,
-    high: float,
-    thresholds: Mapping[str, float | None],
-    pool: float | None,
-) -> Ridge:
-    threshold = thresholds[source]
+def _ridge(source: str, histogram: _Histogram, axis: _Axis, threshold: float | None, pool: float | None) -> Ridge:
+    shown = [_shown(fine, axis.first, axis.last) for fine in (histogram.kept, histogram.dropped)]
     return Ridge(
         source=source,
-        bars=bars(_shown(histogram.kept, first, last), _shown(histogram.dropped, first, last)),
-        cut=None if threshold is None else place(threshold, low, high),
+        bars=bars(*shown),
+        cut=None if threshold is None else place(threshold, axis.low, axis.high),
         threshold=threshold,
         own=threshold is not None and pool is not None and threshold != pool,
         records=int(histogram.records.sum()),
