@@ -11,7 +11,7 @@ from mira.distillation.bundle import verify
 from mira.distillation.student import check_cascade, is_cascade
 from mira.errors import ConfigError, RunError
 from mira.files import check_writable
-from mira.judging.check import check_endpoint
+from mira.judging.check import WARNING, check_endpoint
 from mira.pipeline import check_teacher
 from mira.run import RunFolder
 from mira.stages import STAGES, needed_stages
@@ -21,6 +21,8 @@ __all__ = ["check_bundles", "method_endpoint", "validate"]
 
 def validate(config: Config) -> Iterator[str]:
     """Check files, fields, bundles and endpoints; yield one line for each thing that is in order.
+
+    An endpoint that answers, but says nothing of its models, is a line with a warning.
 
     Nothing is written but what the index remembers of unchanged files, and nothing is generated.
 
@@ -35,10 +37,13 @@ def validate(config: Config) -> Iterator[str]:
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
     _check_files(config)
-    yield from _endpoints(config)
+    warnings = 0
+    for line in _endpoints(config):
+        warnings += WARNING in line
+        yield line
     if not config.teacher.endpoint and config.teacher.replies:
         yield f"teacher: recorded replies in {config.teacher.replies}"
-    yield "all in order"
+    yield f"{warnings} warning(s), all else in order" if warnings else "all in order"
 
 
 def check_bundles(config: Config) -> Iterator[str]:

@@ -44,7 +44,14 @@ class Handler(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": reply}
         choice = {"message": message, "finish_reason": "stop"}
         content = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 9}}).encode()
-        self.send_response(200)
+        self._send(200, content)
+
+    def do_GET(self):
+        listed = self.path == "/v1/models"
+        self._send(200 if listed else 404, b'{"data": [{"id": "m"}]}' if listed else b"no such page")
+
+    def _send(self, status, content):
+        self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -325,6 +325,64 @@ def test_an_endpoint_that_rejects_everything_is_named_as_set_up_wrongly(tmp_path
         run(tmp_path, server.url, tasks(100))
 
 
+@pytest.mark.parametrize("concurrency", [1, 64])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("<html>\n<title>Welcome</title>\x1b[2J sk-very-secret-key" + 500 * "x", '"<html> <title>Welcome</title>'),
+        ("{}", '"{}"'),
+        ("", "an empty text"),
+    ],
+)
+def test_what_is_no_chat_endpoint_at_all_is_told_with_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str, concurrency: int
+) -> None:
+    monkeypatch.setattr("mira.judging.limiter._PAUSE_S", 0.01)
+    monkeypatch.setenv("LLM_TEST_KEY", "sk-very-secret-key")
+    asked: list[str] = []
+
+    def page(request: dict[str, Any], _: web.Request) -> web.Response:
+        asked.append(number(request))
+        return web.Response(status=200, text=body, content_type="text/html")
+
+    started = time.monotonic()
+    with FaultServer(handler=page) as server, pytest.raises(JudgeError, match=r"ends in /v1") as caught:
+        run(tmp_path, server.url, tasks(100), api_key_env="LLM_TEST_KEY", max_concurrency=concurrency)
+    assert time.monotonic() - started < 5
+    assert f"completion: {words}" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert len(caught.value.message) < 300
+    assert len(asked) <= 16
+
+
+def test_a_page_among_replies_is_asked_again_then_counted_and_told(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Notes(Quiet):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    pages: list[str] = []
+
+    def page(body: dict[str, Any], request: web.Request) -> web.Response | None:
+        if number(body) != "record 000030 of s":
+            return None
+        pages.append(number(body))
+        return web.Response(status=200, text="<html>busy")
+
+    with FaultServer(handler=page) as server:
+        judgements = run(tmp_path, server.url, tasks(40), max_retries=2, log=Notes())
+    assert len(pages) == 3
+    assert [j.id for j in judgements if j.reason_unscored is Unscored.ENDPOINT_ERROR] == ["id-000030"]
+    assert sum(j.reason_unscored is None for j in judgements) == 39
+    failures = (tmp_path / "replies.failures.jsonl").read_text()
+    assert 'HTTP 200, but not a completion: \\"<html>busy\\"' in failures
+    told = [note for note in notes if "<html>busy" in note]
+    assert len(told) == 1
+    assert told[0].endswith("sent again so far: 1")
+
+
 def test_no_server_is_told_within_the_start_time(server: FaultServer, tmp_path: Path) -> None:
     server.die()
     started = time.monotonic()

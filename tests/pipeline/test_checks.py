@@ -70,7 +70,7 @@ def test_a_cascade_in_order_is_validated_and_planned(served: tuple[Path, dict[st
     lines = list(validate(load_config(project / "mira.yaml", overrides)))
     for group, server in servers.items():
         assert f"cascade, {group}: {project / 'bundles' / group} is whole" in lines
-        assert any(line.startswith(f"student of {group}: {server.url} answers") for line in lines)
+        assert f"student of {group}: {server.url} serves m" in lines
     assert lines[-1] == "all in order"
     assert not any(server.requests for server in servers.values()), "nothing is generated"
 
@@ -148,6 +148,15 @@ def test_a_dead_endpoint_of_one_group_is_told(served: tuple[Path, dict[str, Serv
         list(validate(load_config(project / "mira.yaml", overrides)))
     offline = list(validate(load_config(project / "mira.yaml", [*overrides, "teacher.offline=true"])))
     assert f"student of {B}: not asked, because of teacher.offline" in offline
+
+
+def test_an_endpoint_without_a_list_of_models_is_not_in_order(served: tuple[Path, dict[str, Server]]) -> None:
+    project, servers = served
+    nowhere = {g: {"base_url": f"{server.url}/elsewhere", "model": "m"} for g, server in servers.items()}
+    overrides = _overrides(project, servers, **{"distill.endpoints": nowhere})
+    lines = list(validate(load_config(project / "mira.yaml", overrides)))
+    assert lines[-1] == "2 warning(s), all else in order"
+    assert sum("warning: " in line for line in lines) == 2
 
 
 def test_own_bundles_are_checked(served: tuple[Path, dict[str, Server]]) -> None:

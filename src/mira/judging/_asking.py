@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 from mira.config import EndpointSettings
@@ -21,6 +22,8 @@ __all__ = ["Asker", "Withdrawn"]
 
 _MAX_BACKOFF_S = 30.0
 _REJECTIONS = 20
+_FOREIGN = 8
+_TOLD_EVERY_S = 60.0
 _BUSY_TRIES = 10
 
 
@@ -39,6 +42,7 @@ class Asker:
         stats: Counted up.
         patience: How long to wait.
         find: Looks a key up in the journal.
+        say: Told, at most once a minute for each cause, why requests are sent again.
 
     Attributes:
         flying: Tasks whose request is at the server.
@@ -47,13 +51,16 @@ class Asker:
 
     def __init__(
         self, settings: EndpointSettings, urls: list[str], transport: Transport, *, spending: Spending, stats: Stats,
-        patience: Patience, find: Callable[[bytes], Awaitable[Reply | None]],
+        patience: Patience, find: Callable[[bytes], Awaitable[Reply | None]], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._settings, self._urls, self._transport = settings, urls, transport
         self._spending, self._stats, self._patience, self._find = spending, stats, patience, find
         self._fleet = Fleet(urls, settings.max_concurrency)
         self._returned = asyncio.Event()
+        self._say = say
         self._rejected = 0
+        self._foreign: int | None = 0  # such answers so far; None once there was a reply
+        self._told: dict[str, float] = {}
         self.flying: set[asyncio.Task[None]] = set()
         self.closing = False
 
@@ -81,7 +88,7 @@ class Asker:
         while True:
             replica, said = await self._send(request)
             if isinstance(said, Reply):
-                self._rejected = 0
+                self._rejected, self._foreign = 0, None
                 return said
             if isinstance(said, Rejected):
                 self._count_rejection(replica, said)
@@ -92,7 +99,9 @@ class Asker:
                 said = Broken(f"HTTP {said.status}", said.detail)
             if self.closing:
                 raise Withdrawn
+            self._check_foreign(replica, said)
             self._check_silence(replica, said)
+            self._tell(replica, said)
             # A 429 speaks of the crowd, not of this request, so it may be sent again more often.
             busy, tries = (busy + 1, tries) if isinstance(said, Busy) else (busy, tries + 1)
             if tries > self._settings.max_retries or busy > _BUSY_TRIES * (self._settings.max_retries + 1):
@@ -185,9 +194,27 @@ class Asker:
     async def _models(self, replica: Replica) -> str:
         try:
             names = sorted(listed_models(await self._transport.get(f"{replica.url}/models", 10.0)))
-        except (Lost, TimedOut):
+        except (Lost, TimedOut, ValueError):
             return ""
         return f"It offers: {', '.join(names[:10])}." if names else ""
+
+    def _check_foreign(self, replica: Replica, said: Busy | Broken) -> None:
+        """An endpoint that never answers as one does is something else: say so instead of asking again and again."""
+        if self._foreign is None or not isinstance(said, Broken) or not said.foreign:
+            return
+        self._foreign += 1
+        if self._foreign >= _FOREIGN:
+            raise JudgeError(
+                f"{replica.url} answers, but no model does: what it sends is {said.foreign}",
+                "Is base_url right (it mostly ends in /v1), and nothing else, such as a login page, in between?",
+            )
+
+    def _tell(self, replica: Replica, said: Busy | Broken) -> None:
+        """Tell of trouble: while all requests are being sent again nothing else would."""
+        what, now = said.what if isinstance(said, Broken) else "HTTP 429", time.monotonic()
+        if now - self._told.get(what, -_TOLD_EVERY_S) >= _TOLD_EVERY_S:
+            self._told[what] = now
+            self._say(f"  {replica.url}: {_words(said)}; sent again so far: {self._stats.waits[what]:,}")
 
     def _check_silence(self, replica: Replica, said: Busy | Broken) -> None:
         patience = self._patience
@@ -227,4 +254,4 @@ def _timed_out(said: Busy | Broken) -> bool:
 
 
 def _words(said: Busy | Broken) -> str:
-    return said.detail if isinstance(said, Broken) else "HTTP 429 every time"
+    return said.detail if isinstance(said, Broken) else "HTTP 429, too many requests"

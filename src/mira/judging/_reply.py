@@ -87,7 +87,7 @@ class Reply:
                 model=str(body.get("model") or ""),
             )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a chat completion: {error!r}") from None
+            raise ValueError("not a chat completion") from error
 
     def line(self, key: bytes, tag: str) -> bytes:
         """Return the journal's JSON line, without a newline."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from mira.judging._quote import quoted
 from mira.judging._reply import NoLogprobs, Reply
 from mira.judging.judgement import Unscored
 from mira.judging.limiter import retry_after
@@ -30,11 +31,13 @@ class Broken:
         what: "connection", "timeout" or "HTTP 503", for counting.
         detail: What happened, for people.
         after: Seconds to wait, where the server says.
+        foreign: What a 200 is that holds neither a reply nor an error: words for a sentence that starts with "it".
     """
 
     what: str
     detail: str
     after: float | None = None
+    foreign: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ _CONTEXT = re.compile(
 _FILTER = re.compile(r"content_filter|content_policy|content policy|ResponsibleAI|moderation|flagged", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|insufficient balance|billing", re.IGNORECASE)
 _SHOWN = 300
+_QUOTED = 120
 
 
 def verdict(response: Response, read: Callable[[Mapping[str, Any]], Reply] = Reply.from_completion) -> Verdict:
@@ -80,7 +84,7 @@ def verdict(response: Response, read: Callable[[Mapping[str, Any]], Reply] = Rep
     status = response.status
     if status == 200:
         return _reply(response.body, read)
-    text = response.body.decode("utf-8", "replace")
+    text = _text(response.body)
     detail = f"HTTP {status}: {_message(text)}"
     after = retry_after(response.headers.get("retry-after"))
     if status == 429 and not _NO_CREDIT.search(text):
@@ -96,11 +100,16 @@ def verdict(response: Response, read: Callable[[Mapping[str, Any]], Reply] = Rep
 
 
 def listed_models(response: Response) -> list[str]:
-    """Return the names in a list of models; none where it is no such list."""
+    """Return the names in a list of models; some servers send it bare.
+
+    Raises:
+        ValueError: It is no such list.
+    """
     try:
-        return [str(model["id"]) for model in orjson.loads(response.body)["data"]]
+        value = orjson.loads(response.body)
+        return [str(model["id"]) for model in (value["data"] if isinstance(value, dict) else value)]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return []
+        raise ValueError(f"is no list of models: {quoted(_text(response.body), _QUOTED)}") from None
 
 
 def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply]) -> Verdict:
@@ -108,11 +117,18 @@ def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply]) -> Verdict:
         return read(orjson.loads(body))
     except NoLogprobs as error:
         return Rejected(Unscored.ENDPOINT_ERROR, str(error))
-    except ValueError as error:  # an error under HTTP 200, or half a body
-        text = body.decode("utf-8", "replace")
+    except ValueError as error:  # an error under HTTP 200, half a body, or a page of something else
+        text = _text(body)
         if '"error"' in text and _OVERFLOW.search(text):
             return _overflow(text, _message(text))
-        return Broken("HTTP 200 without a reply", f"HTTP 200, but {str(error)[:_SHOWN]}")
+        torn = isinstance(error, orjson.JSONDecodeError)
+        said = f"{'not a completion' if torn else error}: {quoted(text, _QUOTED)}"
+        familiar = '"error"' in text or (torn and text.lstrip().startswith("{"))
+        return Broken("HTTP 200 without a reply", f"HTTP 200, but {said}", foreign="" if familiar else said)
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
 
 
 def _overflow(text: str, detail: str) -> Rejected:

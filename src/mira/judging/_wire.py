@@ -14,7 +14,7 @@ from mira.files import hash_json
 from mira.judging._reply import Reply
 from mira.judging.judgement import Unscored
 
-__all__ = ["CHAT", "Form", "Message", "Request", "Smaller", "Wire", "about_tokens"]
+__all__ = ["CHAT", "Form", "Message", "Request", "Smaller", "Wire", "about_tokens", "base_urls"]
 
 _TOP_LOGPROBS = 20
 _BYTES_A_TOKEN = 3
@@ -92,12 +92,7 @@ class Wire:
 
     def __init__(self, settings: EndpointSettings, purpose: str, form: Form | None = None) -> None:
         self._form = form or CHAT
-        urls = [settings.base_url] if isinstance(settings.base_url, str) else settings.base_url
-        self.urls = [_checked(url, self._form.path) for url in urls]
-        if not self.urls:
-            raise JudgeError(
-                "base_url: there is none", "Give the endpoint's base URL, such as http://localhost:8000/v1."
-            )
+        self.urls = base_urls(settings, self._form)
         # null takes a field out, for endpoints that refuse one.
         fields = self._form.fields(settings) | settings.extra_body
         self._fields = {key: value for key, value in fields.items() if value is not None}
@@ -151,10 +146,23 @@ def _chat_fields(settings: EndpointSettings) -> dict[str, Any]:
 CHAT = Form("/chat/completions", "messages", _chat_fields, Reply.from_completion)
 
 
+def base_urls(settings: EndpointSettings, form: Form = CHAT) -> list[str]:
+    """Return an endpoint's base URLs, without a trailing slash and without the path of the form.
+
+    Raises:
+        JudgeError: There is none, or one is no URL, or carries a key.
+    """
+    urls = [settings.base_url] if isinstance(settings.base_url, str) else settings.base_url
+    if not urls:
+        raise JudgeError("base_url: there is none", "Give the endpoint's base URL, such as http://localhost:8000/v1.")
+    return [_checked(url, form.path) for url in urls]
+
+
 def _checked(url: str, path: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise JudgeError(f"base_url: {url!r} is no HTTP URL", "It looks like http://localhost:8000/v1.")
+        hint = "It looks like http://localhost:8000/v1." if "://" in url else f"Add http:// or https://: http://{url}"
+        raise JudgeError(f"base_url: {url!r} is no HTTP URL", hint)
     if parts.username or parts.password or parts.query:
         raise JudgeError(
             f"base_url: the URL of {parts.hostname} carries a user name, password or query",

@@ -41,7 +41,7 @@ class Caller:
         stats: What to count into.
         patience: How long to wait for an endpoint.
         offline: Send nothing: requests that the journal does not hold fail with NOT_RECORDED.
-        log: Where it says that it stops, and that the journal is damaged.
+        log: Where it says why requests are sent again, that it stops, and that the journal is damaged.
         form: What kind of requests it makes; chat by default.
 
     Attributes:
@@ -114,6 +114,7 @@ class Caller:
             return Asker(
                 settings, urls, transport,
                 spending=self._spending, stats=self.stats, patience=self._patience, find=find,
+                say=self._log.note,
             )  # fmt: skip
 
         return Session(asker, transport, self.journal, self._patience.drain_s)

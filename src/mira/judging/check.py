@@ -6,25 +6,29 @@ import difflib
 from mira.config import EndpointSettings
 from mira.errors import JudgeError
 from mira.judging._verdict import listed_models
+from mira.judging._wire import base_urls
 from mira.judging.transport import HttpTransport, Lost, TimedOut
 
-__all__ = ["check_endpoint"]
+__all__ = ["WARNING", "check_endpoint"]
 
+WARNING = "warning: "
 _TIMEOUT_S = 20.0
+_IS_IT_RIGHT = "Is base_url right? It mostly ends in /v1."
 
 
 def check_endpoint(settings: EndpointSettings) -> list[str]:
     """Ask every replica for its models; nothing is generated.
 
     Returns:
-        One line a replica.
+        One line a replica. It starts with `WARNING` where the replica answers and has no list of models.
 
     Raises:
-        JudgeError: A replica cannot be reached, refuses the key, or does not serve the model.
+        JudgeError: A base URL is none; or a replica cannot be reached, refuses the key, does not serve the model, or
+            is no such endpoint.
     """
-    urls = [settings.base_url] if isinstance(settings.base_url, str) else settings.base_url
+    urls = base_urls(settings)
     transport = HttpTransport(settings.api_key_env, len(urls), urls)
-    return asyncio.run(_check_all(transport, [url.rstrip("/") for url in urls], settings.model))
+    return asyncio.run(_check_all(transport, urls, settings.model))
 
 
 async def _check_all(transport: HttpTransport, urls: list[str], model: str) -> list[str]:
@@ -47,9 +51,12 @@ async def _check(transport: HttpTransport, url: str, model: str) -> str:
     if response.status in (401, 403):
         raise JudgeError(f"{url}: the key is refused ({response.status})", "Check the variable that api_key_env names.")
     if response.status != 200:
-        return f"{url} answers, but lists no models (status {response.status})"
-    names = listed_models(response)
+        return f"{WARNING}{url} answers, but lists no models (status {response.status}): {_IS_IT_RIGHT}"
+    try:
+        names = listed_models(response)
+    except ValueError as error:
+        raise JudgeError(f"{url} answers, but what it sends at /models {error}", _IS_IT_RIGHT) from None
     if names and model not in names:
         close = difflib.get_close_matches(model, names, n=1) or names[:3]
         raise JudgeError(f"{url}: there is no model '{model}'", f"It serves: {', '.join(close)}")
-    return f"{url} serves {model}" if names else f"{url} answers, but lists no models"
+    return f"{url} serves {model}" if names else f"{url} answers, but its list of models is empty"
