@@ -72,15 +72,18 @@ def cluster_points(
         seed: KMeans' seed.
 
     Raises:
-        RunError: There are fewer distinct points than slots.
+        RunError: There are fewer distinct points than slots, or MiniBatchKMeans left a cluster empty.
     """
+    few = RunError(
+        f"{len(points)} judgment points cannot make {slots} anchors",
+        "Judge more records (discover.sample) or ask for fewer slots (discover.slots).",
+    )
     if _distinct(matrix, slots) < slots:
-        raise RunError(
-            f"{len(points)} judgment points cannot make {slots} anchors",
-            "Judge more records (discover.sample) or ask for fewer slots (discover.slots).",
-        )
+        raise few
     kind = MiniBatchKMeans if len(points) > MINI_BATCH_ABOVE else KMeans
     model = kind(slots, random_state=seed, n_init=10).fit(matrix)
+    if np.unique(model.labels_).size < slots:
+        raise few
     distance = np.linalg.norm(matrix - model.cluster_centers_[model.labels_], axis=1)
     members = [np.flatnonzero(model.labels_ == c) for c in range(slots)]
     members = [m[np.argsort(distance[m], kind="stable")] for m in members]
