@@ -79,6 +79,9 @@ def _distill_settings(config: Config) -> dict[str, Any]:
     found = _sections("distill", "embedding", "discover.corpus")(config)
     if config.distill.student == "encoder":  # where the cascade's student is served changes nothing for the encoder
         found = {k: v for k, v in found.items() if k not in ("distill.endpoint", "distill.endpoints", "distill.sft")}
+    if tuning := found.get("distill.sft"):
+        by_content = {"chat_template"} | ({"model"} if Path(config.distill.sft.model).is_absolute() else set())
+        found["distill.sft"] = {key: value for key, value in tuning.items() if key not in by_content}
     return found
 
 
@@ -116,6 +119,22 @@ def _bundles(config: Config, _run: RunFolder) -> dict[str, str]:
     if config.distill.student != "bundle":
         return {}
     return _hashes({f"distill.bundles.{group}": f"{folder}/{SUMS}" for group, folder in config.distill.bundles.items()})
+
+
+def _base_model(config: Config, _run: RunFolder) -> dict[str, str]:
+    """Hash what a student is tuned from: of weights, whose files are large, only names and sizes."""
+    sft = config.distill.sft
+    if config.distill.student != "sft":
+        return {}
+    found = _hashes({"distill.sft.chat_template": sft.chat_template})
+    if (folder := Path(sft.model)).is_absolute():
+        weighed = [
+            [str(file.relative_to(folder)), file.stat().st_size if file.suffix == ".safetensors" else hash_file(file)]
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        ]
+        found["distill.sft.model"] = hash_json(weighed)
+    return found
 
 
 def _mask(config: Config, _run: RunFolder) -> dict[str, str]:
@@ -234,7 +253,7 @@ STAGES: tuple[Stage, ...] = (
         _needs("index", "group", "discover", "label"),
         _distill_settings,
         lambda run: [run.path / "students"],
-        lambda config, run: _bundles(config, run) | _embedder(config, run),
+        lambda config, run: _bundles(config, run) | _base_model(config, run) | _embedder(config, run),
     ),
     Stage("score", 1, score, _needs("index", "group", "distill"), _score_settings, lambda run: [run.path / "scores"]),
     Stage(
@@ -264,7 +283,7 @@ STAGES: tuple[Stage, ...] = (
         lambda run: [run.path / "selection", run.path / "selected", run.thresholds],
         _method_files,
     ),
-    Stage("report", 1, report, _report_needs, lambda _config: {}, lambda run: [run.report], extra_files),
+    Stage("report", 2, report, _report_needs, lambda _config: {}, lambda run: [run.report], extra_files),
 )
 
 

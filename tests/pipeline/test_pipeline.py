@@ -86,6 +86,24 @@ def test_an_embedding_model_in_a_folder_is_known_by_its_content(project: Path) -
     assert not set(before) & {stage.files(config, run)["embedding.model"] for stage in stages}
 
 
+def test_a_base_model_in_a_folder_is_known_by_its_content_and_the_sizes_of_its_weights(project: Path) -> None:
+    (distill,) = (s for s in STAGES if s.name == "distill")
+    (project / "base").mkdir()
+    files = {"base/config.json": "{}", "base/model.safetensors": "weights", "chat.jinja": "{{ messages }}"}
+    for name, text in files.items():
+        (project / name).write_text(text)
+    config = _config(project, "distill.student=sft", "distill.sft={model: base, chat_template: chat.jinja}")
+    assert str(project) not in json.dumps(distill.settings(config)), "a project can be moved"
+    found = [distill.files(config, RunFolder(config.run))]
+    for name, text in files.items():
+        (project / name).write_text(text + " ")
+        found.append(distill.files(config, RunFolder(config.run)))
+    models, templates = ([f[f"distill.sft.{name}"] for f in found] for name in ("model", "chat_template"))
+    assert len(set(models)) == 3 and models[2] == models[3]
+    assert len(set(templates[:3])) == 1 and templates[3] != templates[0]
+    assert distill.files(_config(project, "distill.sft.model=base"), RunFolder(config.run)) == {}, "no encoder's"
+
+
 def test_benchmarks_at_urls_and_in_folders_are_known_by_their_content(project: Path) -> None:
     memory = fsspec.filesystem("memory")
     (project / "bench").mkdir()
