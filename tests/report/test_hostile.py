@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from mira.files import read_json, write_json
 from mira.report.examples import EXCERPT
 from mira.report.render import visible
 from report.project import Project, project
@@ -92,3 +93,12 @@ def test_every_part_of_a_record_is_shown_under_its_label() -> None:
     assert [(e.label, e.text, e.more) for e in short] == [("question", "why?", 0), ("answer", "because", 0)]
     long = _excerpts((Part("think", "t" * (EXCERPT + 5)), Part("answer", "a" * 7)))
     assert [(e.label, len(e.text), e.more) for e in long] == [("think", EXCERPT, 12)]
+
+
+def test_code_in_notes_is_set_as_code_and_escaped(tmp_path) -> None:
+    made = project(tmp_path, sources=["ant"])
+    made.select()
+    note = "Run `mira <b>\u202e</b>` or ``, not `half <i>"
+    write_json(made.run.thresholds, {**read_json(made.run.thresholds), "notes": [note]})
+    page = made.report()
+    assert "Run <code>mira &lt;b&gt;\u2039U+202E\u203a&lt;/b&gt;</code> or ``, not `half &lt;i&gt;</p>" in page.page

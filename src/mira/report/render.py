@@ -25,6 +25,7 @@ from mira.report.quality import Panel
 __all__ = ["Page", "render", "visible"]
 
 UNKNOWN = "–"
+_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all controls but tab and line feed
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction
@@ -83,6 +84,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"count": _count, "short": _short, "percent": _percent, "figure": _figure, "words": _words}
+    environment.filters["spans"] = _spans
     return environment
 
 
@@ -104,6 +106,11 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 def _figure(value: float | None, digits: int = 2) -> str:
     return UNKNOWN if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def _spans(text: str) -> list[tuple[bool, str]]:
+    """Cut a sentence of mira's at its `code`: (whether it is code, text) in order. The template escapes each piece."""
+    return [(i % 2 == 1, piece) for i, piece in enumerate(_CODE.split(text)) if piece]
 
 
 def _words(name: str) -> str:
