@@ -249,7 +249,35 @@ def test_methods_are_compared_where_there_is_a_comparison(tmp_path) -> None:
     assert f"the same budget of {found['budget_tokens']:,} tokens, at scope source (raw keeps everything)." in text
     for name, row in found["methods"].items():
         assert f"{name} {row['tokens_kept']:,} {row['records_kept']:,} {row['mean_tokens']:.0f}" in text
-        shares = " ".join(f"{row['sources'][s]['share']:.0%}" for s in ("ant", "bee", "cat"))
-        assert f"{name} {shares}" in text
+        own = [row["sources"][s]["tokens_kept"] / found["sources"][s]["tokens_in"] for s in ("ant", "bee", "cat")]
+        assert f"{name} {' '.join(f'{share:.0%}' for share in own)}" in text
     jaccard = found["jaccard"]
     assert f"random {jaccard['raw|random']:.2f} 1.00 {jaccard['random|mira']:.2f}" in text
+
+
+def test_methods_are_judged_by_rho_and_ndcg(tmp_path) -> None:
+    made = project(tmp_path, sources=["ant"])
+    made.select()
+    figures = {
+        "precision": 0.86,
+        "base_rate": 0.43,
+        "dropworthy": 0.05,
+        "rho": 0.874,
+        "ndcg": 0.963,
+        "ndcg_random": 0.8,
+    }
+    row = {
+        "tokens_kept": 7, "records_kept": 2, "mean_tokens": 3.5, "sources": {"ant": {"tokens_kept": 7, "share": 1.0}},
+        "agreement": {"all": figures},
+    }  # fmt: skip
+    raw = row | {"agreement": {"all": figures | {"rho": None, "ndcg": None, "ndcg_random": None}}}
+    found = {"budget_tokens": 9, "scope": "group", "sources": {"ant": {"tokens_in": 28}}, "jaccard": {"raw|mira": 0.5}}
+    write_json(made.run.path / "compare.json", {**found, "methods": {"raw": raw, "mira": row}})
+    text = made.report().text
+    assert "ρ with overall NDCG unscored" in text and "mira 7 2 4 – – 86% 5% 0.87 0.96 0" in text
+    assert "a random order has an NDCG of 0.80" in text
+    assert "Share of each source's own tokens" in text and "ant 28 tokens raw 25% mira 25%" in text
+
+
+def test_a_share_of_the_ceiling_above_one_is_explained(plain: Project) -> None:
+    assert "is above it (a share above 1), that is noise" in plain.report().text

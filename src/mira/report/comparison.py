@@ -36,7 +36,10 @@ class MethodRow:
         base_rate: The same share of all held-out records.
         dropworthy: Share of the kept held-out records that the teacher would drop.
         rho: Spearman of quality and the teacher's overall on held-out records.
-        sources: Each source's share of what is kept, in the order of `Comparison.sources`.
+        ndcg: Gain of the order by quality on held-out records, discounted and normalised; the gain is the teacher's
+            overall.
+        ndcg_random: The same of a random order.
+        sources: The share of each source's own tokens that it keeps, in the order of `Comparison.sources`.
         overlap: Tokens that both keep over tokens that either keeps, in the order of `Comparison.methods`.
     """
 
@@ -51,6 +54,8 @@ class MethodRow:
     base_rate: float | None
     dropworthy: float | None
     rho: float | None
+    ndcg: float | None
+    ndcg_random: float | None
     sources: tuple[Share, ...]
     overlap: tuple[Share, ...]
 
@@ -63,14 +68,14 @@ class Comparison:
         budget_tokens: The budget of all methods.
         scope: The scope of all methods.
         sources: Their names.
-        corpus: Each source's share of all tokens.
+        tokens_in: Each source's tokens.
         methods: One row a method.
     """
 
     budget_tokens: int
     scope: str
     sources: tuple[str, ...]
-    corpus: tuple[Share, ...]
+    tokens_in: tuple[int, ...]
     methods: tuple[MethodRow, ...]
 
     @property
@@ -86,17 +91,16 @@ def comparison_view(run: RunFolder) -> Comparison | None:
         return None
     found: Mapping[str, Any] = read_json(path)
     tokens = {source: entry["tokens_in"] for source, entry in found["sources"].items()}
-    total = sum(tokens.values())
     return Comparison(
         budget_tokens=found["budget_tokens"],
         scope=str(found["scope"]),
         sources=tuple(tokens),
-        corpus=tuple(_share(n / total if total else None) for n in tokens.values()),
-        methods=tuple(_method(name, found, list(tokens)) for name in found["methods"]),
+        tokens_in=tuple(tokens.values()),
+        methods=tuple(_method(name, found, tokens) for name in found["methods"]),
     )
 
 
-def _method(name: str, found: Mapping[str, Any], sources: list[str]) -> MethodRow:
+def _method(name: str, found: Mapping[str, Any], tokens: Mapping[str, int]) -> MethodRow:
     row, jaccard = found["methods"][name], found["jaccard"]
     agreement = (row.get("agreement") or {}).get("all") or {}
     both = [1.0 if o == name else jaccard.get(f"{name}|{o}", jaccard.get(f"{o}|{name}")) for o in found["methods"]]
@@ -112,7 +116,11 @@ def _method(name: str, found: Mapping[str, Any], sources: list[str]) -> MethodRo
         base_rate=agreement.get("base_rate"),
         dropworthy=agreement.get("dropworthy"),
         rho=agreement.get("rho"),
-        sources=tuple(_share(row["sources"].get(s, {}).get("share", 0.0)) for s in sources),
+        ndcg=agreement.get("ndcg"),
+        ndcg_random=agreement.get("ndcg_random"),
+        sources=tuple(
+            _share(row["sources"].get(s, {}).get("tokens_kept", 0) / n if n else None) for s, n in tokens.items()
+        ),
         overlap=tuple(_share(share) for share in both),
     )
 
