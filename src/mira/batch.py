@@ -24,7 +24,7 @@ from mira.judging.teacher import Teacher
 from mira.progress import Log
 from mira.run import RunFolder
 
-__all__ = ["export_requests", "import_results"]
+__all__ = ["export_requests", "import_results", "teacher_requests"]
 
 
 def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exported:
@@ -48,8 +48,22 @@ def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exporte
             "Add it to the settings; with teacher: {offline: true} nothing is sent to its address.",
         )
     with Teacher(config, run, log) as teacher:
-        requests = _free(config, run, teacher) if stage == "discover" else _labels(config, run, teacher)
-        return export_batch(requests, teacher.journal, path)
+        return export_batch(teacher_requests(config, stage, teacher), teacher.journal, path)
+
+
+def teacher_requests(config: Config, stage: str, teacher: Teacher) -> Iterator[Request]:
+    """Yield what the teacher is asked in a stage, answered or not.
+
+    Args:
+        config: The settings.
+        stage: "discover" or "label". The stages before it must have run.
+        teacher: The open teacher; only its prompts and endpoint matter.
+
+    Raises:
+        MiraError: There is no endpoint in the settings, or an earlier stage has not run.
+    """
+    run = RunFolder(config.run)
+    return _free(config, run, teacher) if stage == "discover" else _labels(config, run, teacher)
 
 
 def import_results(config: Config, paths: Sequence[Path]) -> Imported:

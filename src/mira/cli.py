@@ -120,10 +120,13 @@ def validate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
 def plan(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     """Show what a run would do: records, tokens, LLM calls and cost of each stage, and what is already done."""
     from mira.config_file import load_config  # noqa: PLC0415
+    from mira.plan import missing_teacher, print_plan  # noqa: PLC0415
     from mira.plan import plan as make_plan  # noqa: PLC0415
-    from mira.plan import print_plan  # noqa: PLC0415
 
-    print_plan(make_plan(load_config(config, set_), Terminal()))
+    settings = load_config(config, set_)
+    print_plan(make_plan(settings, Terminal()))
+    if lacking := missing_teacher(settings):
+        typer.echo(lacking)
 
 
 @app.command()

@@ -15,12 +15,15 @@ from mira.discovery.grouping import load_groups
 from mira.distillation.bundle import read_bundle
 from mira.distillation.sft_student import served_settings
 from mira.distillation.student import is_cascade
-from mira.pipeline import run_stages, stage_states
+from mira.errors import ConfigError
+from mira.pipeline import check_teacher, run_stages, stage_states
 from mira.progress import Log
 from mira.run import RunFolder
+from mira.stages import needed_stages
 from mira.summary import wide_console
+from mira.unanswered import count_unanswered
 
-__all__ = ["PlannedStage", "plan", "print_plan"]
+__all__ = ["PlannedStage", "missing_teacher", "plan", "print_plan"]
 
 Endpoints = dict[str, EndpointSettings | None]
 
@@ -40,10 +43,13 @@ class PlannedStage:
         name: The stage.
         state: "up to date", or why it would run.
         records: Records that it goes through.
-        calls: LLM calls at most; replies in the journal are not paid twice and make it fewer.
+        calls: LLM calls at most. Those of discover and label that the journal has a reply for are left out once the
+            stages before are up to date; so are all replies that it holds when the stage runs.
         tokens_in: Prompt tokens of those calls.
         tokens_out: Reply tokens of those calls, estimated.
         cost: In the currency of the endpoint's prices; None where no price is set and there are calls.
+        answered: Calls that are left out because their replies are there already.
+        in_run: Whether it is part of a run.
     """
 
     name: str
@@ -53,6 +59,8 @@ class PlannedStage:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float | None = 0.0
+    answered: int = 0
+    in_run: bool = True
 
 
 def plan(config: Config, log: Log) -> list[PlannedStage]:
@@ -71,14 +79,27 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
     for state in stage_states(config):
         name = state.stage.name
         text = "; ".join(state.reasons) or "up to date"
-        records, endpoints, reply = _work(name, config, valid)
+        records, calls, endpoints, reply = _work(name, config, valid)
         system = (0 if name in ("discover", "select") else SYSTEM_TOKENS) + TEMPLATE_TOKENS
-        asked = {source: n for source, n in records.items() if state.reasons and endpoints.get(source)}
-        spent = _spent(asked, endpoints, mean, system, reply)
-        planned.append(PlannedStage(name, text, sum(records.values()), *spent))
+        asked = {source: n for source, n in calls.items() if state.reasons and endpoints.get(source)}
+        told = None
+        if asked and name in ("discover", "label") and not any(r.startswith("waits for") for r in state.reasons):
+            told = count_unanswered(config, name, log)
+        spent = _spent(told.left if told else asked, endpoints, mean, system, reply)
+        planned.append(PlannedStage(name, text, sum(records.values()), *spent, told.answered if told else 0))
     if is_cascade(config):
         planned.append(_cascade(config, valid, mean))
     return planned
+
+
+def missing_teacher(config: Config) -> str:
+    """Return what `check_teacher` has to say where a run needs a teacher and has none; else ""."""
+    try:
+        if needed_stages(config) & {"discover", "label"}:
+            check_teacher(config)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _spent(
@@ -116,7 +137,9 @@ def _cascade(config: Config, valid: dict[str, int], mean: dict[str, float]) -> P
     asked = {s: ceil(n * (near + settings.audit * (1 - near))) for s, n in valid.items()}
     at_most = "at most: how many are near is known after scoring; " if settings.errors is not None else ""
     spent = _spent(asked, endpoints, mean, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
-    return PlannedStage("cascade", f"{at_most}not part of a run: mira cascade", sum(valid.values()), *spent)
+    return PlannedStage(
+        "cascade", f"{at_most}not part of a run: mira cascade", sum(valid.values()), *spent, in_run=False
+    )
 
 
 def print_plan(planned: list[PlannedStage], console: Console | None = None) -> None:
@@ -127,35 +150,55 @@ def print_plan(planned: list[PlannedStage], console: Console | None = None) -> N
     for column in ("records", "LLM calls", "tokens in", "tokens out", "cost"):
         table.add_column(column, justify="right")
     for stage in planned:
-        numbers = [f"{n:,}" if n else "" for n in (stage.records, stage.calls, stage.tokens_in, stage.tokens_out)]
-        cost = "no price set" if stage.cost is None else f"{stage.cost:,.2f}" if stage.calls else ""
-        table.add_row(stage.name, stage.state, *numbers, cost)
+        paid = f"; {stage.answered:,} replies are there already" if stage.answered else ""
+        table.add_row(stage.name, stage.state + paid, *_cells(stage))
+    table.add_section()
+    table.add_row("all", "of a run", *_cells(_total([stage for stage in planned if stage.in_run])))
     (console or wide_console()).print(table)
 
 
-def _work(name: str, config: Config, valid: dict[str, int]) -> tuple[dict[str, int], Endpoints, int]:
-    """Return a stage's records a source, the endpoint that each source's calls go to, and the tokens of one reply."""
+def _cells(stage: PlannedStage) -> list[str]:
+    numbers = [f"{n:,}" if n else "" for n in (stage.records, stage.calls, stage.tokens_in, stage.tokens_out)]
+    return [*numbers, "no price set" if stage.cost is None else f"{stage.cost:,.2f}" if stage.calls else ""]
+
+
+def _total(planned: list[PlannedStage]) -> PlannedStage:
+    costs = [stage.cost for stage in planned if stage.calls]
+    cost = None if None in costs else sum(c for c in costs if c is not None)
+    calls, tokens_in, tokens_out = (
+        sum(getattr(stage, name) for stage in planned) for name in ("calls", "tokens_in", "tokens_out")
+    )
+    return PlannedStage("all", "", 0, calls, tokens_in, tokens_out, cost)
+
+
+Counts = dict[str, int]
+
+
+def _work(name: str, config: Config, valid: Counts) -> tuple[Counts, Counts, Endpoints, int]:
+    """Return a stage's records and calls a source, the endpoint of each source's calls, and the tokens of one reply."""
     teacher = config.teacher
     if name == "index":
-        return valid, {}, 0
+        return valid, {}, {}, 0
     if name == "group":
-        return {s: min(n, config.group.sample) for s, n in valid.items()}, {}, 0
+        return {s: min(n, config.group.sample) for s, n in valid.items()}, {}, {}, 0
     if name == "discover":
         given = {s for group in config.discover.rubrics for s in config.group.given.get(group, ())}
         records = {s: min(n, config.discover.sample) for s, n in valid.items() if s not in given}
-        return records, {} if teacher.free_judgments else dict.fromkeys(valid, teacher.endpoint), FREE_REPLY_TOKENS
+        asked = None if teacher.free_judgments else teacher.endpoint
+        return records, records, dict.fromkeys(valid, asked), FREE_REPLY_TOKENS
     if name == "label":
         if teacher.replies:
-            return {}, {}, 0
-        twice = 1 + config.label.replicates
-        records = {s: ceil(min(n, config.label.sample) * twice) for s, n in valid.items()}
-        return records, dict.fromkeys(valid, teacher.endpoint), REPLY_TOKENS
+            return {}, {}, {}, 0
+        samples = teacher.endpoint.samples if teacher.endpoint else 1
+        records = {s: min(n, config.label.sample) for s, n in valid.items()}
+        calls = {s: (n + round(n * config.label.replicates)) * samples for s, n in records.items()}
+        return records, calls, dict.fromkeys(valid, teacher.endpoint), REPLY_TOKENS
     if name == "score":
-        return valid, _by_group(config, valid, lambda group: _served(config, group)), REPLY_TOKENS
+        return valid, valid, _by_group(config, valid, lambda group: _served(config, group)), REPLY_TOKENS
     if name == "select":
         endpoint = method_endpoint(config)
-        return valid, dict.fromkeys(valid, endpoint), endpoint.max_tokens if endpoint else 0
-    return {}, {}, 0
+        return valid, valid, dict.fromkeys(valid, endpoint), endpoint.max_tokens if endpoint else 0
+    return {}, {}, {}, 0
 
 
 def _group_of(config: Config) -> dict[str, str]:

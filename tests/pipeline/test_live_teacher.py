@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,11 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from mira.cli import app
+from mira.config import Config
 from mira.config_file import load_config
 from mira.discovery import Rubric
 from mira.errors import JudgeError, RunError
 from mira.judging.cost import SpendingStop
 from mira.pipeline import run_stages
+from mira.plan import plan as make_plan
+from mira.progress import Quiet
 from mira.run import RunFolder
 
 DATA = Path(__file__).parents[2] / "src" / "mira" / "demo" / "data"
@@ -181,11 +185,41 @@ def test_batch_files_give_the_same_labels(live: tuple[Path, Replay]) -> None:
 
 def test_offline_without_replies_fails_and_says_why(live: tuple[Path, Replay]) -> None:
     project, server = live
-    with pytest.raises(JudgeError, match=r"20 of 20 records stayed unscored"):
+    with pytest.raises(JudgeError, match=r"20 of 20 records stayed unscored(.|\n)*--export FILE"):
         run_stages(load_config(project / "mira.yaml", ["teacher.offline=true"]))
     with pytest.raises(RunError, match="text_group_A: the teacher gave no judgment point"):
         run_stages(load_config(project / "mira.yaml", ["teacher.offline=true", "teacher.failure_budget=1"]))
     assert not server.requests
+
+
+def test_a_teacher_off_the_form_is_stopped_early_in_labelling_and_in_discovery(
+    live: tuple[Path, Replay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, server = live
+    asked = []
+
+    def prose(messages: list[dict[str, str]]) -> str:
+        asked.append(messages)
+        time.sleep(0.02)
+        return "A fine record, all in all."
+
+    few = ["teacher.endpoint.max_concurrency=2"]
+    monkeypatch.setattr(server, "answer", prose)
+    with pytest.raises(JudgeError, match=r'2\.0% of 200.*"A fine record, all in all\."'):
+        run_stages(load_config(project / "mira.yaml", [*few, "discover.sample=200"]), ["index", "group", "discover"])
+    assert 20 <= len(asked) < 150
+    monkeypatch.undo()
+    monkeypatch.setenv("REPLAY_KEY", "key")
+    run_stages(load_config(project / "mira.yaml", few), ["discover"])
+    monkeypatch.setattr(server, "answer", prose)
+    asked.clear()
+    with pytest.raises(JudgeError, match=r'2\.0% of 150.*"A fine record, all in all\."'):
+        run_stages(load_config(project / "mira.yaml", few), ["label"])
+    assert 20 <= len(asked) < 120
+    before = len(asked)
+    with pytest.raises(JudgeError, match="stopped early"):
+        run_stages(load_config(project / "mira.yaml", [*few, "teacher.offline=true"]), ["label"])
+    assert len(asked) == before, "the replies that were paid for are in the journal"
 
 
 def test_offline_holds_for_a_served_student_too(live: tuple[Path, Replay]) -> None:
@@ -209,7 +243,42 @@ def test_validate_and_plan(live: tuple[Path, Replay]) -> None:
     plan = _cli("plan", project / "mira.yaml")
     assert "label" in plan
     assert " 150 " in plan
+    assert "no teacher" not in plan
     assert not server.requests
+    twice = {p.name: p for p in make_plan(_with(project, "label.replicates=0.5"), Quiet())}["label"]
+    assert (twice.records, twice.calls) == (150, 225), "a record that is judged twice is one record"
+    total = next(line for line in plan.splitlines() if "of a run" in line)
+    assert "170" in total.split(), "20 free judgments and 150 labels"
+
+
+def _with(project: Path, *overrides: str) -> Config:
+    return load_config(project / "mira.yaml", overrides)
+
+
+def test_what_is_paid_for_is_not_planned_again(live: tuple[Path, Replay]) -> None:
+    project, server = live
+    for limit, name, n in ((12, "discover", 20), (60, "label", 150)):
+        run_stages(_with(project), ["index", "group", "discover"][: 2 if name == "discover" else 3])
+        with pytest.raises(SpendingStop, match="max_requests"):
+            run_stages(_with(project, f"teacher.max_requests={limit}"), [name])
+        planned = {p.name: p for p in make_plan(_with(project), Quiet())}[name]
+        assert planned.answered == limit
+        assert planned.calls == n - limit
+        full = {p.name: p for p in make_plan(_with(project, "teacher.endpoint.model=another"), Quiet())}[name]
+        assert (full.answered, full.calls) == (0, n), "another model's replies are no use"
+        assert planned.cost is not None and full.cost is not None
+        assert planned.cost == pytest.approx(full.cost * (n - limit) / n, rel=0.3)
+    assert "60 replies are there already" in _cli("plan", project / "mira.yaml")
+    assert len(server.requests) == 80, "nothing is asked to plan"
+
+
+def test_a_plan_without_a_teacher_says_that_there_is_none(live: tuple[Path, Replay]) -> None:
+    project, _ = live
+    said = _cli("plan", project / "mira.yaml", "--set", "teacher.endpoint=null")
+    assert "no teacher is configured" in said
+    assert "three ways to provide one" in said
+    random = _cli("plan", project / "mira.yaml", "--set", "teacher.endpoint=null", "--set", "select.method=random")
+    assert "no teacher is configured" not in random
 
 
 def test_a_served_student_scores_everything(live: tuple[Path, Replay]) -> None:

@@ -1,0 +1,79 @@
+"""What the teacher has still to be asked: a stage's requests that the run's journal holds no reply for."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from mira.batch import teacher_requests
+from mira.config import Config
+from mira.judging._frames import KEY_BYTES, Group, scan
+from mira.judging._index import Index
+from mira.judging.teacher import Teacher
+from mira.progress import Log
+from mira.run import RunFolder
+
+__all__ = ["Unanswered", "count_unanswered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """How far a stage's requests are answered.
+
+    Attributes:
+        left: Source -> requests without a reply.
+        answered: Requests with one.
+    """
+
+    left: dict[str, int]
+    answered: int
+
+
+def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
+    """Count the requests of `discover` or `label` that are answered; None where the journal holds no reply at all.
+
+    The prompts are made as the stage would make them; the journal is only read, so another process may write it.
+
+    Args:
+        config: The settings, with a teacher's endpoint.
+        stage: "discover" or "label". The stages before it must be up to date.
+        log: Where progress goes.
+
+    Raises:
+        MiraError: An earlier stage's output is damaged.
+    """
+    known = _known(RunFolder(config.run).journal)
+    if not len(known):
+        return None
+    left: Counter[str] = Counter()
+    seen: set[bytes] = set()
+    answered = 0
+    with (
+        # Nothing is looked up in the teacher's journal, and opening the run's would keep a running stage out of it.
+        TemporaryDirectory() as folder,
+        Teacher(config, RunFolder(Path(folder)), log) as teacher,
+        log.task(f"counting what {stage} has replies for") as task,
+    ):
+        for request in teacher_requests(config, stage, teacher):
+            task.advance()
+            if request.hopeless or request.key in seen:
+                continue
+            seen.add(request.key)
+            if known.find([request.key]):
+                answered += 1
+            else:
+                left[request.source] += 1
+    return Unanswered(dict(left), answered)
+
+
+def _known(journal: Path) -> Index:
+    """Return the keys of all replies in a journal folder."""
+    index = Index()
+    for path in sorted(journal.glob("*.jsonl.zst")):
+        with path.open("rb") as file:
+            groups = [part.keys for part in scan(file, path.stat().st_size) if isinstance(part, Group)]
+        keys = b"".join(groups)
+        index.extend(keys, np.zeros(len(keys) // KEY_BYTES, np.uint64))
+    return index
