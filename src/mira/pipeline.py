@@ -76,11 +76,8 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
         for stage in STAGES:
             if stage.name in wanted:
                 _run_stage(stage, config, run, manifest, log, force=force)
-            elif not manifest["stages"].get(stage.name) and _needed_by(stage.name, wanted, config):
-                raise RunError(
-                    f"stage '{stage.name}' has not run in {run.path}",
-                    f"Run it first: mira {stage.name} CONFIG, or mira run",
-                )
+            elif _needed_by(stage.name, wanted, config):
+                _check_earlier(stage, config, run, manifest, log)
 
 
 def run_extra(
@@ -167,6 +164,17 @@ def _check_released(config: Config) -> None:
             "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
             "sources: group: {given: {text_group_A: [...]}}",
         )
+
+
+def _check_earlier(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log) -> None:
+    """Refuse a stage that never ran, and say so of one that would run again: its output is taken as it is."""
+    if not manifest["stages"].get(stage.name):
+        raise RunError(
+            f"stage '{stage.name}' has not run in {run.path}",
+            f"Run it first: mira {stage.name} CONFIG, or mira run",
+        )
+    if reasons := _reasons(stage, _inputs(stage, config, run, manifest), run, manifest):
+        log.note(f"{stage.name:<12} taken as it is, but not up to date ({'; '.join(reasons)}): see mira run")
 
 
 def _needed_by(name: str, wanted: set[str], config: Config) -> bool:

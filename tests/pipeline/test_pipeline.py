@@ -332,6 +332,13 @@ def test_a_stage_alone_needs_the_earlier_ones(project: Path) -> None:
         run_stages(_config(project), ["select"])
 
 
+def test_a_stage_alone_tells_which_earlier_ones_are_not_up_to_date(done: Path) -> None:
+    assert all("up to date" not in line for line in _run(_config(done, "select.budget=10%"), "select").lines)
+    notes = _run(_config(done, "reliability.min_rho=0.9"), "select")
+    told = [line for line in notes.lines if "not up to date" in line]
+    assert told == ["reliability  taken as it is, but not up to date (reliability.min_rho changed): see mira run"]
+
+
 def test_a_stage_that_there_is_not_is_told(project: Path) -> None:
     with pytest.raises(ConfigError, match="there is no stage 'selct'"):
         run_stages(_config(project), ["selct"])
