@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
-from mira.config import Config
+from mira.config import Config, EndpointSettings
 from mira.errors import ConfigError
 from mira.files import write_bytes
 
@@ -20,7 +20,12 @@ HEAD = """\
 # The run folder. Relative paths are relative to this file.
 run: run
 
-# Your sources, one entry each.
+# Your sources, one entry each. What a record must have, by family (strings, and an `id` if you like; docs/records.md):
+#   text: text
+#   qa: question, answer
+#   qa_with_think: question, think, answer (or an answer that starts with <think>...</think>)
+#   agent: messages, as in OpenAI's chat API (tools, if there are any)
+# `fields` says where yours are, mira's name: your name; a dot goes into nested objects.
 sources:
   - name: pr_issue
     family: text                        # text, qa, qa_with_think or agent
@@ -37,11 +42,13 @@ teacher:
     base_url: https://llm.example.com/v1
     model: NAME-OF-YOUR-TEACHER
     api_key_env: TEACHER_API_KEY
+{endpoint}
   # or, instead of a live endpoint, replies that were recorded earlier:
   # free_judgments: judgments.jsonl
   # replies: replies.jsonl
 """
 WRITTEN_ABOVE = {"run", "sources"}
+ENDPOINT_ABOVE = ("base_url", "model", "api_key_env")
 
 
 def write_template(path: Path) -> None:
@@ -57,7 +64,8 @@ def write_template(path: Path) -> None:
 
 def template() -> str:
     """Return the template's text."""
-    lines = [HEAD]
+    endpoint = "\n".join(_fields(EndpointSettings, skip=ENDPOINT_ABOVE, indent="    "))
+    lines = [HEAD.replace("{endpoint}", endpoint)]
     for name, field in Config.model_fields.items():
         if name in WRITTEN_ABOVE:
             continue
@@ -87,7 +95,26 @@ def _fields(model: type[BaseModel], skip: tuple[str, ...] = (), indent: str = " 
             yield f"# {indent}{name}:"
             yield from _fields(type(default), indent=f"{indent}  ")
         else:
+            if endpoint := _endpoint(field.annotation):
+                yield from _apart(endpoint, indent)
             yield f"# {indent}{name}: {_yaml(default)}"
+
+
+def _endpoint(annotation: Any) -> type[EndpointSettings] | None:
+    """Return the endpoint that a field may hold, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, EndpointSettings):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _endpoint(inner))), None)
+
+
+def _apart(endpoint: type[EndpointSettings], indent: str) -> Iterator[str]:
+    """Say what sets an endpoint's fields apart from those of the teacher's."""
+    known = {name: field.default for name, field in EndpointSettings.model_fields.items()}
+    own = {n: f for n, f in endpoint.model_fields.items() if n not in known or f.default != known[n]}
+    yield f"# {indent}# Fields of an endpoint: those of `teacher.endpoint` above{', apart from:' if own else '.'}"
+    for name, field in own.items():
+        yield from _comment(field.description or "", f"{indent}#   ")
+        yield f"# {indent}#   {name}: {_yaml(field.default)}"
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:
