@@ -13,6 +13,7 @@ from mira.errors import ConfigError, RunError
 from mira.files import check_writable
 from mira.judging.check import WARNING, check_endpoint
 from mira.pipeline import check_teacher
+from mira.provenance import check_provenance
 from mira.run import RunFolder
 from mira.stages import STAGES, needed_stages
 
@@ -29,9 +30,11 @@ def validate(config: Config) -> Iterator[str]:
     Raises:
         MiraError: The first thing that is wrong.
     """
+    _check_tokenizers(config)
     for source, found in corpus.shards(config).items():
         record = corpus.peek(config, source)
         yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
+    check_provenance(config)
     _check_run_folder(config)
     yield from check_bundles(config)
     if needed_stages(config) & {"discover", "label"}:
@@ -123,6 +126,21 @@ def _rubric(config: Config, group: str) -> Rubric | None:
     if given:
         return Rubric.load(Path(given), group)
     return Rubric.load(own, group) if own.is_file() else None
+
+
+def _check_tokenizers(config: Config) -> None:
+    distill = config.distill
+    named = {
+        "teacher.endpoint.tokenizer": config.teacher.endpoint,
+        "distill.endpoint.tokenizer": distill.endpoint,
+        **{f"distill.endpoints.{group}.tokenizer": endpoint for group, endpoint in distill.endpoints.items()},
+    }
+    given = {"tokenizer": config.tokenizer} | {name: at.tokenizer for name, at in named.items() if at}
+    for setting, name in given.items():
+        try:
+            corpus.tokenizer(name)
+        except ConfigError as error:
+            raise ConfigError(f"{setting}: {error.message.removeprefix('tokenizer: ')}", error.hint) from None
 
 
 def _check_run_folder(config: Config) -> None:

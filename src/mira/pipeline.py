@@ -23,6 +23,7 @@ from mira.errors import ConfigError, RunError
 from mira.files import check_writable, hash_file, hash_json, read_json, write_json
 from mira.judging.cost import shared_spending
 from mira.progress import Log, Quiet
+from mira.provenance import check_provenance
 from mira.run import RunFolder
 from mira.stages import EXTRAS, STAGES, Stage, extra_files, needed_stages
 
@@ -70,6 +71,8 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     wanted = set(names) or needed_stages(config)
     if wanted & {"discover", "label"}:
         check_teacher(config)
+    if "select" in wanted or (config.teacher.endpoint and wanted & {"discover", "label"}):
+        check_provenance(config)
     with _locked(run), shared_spending(config.teacher):
         manifest = _read_manifest(run)
         manifest["config"] = hash_json({stage.name: stage.settings(config) for stage in STAGES})

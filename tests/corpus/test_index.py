@@ -273,7 +273,10 @@ def test_peek_reads_the_first_valid_record(project: Project) -> None:
     project.lines("in.jsonl", {"text": " "}, GOOD)
     assert peek(project.config(project.source()), "s").text == GOOD["text"]
     project.lines("in.jsonl", {"text": " "})
-    with pytest.raises(InputError, match="no valid record"):
+    with pytest.raises(InputError, match=r"every record is rejected\n.*First: .*in\.jsonl:1: "):
+        peek(project.config(project.source()), "s")
+    project.lines("in.jsonl")
+    with pytest.raises(InputError, match="no record in it"):
         peek(project.config(project.source()), "s")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -15,8 +17,9 @@ from mira.cli import app
 from mira.config_file import load_config
 from mira.discovery.rubric import Rubric
 from mira.distillation.bundle import seal
-from mira.errors import MiraError
+from mira.errors import ConfigError, MiraError
 from mira.files import read_json, write_json
+from mira.pipeline import run_stages
 from mira.plan import PlannedStage, plan
 from mira.progress import Quiet
 from mira.run import RunFolder
@@ -178,3 +181,39 @@ def test_files_that_the_settings_name_are_read(project: Path) -> None:
         with pytest.raises(MiraError, match=r"gone\.jsonl: .*No such file or directory"):
             list(validate(load_config(project / "mira.yaml", [override])))
     assert not (project / "run" / "manifest.json").exists()
+
+
+def test_a_tokenizer_that_there_is_not_is_told(project: Path) -> None:
+    def said(*overrides: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            list(validate(load_config(project / "mira.yaml", overrides)))
+        return str(caught.value)
+
+    assert said("tokenizer=qwen4").startswith("tokenizer: there is no 'qwen4'; did you mean qwen3?")
+    endpoint = "teacher.endpoint={base_url: http://127.0.0.1:9/v1, model: m, tokenizer: qwen4}"
+    assert said(endpoint).startswith("teacher.endpoint.tokenizer: there is no 'qwen4'")
+
+
+def test_a_provenance_field_that_records_have_is_told_before_anything_is_spent(project: Path) -> None:
+    settings = "select.provenance_field=source"
+    expected = r"select.provenance_field: the records of source 'release_notes' have a field 'source' already"
+    with pytest.raises(ConfigError, match=expected + r" \(.*release_notes.jsonl:1\)"):
+        list(validate(load_config(project / "mira.yaml", [settings])))
+    with pytest.raises(ConfigError, match=expected):
+        run_stages(load_config(project / "mira.yaml", [settings]))
+    assert not (project / "run" / "manifest.json").exists(), "nothing was done"
+    unwritten = load_config(project / "mira.yaml", [settings, "select.write_selected=false"])
+    assert list(validate(unwritten))[-1] == "all in order"
+
+
+def test_a_provenance_column_of_a_table_is_told(project: Path) -> None:
+    rows = [json.loads(line) for line in (project / "examples.jsonl").read_text().splitlines()]
+    pq.write_table(
+        pa.table({"text": [r["text"] for r in rows], "unread": list(range(len(rows)))}), project / "e.parquet"
+    )
+    overrides = ["sources=[{name: e, path: e.parquet}]", "group.given={}", "discover.rubrics={}"]
+    free = load_config(project / "mira.yaml", [*overrides, "select.method=random", "select.scope=source"])
+    assert list(validate(free))[-1] == "all in order"
+    taken = free.model_copy(update={"select": free.select.model_copy(update={"provenance_field": "unread"})})
+    with pytest.raises(ConfigError, match=r"source 'e' have a field 'unread' already \(.*e\.parquet\)"):
+        list(validate(taken))

@@ -295,15 +295,19 @@ def peek(config: "Config", source: str) -> Record:
     """Return the first valid record of a source, without an index; `n_tokens` is 0.
 
     Raises:
-        InputError: A required field is missing from the first records, or there is no valid record at all.
+        InputError: A required field is missing from the first records, or there is no valid record at all; with the
+            first reason.
     """
     settings, found = config.source(source), shards(config)[source]
     _peek(settings, found, config.max_record_bytes)
     parser = Parser(settings, config.max_record_bytes)
-    record = next((item for shard in found for item in parser.parse(shard) if isinstance(item, Record)), None)
-    if record is None:
-        raise InputError(f"source '{source}' holds no valid record", "Run `mira index` to see why each is rejected.")
-    return record
+    first = ""
+    for item in (item for shard in found for item in parser.parse(shard)):
+        if isinstance(item, Record):
+            return item
+        first = first or f"First: {item.detail}"
+    problem = "every record is rejected" if first else f"{found[0].path}: no record in it"
+    raise InputError(f"source '{source}': {problem}", first or "Fill the source, or take it out of sources.")
 
 
 def _source_totals(run: RunFolder, source: str) -> dict[str, Any]:

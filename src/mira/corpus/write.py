@@ -139,7 +139,7 @@ def _spliced(line: bytes, field: str, provenance: Mapping[str, Any], shard: Shar
 def _taken(where: str, field: str) -> InputError:
     return InputError(
         f"{where}: the record has a field '{field}' already",
-        "Set select.provenance_field in mira.yaml to a name that no record has.",
+        "Set select.provenance_field to a name that no record has.",
     )
 
 
