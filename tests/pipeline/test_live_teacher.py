@@ -196,7 +196,7 @@ def test_a_teacher_off_the_form_is_stopped_early_in_labelling_and_in_discovery(
     live: tuple[Path, Replay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, server = live
-    asked = []
+    asked: list[object] = []
 
     def prose(messages: list[dict[str, str]]) -> str:
         asked.append(messages)
@@ -204,22 +204,19 @@ def test_a_teacher_off_the_form_is_stopped_early_in_labelling_and_in_discovery(
         return "A fine record, all in all."
 
     few = ["teacher.endpoint.max_concurrency=2"]
+    run_stages(load_config(project / "mira.yaml", few), ["index", "group", "discover"])
     monkeypatch.setattr(server, "answer", prose)
-    with pytest.raises(JudgeError, match=r'2\.0% of 200.*"A fine record, all in all\."'):
-        run_stages(load_config(project / "mira.yaml", [*few, "discover.sample=200"]), ["index", "group", "discover"])
-    assert 20 <= len(asked) < 150
-    monkeypatch.undo()
-    monkeypatch.setenv("REPLAY_KEY", "key")
-    run_stages(load_config(project / "mira.yaml", few), ["discover"])
-    monkeypatch.setattr(server, "answer", prose)
-    asked.clear()
-    with pytest.raises(JudgeError, match=r'2\.0% of 150.*"A fine record, all in all\."'):
+    with pytest.raises(JudgeError, match=r'1\.0% of 150.*"A fine record, all in all\."'):
         run_stages(load_config(project / "mira.yaml", few), ["label"])
     assert 20 <= len(asked) < 120
     before = len(asked)
     with pytest.raises(JudgeError, match="stopped early"):
         run_stages(load_config(project / "mira.yaml", [*few, "teacher.offline=true"]), ["label"])
     assert len(asked) == before, "the replies that were paid for are in the journal"
+    asked.clear()
+    with pytest.raises(JudgeError, match=r'1\.0% of 50.*"A fine record, all in all\."'):
+        run_stages(load_config(project / "mira.yaml", [*few, "discover.sample=50"]), ["discover"])
+    assert 1 <= len(asked) < 25
 
 
 def test_offline_holds_for_a_served_student_too(live: tuple[Path, Replay]) -> None:
@@ -232,6 +229,16 @@ def test_offline_holds_for_a_served_student_too(live: tuple[Path, Replay]) -> No
     assert not server.requests
     _cli(*arguments)  # what no reply was recorded for is asked when it may be
     assert len(server.requests) == 50
+
+
+def test_a_scorer_off_the_form_is_stopped_early(live: tuple[Path, Replay], monkeypatch: pytest.MonkeyPatch) -> None:
+    project, server = live
+    monkeypatch.setattr(server, "answer", lambda messages: "A fine record, all in all.")
+    arguments = ["score", "--judge", server.url, "--model", "replay", "--api-key-env", "REPLAY_KEY"]
+    arguments += ["--rubric", str(project / "text_group_B_dim_anchors.jsonl"), "--out", str(project / "scored")]
+    arguments += ["--input", str(project / "examples.jsonl")]
+    with pytest.raises(JudgeError, match=r'stopped early.* 1\.0% of 50\. A reply: "A fine record'):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_validate_and_plan(live: tuple[Path, Replay]) -> None:

@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 from mira import corpus
 from mira.config import Config
 from mira.discovery.anchors import JudgmentPoint
 from mira.discovery.grouping import Group
+from mira.judging._answer import Answer
 from mira.judging._reply import Reply
 from mira.judging._wire import Request, about_tokens
+from mira.judging.failures import Failures
 from mira.judging.free import build_free_prompt, parse_free_reply
 from mira.judging.panel import watch
 from mira.judging.teacher import Teacher
@@ -45,6 +48,12 @@ class FreeJudging:
                 config, run, source, corpus.sample_ids(config, run, source, settings.sample, "discover")
             )
         ]
+        self._budget = Failures(len(self.records), config.teacher.failure_budget, run.journal)
+
+    @property
+    def evidence(self) -> str:
+        """A reply without any judgment point, as the end of a message; see `Failures.evidence`."""
+        return self._budget.evidence
 
     def requests(self) -> Iterator[Request]:
         """Yield one request a record that fits the teacher's context."""
@@ -64,22 +73,30 @@ class FreeJudging:
         """Return all judgment points, by source and record; every reply is journalled first.
 
         Raises:
-            JudgeError: The endpoint cannot be used, or a limit was reached.
+            JudgeError: The endpoint cannot be used, a limit was reached, or more records brought no judgment point
+                than the failure budget allows.
         """
         points: list[JudgmentPoint] = []
-        with watch(self._caller.stats, log, f"free judging {self._group.name}", len(self.records)) as task:
-            for answer in self._caller.complete(self.requests()):
-                record, reply = answer.asked.context, answer.result
-                if isinstance(reply, Reply):
-                    parsed = parse_free_reply(reply.text, record.id, record.source, truncated=reply.truncated)
-                    points += parsed.points
-                    reason = parsed.reason_unscored
-                else:
-                    reason = reply.reason
-                if reason:
-                    self._fail(record.source, reason)
+        with (
+            watch(self._caller.stats, log, f"free judging {self._group.name}", len(self.records)) as task,
+            closing(self._caller.complete(self.requests())) as answers,
+        ):
+            for answer in answers:
+                points += self._read(answer)
                 task.advance()
         return sorted(points, key=lambda p: (p.source, p.record))
+
+    def _read(self, answer: Answer) -> list[JudgmentPoint]:
+        record, reply = answer.asked.context, answer.result
+        if not isinstance(reply, Reply):
+            self._fail(record.source, reply.reason)
+            self._budget.add(reply.reason)
+            return []
+        parsed = parse_free_reply(reply.text, record.id, record.source, truncated=reply.truncated)
+        if parsed.reason_unscored:
+            self._fail(record.source, parsed.reason_unscored)
+        self._budget.add(parsed.reason_unscored, reply)
+        return list(parsed.points)
 
     def _fail(self, source: str, reason: str) -> None:
         self.failures.setdefault(source, Counter())[str(reason)] += 1

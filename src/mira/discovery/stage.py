@@ -100,7 +100,7 @@ def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> list[Judgmen
     with Teacher(config, run, log) as teacher:
         judging = FreeJudging(config, run, group, teacher)
         points = judging.judge(log)
-    check_failures(judging.failures, len(judging.records), config.teacher.failure_budget, log)
+    check_failures(judging.failures, len(judging.records), config.teacher.failure_budget, log, judging.evidence)
     return points
 
 

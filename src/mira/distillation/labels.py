@@ -21,7 +21,7 @@ from mira.discovery.rubric import Rubric
 from mira.errors import ConservationError, InputError, RunError
 from mira.files import write_parquet
 from mira.judging.endpoint import EndpointJudge
-from mira.judging.failures import check_failures
+from mira.judging.failures import Failures, check_failures
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.judgement import Judgement, judgements_table
 from mira.judging.panel import watch
@@ -53,30 +53,35 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     Raises:
         MiraError: More judgements failed than the failure budget allows, or recorded replies do not fit.
     """
-    summary, failures, total = {}, {}, 0
+    summary, failed, total = {}, {}, 0
     groups = load_groups(run)
     if not config.teacher.endpoint and not config.teacher.replies:
         (run.path / "labels").mkdir(parents=True, exist_ok=True)
         _remove_strays(run, [])
         return {"groups": {}, "note": "no teacher: the student's mask must be given, or every slot counts"}
+    # One budget for all groups: what is certain to exceed it is known before the last of them is asked.
+    drawn = {} if config.teacher.replies else {g.name: _drawn_sample(config, run, g) for g in groups}
+    planned = sum(sum(counts.values()) for sample in drawn.values() for counts in sample.values())
+    failures = Failures(planned, config.teacher.failure_budget, run.journal)
     with Teacher(config, run, log) as teacher:
         for group in groups:
             rubric = Rubric.load(run.rubric(group.name), group.name)
             judge = teacher.judge(rubric)
-            sample = None
             if isinstance(judge, RecordedJudge):
                 _check_names(Path(config.teacher.replies), rubric, group)
                 sample = _recorded_sample(config, run, group, judge, log)
-            table = _label_group(config, run, group, judge, sample or _drawn_sample(config, run, group), log)
+            else:
+                judge.failures, sample = failures, drawn[group.name]
+            table = _label_group(config, run, group, judge, sample, log)
             write_parquet(run.labels(group.name), table)
             unscored = _unscored(table)
-            failures.update(unscored)
+            failed.update(unscored)
             total += len(table)
             summary[group.name] = _summary(table, unscored)
             if isinstance(judge, EndpointJudge):
                 summary[group.name]["requests"] = judge.stats.summary()
     _remove_strays(run, groups)
-    check_failures(failures, total, config.teacher.failure_budget, log)
+    check_failures(failed, total, config.teacher.failure_budget, log, failures.evidence)
     return {"groups": summary}
 
 

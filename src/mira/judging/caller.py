@@ -145,8 +145,7 @@ class _Stream:
             self._caller._log.note("  Stopping: waiting for replies in flight, which go to the journal.")
             self._session.stop()
             self._caller._log.note(
-                f"  Stopped. The journal holds {len(self._caller.journal):,} replies; "
-                "run the same command again to go on from here."
+                f"  Stopped. The journal holds {len(self._caller.journal):,} replies, which are not asked for again."
             )
             self._session = None
 

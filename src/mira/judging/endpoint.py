@@ -10,9 +10,11 @@ from mira.errors import ConfigError
 from mira.files import hash_json
 from mira.judging._answer import Answer, Failed, Patience
 from mira.judging._combine import combine, read_reply
+from mira.judging._reply import Reply
 from mira.judging._wire import Request, about_tokens
 from mira.judging.caller import Caller
 from mira.judging.cost import Spending
+from mira.judging.failures import Failures
 from mira.judging.journal import Journal
 from mira.judging.judge import JudgeTask
 from mira.judging.judgement import Judgement, Unscored
@@ -37,6 +39,7 @@ class _Asked:
     task: JudgeTask
     waiting: int
     replies: dict[int, Judgement] = field(default_factory=dict)
+    first: Reply | None = None
     failures: dict[int, Unscored] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -68,6 +71,9 @@ class EndpointJudge:
         offline: Send nothing; records that the journal has no reply for are `not_recorded`.
         log: Where it says that it stops.
 
+    Attributes:
+        failures: What counts its judgements, and stops it when too many records stay unscored; None at first.
+
     Raises:
         ConfigError: `max_model_len` leaves no room for a prompt, or there is no such tokenizer.
         JudgeError: A base URL is none, or carries a key.
@@ -78,6 +84,7 @@ class EndpointJudge:
         transport: Transport | None = None, spending: Spending | None = None, patience: Patience | None = None,
         offline: bool = False, log: Log | None = None,
     ) -> None:  # fmt: skip
+        self.failures: Failures | None = None
         self._settings, self._prompt = settings, prompt
         self._tokenizer = tokenizer(settings.tokenizer)
         self._room = settings.max_model_len - settings.max_tokens
@@ -119,7 +126,7 @@ class EndpointJudge:
         """Yield exactly one judgement a task, in any order, pulling tasks lazily.
 
         Raises:
-            JudgeError: The endpoint cannot be used.
+            JudgeError: The endpoint cannot be used, or more records stay unscored than `failures` allows.
             SpendingStop: A cost or request limit was reached.
             RunError: The journal cannot be written.
         """
@@ -127,8 +134,11 @@ class EndpointJudge:
         try:
             for answer in answers:
                 judgement = self._take(answer)
-                if judgement is not None:
-                    yield judgement
+                if judgement is None:
+                    continue
+                if self.failures is not None:
+                    self.failures.add(judgement.reason_unscored, answer.asked.context.asked.first)
+                yield judgement
         finally:
             answers.close()
 
@@ -176,6 +186,7 @@ class EndpointJudge:
             asked.failures[sample] = answer.result.reason
             asked.notes = asked.notes or notes
         else:
+            asked.first = asked.first or answer.result
             asked.replies[sample] = read_reply(
                 answer.result, self._prompt.names, id=record.id, source=record.source, replicate=replicate,
                 judge=self._identity, notes=notes,

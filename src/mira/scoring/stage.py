@@ -21,7 +21,7 @@ from mira.engine import load_engine
 from mira.errors import ConservationError
 from mira.files import hash_json, write_parquet
 from mira.judging.endpoint import EndpointJudge
-from mira.judging.failures import check_failures
+from mira.judging.failures import Failures, check_failures
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.judgement import Judgement, Unscored, judgement_schema, judgements_table
 from mira.judging.panel import watch
@@ -69,9 +69,12 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     _remove_strays(run, shards)
     totals = corpus.totals(config, run)
     requests: dict[str, Any] = {}
+    failures = Failures(sum(t["valid"] for t in totals.values()), config.teacher.failure_budget, run.journal)
     for group in load_groups(run):
         n_valid = sum(totals[source]["valid"] for source in group.sources)
         with open_student(config, run, group.name, log) as student, _progress(student, group, n_valid, log) as task:
+            if isinstance(student, EndpointJudge):
+                student.failures = failures
             for result in _score_group(config, run, group, student, shards, task):
                 rows[result.source] += result.rows
                 unscored[result.source] += result.unscored
@@ -83,7 +86,7 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
                 f"source '{source}': {total['valid']} valid records, {rows[source]} rows in its score sidecars",
                 f"Remove {run.scores(source)} and score again.",
             )
-    check_failures(unscored, sum(rows.values()), config.teacher.failure_budget, log)
+    check_failures(unscored, sum(rows.values()), config.teacher.failure_budget, log, failures.evidence)
     return {"rows": dict(rows), "unscored": {s: dict(c) for s, c in unscored.items()}, "requests": requests}
 
 
