@@ -3,6 +3,8 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -126,6 +128,8 @@ def test_install_leaves_the_old_one_when_it_is_no_bundle(tmp_path):
 
 HUB_SCRIPT = """
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from mira.distillation.bundle import pull, push
 print(push(Path(sys.argv[1]), "hf://me/student"))
@@ -163,23 +167,67 @@ def test_the_real_hub_client_pushes_and_pulls(bundle, tmp_path):
         assert same(bundle, tmp_path / "back")
 
 
-@pytest.mark.parametrize("name", ["me/x", "me/no such name"])
-@pytest.mark.parametrize("call", ["pull(address, Path(sys.argv[2]))", "push(Path(sys.argv[1]), address)"])
-def test_a_hub_that_is_not_there_and_a_wrong_name_are_clear_errors(bundle, tmp_path, call, name):
-    pytest.importorskip("huggingface_hub")
-    script = f"""
+HUB_CALLS = ["pull(address, Path(sys.argv[2]))", "push(Path(sys.argv[1]), address)"]
+HUB_ERROR = """
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from mira.distillation.bundle import pull, push
-address = "hf://{name}"
+address = "hf://ADDRESS"
 try:
-    {call}
+    CALL
 except Exception as error:
     print(type(error).__name__, error)
 """
+
+
+def hub_error(call, address, url, home, bundle):
+    script = HUB_ERROR.replace("ADDRESS", address).replace("CALL", call)
+    done = hub_run(script, url, home, bundle, home / "pulled")
+    lines = done.stdout.splitlines()
+    assert lines, done.stderr
+    assert lines[0].startswith(f"MiraError hf://{address}: "), done.stdout + done.stderr
+    assert len(lines) == 2, "a line, and the way out"
+    return done.stdout
+
+
+@pytest.mark.parametrize("call", HUB_CALLS)
+def test_a_hub_out_of_reach_and_a_wrong_name_are_told_with_a_fitting_way_out(bundle, tmp_path, call):
+    pytest.importorskip("huggingface_hub")
     seal(bundle)
-    done = hub_run(script, "http://127.0.0.1:9", tmp_path / "home", bundle, tmp_path / "x")
-    assert done.stdout.startswith(f"MiraError hf://{name}"), done.stdout + done.stderr
+    said = hub_error(call, "me/x", "http://127.0.0.1:9", tmp_path, bundle)
+    assert "the hub cannot be reached" in said
+    assert "Is there a network?" in said
+    assert "log in" not in said
+    said = hub_error(call, "me/no such name", "http://127.0.0.1:9", tmp_path, bundle)
+    assert "no name for a repository" in said
+    assert "hf://owner/name" in said
+
+
+@pytest.mark.parametrize("call", HUB_CALLS)
+@pytest.mark.parametrize(("status", "words"), [(403, "the hub refuses: "), (404, "the hub knows no such repository")])
+def test_what_the_hub_refuses_is_told_with_a_fitting_way_out(bundle, tmp_path, call, status, words):
+    pytest.importorskip("huggingface_hub")
+    seal(bundle)
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        said = hub_error(call, "me/x", f"http://127.0.0.1:{server.server_port}", tmp_path, bundle)
+        server.shutdown()
+    assert words in said
+    assert "network" not in said
 
 
 def test_a_hub_address_needs_an_owner(bundle, tmp_path):

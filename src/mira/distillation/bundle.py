@@ -16,6 +16,7 @@ import orjson
 
 from mira.errors import InputError, MiraError
 from mira.files import hash_json, read_json, sha256_file, write_bytes
+from mira.progress import printable
 
 __all__ = ["HUB", "SUMS", "check_safe", "install", "pull", "push", "read_bundle", "seal", "verify", "weights_hash"]
 
@@ -27,6 +28,9 @@ _SUFFIXES = frozenset(
 _NAMES = frozenset({"LICENSE", "NOTICE"})
 _HUB_FILES = frozenset({".gitattributes"})
 _ANSWERING = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_SHOWN = 200
+# Names, for which HTTP client the hub's library uses depends on its version.
+_NO_NETWORK = frozenset({"LocalEntryNotFoundError", "OfflineModeIsEnabled", "TransportError", "RequestException"})
 _LOADER_FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
 
 
@@ -252,9 +256,35 @@ def _told(address: str) -> Iterator[None]:
     except MiraError:
         raise
     except Exception as error:
-        raise MiraError(
-            f"{address}: the hub refused: {type(error).__name__}: {error}", "Check the name, and log in: hf auth login"
-        ) from None
+        if isinstance(error, OSError) and error.filename is not None:  # a file of this machine
+            raise
+        # What it says of a file that it could not fetch hides why.
+        reason = error.__cause__ if type(error).__name__ == "LocalEntryNotFoundError" else error
+        what, hint = _trouble(reason or error)
+        said = printable(" ".join(str(reason or error).split()))
+        raise MiraError(f"{address}: {what}: {said[:_SHOWN] or type(error).__name__}", hint) from None
+
+
+def _trouble(error: BaseException) -> tuple[str, str]:
+    """Return what an error at the hub amounts to, and the way out."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if status >= 500 or status == 429:
+        return f"the hub answers {status}", "Try again later."
+    if "HFValidationError" in kinds:
+        return "no name for a repository", f"Write {HUB}owner/name, or {HUB}owner/name@revision."
+    if "RevisionNotFoundError" in kinds:
+        return "there is no such revision", "Check what follows the @: a branch, a tag or a commit."
+    if status == 404:
+        return "the hub knows no such repository", "Check the name; if it is private, log in: hf auth login"
+    if status in (401, 403) or "LocalTokenNotFoundError" in kinds:
+        return "the hub refuses", "Check the name, and log in with a token that may do this: hf auth login"
+    if not status and (kinds & _NO_NETWORK or isinstance(error, OSError)):
+        return (
+            "the hub cannot be reached",
+            "Is there a network? A proxy goes in HTTPS_PROXY, another hub in HF_ENDPOINT; HF_HUB_OFFLINE must be off.",
+        )
+    return f"the hub refuses ({type(error).__name__})", "Check the name, and log in: hf auth login"
 
 
 def _push_hub(bundle: Path, target: str, private: bool) -> str:
