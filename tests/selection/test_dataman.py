@@ -4,7 +4,7 @@ import pytest
 
 from mira.corpus import shards
 from mira.errors import ConfigError, RunError
-from selection.world import Item, World, words
+from selection.world import Item, World, items, words
 
 DOMAINS = ["Coding", "Law"]
 
@@ -70,6 +70,13 @@ def test_a_least_score_leaves_the_rest_unscored(world):
 def test_floors_do_not_go_with_domains(world):
     with pytest.raises(ConfigError, match="split by domain"):
         world.select(method="dataman", scope="global", source_min={"ant": "10%"})
+
+
+def test_without_scores_or_a_model_the_settings_to_give_are_named(tmp_path):
+    world = World(tmp_path, {"ant": [items("ant", 5)]}, {"g": ["ant"]})
+    with pytest.raises(RunError, match=r"Set select\.dataman\.endpoint") as caught:
+        world.select(method="dataman", scope="global")
+    assert "mira select" not in str(caught.value), "that is what was just run"
 
 
 def test_scores_that_do_not_match_or_are_not_there(world):

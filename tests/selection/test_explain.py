@@ -3,6 +3,7 @@ import pytest
 from mira.errors import InputError, RunError
 from mira.progress import Quiet
 from mira.selection import compare, explain
+from mira.summary import print_explanation
 from selection.world import Item, World, items
 
 
@@ -73,6 +74,39 @@ def test_ids_that_are_unknown_or_not_unique_are_told(world):
     with pytest.raises(InputError, match=r"several sources .* ant, cat"):
         explain(world.config(), world.run, "twice")
     assert explain(world.config(), world.run, "twice", "cat")["source"] == "cat"
+
+
+def test_a_source_that_is_not_there_or_lacks_the_id_is_told(world):
+    with pytest.raises(InputError, match=r"there is no source 'nope'\n  Sources are: ant, bee, cat"):
+        explain(world.config(), world.run, "ant-3", "nope")
+    with pytest.raises(InputError, match=r"no valid record of 'bee' has the id 'ant-3'\n  It is in ant: "):
+        explain(world.config(), world.run, "ant-3", "bee")
+    with pytest.raises(InputError, match="It is in ant and in cat"):
+        explain(world.config(), world.run, "twice", "bee")
+    with pytest.raises(InputError, match="no valid record has the id 'nobody'"):
+        explain(world.config(), world.run, "nobody", "bee")
+
+
+def test_trimmed_slots_and_the_method_are_told(world, capsys):
+    try:
+        world.select(trim=0.34)
+        told = explain(world.config(trim=0.34), world.run, "ant-3")
+        scores = {s["slot"]: s["score"] for s in told["slots"] if not s["masked"]}
+        trimmed = {s["slot"] for s in told["slots"] if s["trimmed"]}
+        assert trimmed == {min(scores, key=scores.__getitem__), max(scores, key=scores.__getitem__)}
+        (left,) = [scores[slot] for slot in scores if slot not in trimmed]
+        assert told["quality"] == told["value"] == pytest.approx(left)
+        print_explanation(told)
+        said = capsys.readouterr().out
+        assert said.count("trimmed") == 2
+        assert "quality" in said
+        world.select(method="random")
+        told = explain(world.config(), world.run, "ant-3")
+        assert not any(s["trimmed"] for s in told["slots"]) and 0 < told["value"] < 1
+        print_explanation(told)
+        assert f"value by random {told['value']:.2f}" in capsys.readouterr().out
+    finally:
+        world.select()
 
 
 def test_without_a_selection_there_is_nothing_to_explain(tmp_path):

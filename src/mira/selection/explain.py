@@ -18,6 +18,7 @@ from mira.errors import InputError, RunError
 from mira.files import read_json
 from mira.progress import Quiet
 from mira.run import RunFolder
+from mira.selection.aggregate import trim_count
 from mira.selection.chunks import ValueChunk, read_values
 from mira.selection.cuts import Cutoff
 from mira.selection.keys import hash_ids, rank_keys
@@ -41,8 +42,10 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
 
     Returns:
         - id, source, group, shard, row, n_tokens;
+        - method of the selection, and the record's value by it (None where it has none);
         - kept, reason, quality, as in the selection's sidecar;
-        - slots: [{slot, name, score, masked, why}] where there are scores; missing scores are None;
+        - slots: [{slot, name, score, masked, why, trimmed}] where there are scores; missing scores are None; trimmed
+          are the lowest and highest that the mean leaves out, where the method is mira;
         - scope, threshold, tie_hash of its cutoff (scope None where nothing of its source competes);
         - ranks: {"source": [rank, of], "group": ..., "scope": ...} by value and tie, from 1;
         - flip: tokens_needed (that its scope must have to keep it: those of all that rank before it, and its own),
@@ -52,7 +55,7 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
           the source's tokens that rank before it.
 
     Raises:
-        InputError: No valid record has this id, or several sources have it.
+        InputError: There is no such source, no valid record has this id (in it), or several sources have it.
         RunError: There is no selection.
     """
     config = _as_selected(config, run)
@@ -70,6 +73,8 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
         "group": plan.group_of.get(shard.source),
         "shard": shard.name,
         "row": row,
+        "method": plan.method.name,
+        "value": me.value if np.isfinite(me.value) else None,
         **{name: chosen[name] for name in ("n_tokens", "kept", "reason", "quality")},
         "slots": _slots(config, run, shard, row),
         "scope": rule.pool.key if rule else None,
@@ -100,9 +105,26 @@ class _Me:
 
 
 def _find(run: RunFolder, plan: Plan, id_: str, source: str) -> tuple[Shard, int]:
+    if source and source not in plan.shards:
+        raise InputError(f"there is no source '{source}'", f"Sources are: {', '.join(plan.shards)}")
+    hits = _hits(run, plan, id_, [source] if source else list(plan.shards))
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        names = ", ".join(shard.source for shard, _ in hits)
+        raise InputError(f"several sources have the id '{id_}': {names}", "Say which source is meant.")
+    elsewhere = [shard.source for shard, _ in _hits(run, plan, id_, list(plan.shards))] if source else []
+    if elsewhere:
+        raise InputError(
+            f"no valid record of '{source}' has the id '{id_}'", f"It is in {' and in '.join(elsewhere)}: --source."
+        )
+    raise InputError(f"no valid record has the id '{id_}'", "Ids are those of the index; rejected lines have none.")
+
+
+def _hits(run: RunFolder, plan: Plan, id_: str, sources: Sequence[str]) -> list[tuple[Shard, int]]:
     hits = []
     for name, parts in plan.shards.items():
-        if source in ("", name):
+        if name in sources:
             paths = {str(run.index(name) / f"{shard.name}.parquet"): shard for shard in parts}
             table = ds.dataset(list(paths)).to_table(
                 columns=["row", "__filename"], filter=(ds.field("id") == id_) & ds.field("reason_rejected").is_null()
@@ -111,12 +133,7 @@ def _find(run: RunFolder, plan: Plan, id_: str, source: str) -> tuple[Shard, int
                 ((paths[r["__filename"]], r["row"]) for r in table.to_pylist()), key=lambda hit: _order(parts, hit)
             )
             hits += rows[:1]  # the others are later duplicates
-    if len(hits) == 1:
-        return hits[0]
-    if not hits:
-        raise InputError(f"no valid record has the id '{id_}'", "Ids are those of the index; rejected lines have none.")
-    names = ", ".join(shard.source for shard, _ in hits)
-    raise InputError(f"several sources have the id '{id_}': {names}", "Say which source is meant.")
+    return hits
 
 
 def _order(parts: Sequence[Shard], hit: tuple[Shard, int]) -> tuple[int, int]:
@@ -144,7 +161,7 @@ def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[
     scores = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()
     table = pq.read_table(run.reliability)
     cells = table.filter(pc.equal(table["source"], shard.source)).to_pylist()
-    return [
+    told = [
         {
             "slot": cell["slot"],
             "name": cell.get("name"),
@@ -154,6 +171,16 @@ def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[
         }
         for cell in sorted(cells, key=lambda c: int(c["slot"].removeprefix("A")))
     ]
+    out = _trimmed(config, told) if config.select.method == "mira" else set()
+    return [{**slot, "trimmed": slot["slot"] in out} for slot in told]
+
+
+def _trimmed(config: Config, slots: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the slots that the trimmed mean leaves out; of equal scores, the earlier slot counts as the lower."""
+    used = [s for s in slots if not s["masked"] and s["score"] is not None and np.isfinite(s["score"])]
+    ranked = [s["slot"] for s in sorted(used, key=lambda s: float(s["score"]))]
+    cut = trim_count(config.select.trim, len(ranked))
+    return {*ranked[:cut], *ranked[len(ranked) - cut :]}
 
 
 def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> dict[str, Any]:

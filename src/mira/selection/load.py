@@ -1,6 +1,7 @@
 """Which class stands behind a name in `select.method`."""
 
 from mira.config import Config
+from mira.errors import RunError
 from mira.progress import Log
 from mira.run import RunFolder
 from mira.selection.aggregate import load_mask
@@ -36,7 +37,14 @@ def load_method(name: str, config: Config, run: RunFolder, log: Log) -> Selectio
             return MeasuredPpl(config.select.ppl.slice)
         return fit_ppl(config, run, log)
     if name == "dataman":
-        if config.select.dataman.endpoint and not config.select.dataman.scores:
+        given = config.select.dataman
+        if given.endpoint and not given.scores:
             score_dataman(config, run, log)
+        elif not given.scores and not (run.path / "dataman").is_dir():
+            raise RunError(
+                "dataman ranks by scores that a DataMan model gives, and there are none",
+                "Set select.dataman.endpoint (base_url and model of a served one, such as RuPeng/DataMan-1.5B-EN), or "
+                "select.dataman.scores to a folder of them.",
+            )
         return DataMan()
     return Mira(load_mask(run))
