@@ -130,9 +130,9 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
     console = console or wide_console()
     verdict = "kept" if told["kept"] else f"not kept ({told['reason']})"
     console.print(printable(f"{told['source']}/{told['id']}: {verdict}; {told['n_tokens']:,} tokens"), markup=False)
-    console.print(
-        f"quality {_figure(told['quality'])}, threshold {_figure(told['threshold'])} of scope {told['scope']}"
-    )
+    by_mira = told["method"] == "mira"
+    value = f"quality {_figure(told['quality'])}" if by_mira else f"value by {told['method']} {_figure(told['value'])}"
+    console.print(f"{value}, threshold {_figure(told['threshold'])} of scope {told['scope']}")
     for where, rank in told["ranks"].items():
         if rank:
             console.print(f"rank in its {where}: {rank[0]:,} of {rank[1]:,}")
@@ -146,7 +146,7 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
     for column in ("slot", "dimension", "score", ""):
         table.add_column(column)
     for slot in told["slots"]:
-        note = f"masked: {slot['why']}" if slot["masked"] else slot.get("missing") or ""
+        note = f"masked: {slot['why']}" if slot["masked"] else "trimmed" if slot["trimmed"] else ""
         name = Text(printable(str(slot["name"])))
         table.add_row(slot["slot"], name, _figure(slot["score"]), Text(printable(str(note))))
     if told["slots"]:
@@ -161,17 +161,23 @@ def print_students(result: dict[str, Any], console: Console | None = None) -> No
     """Print a group's students and naive ones on the held-out labels, and the notes in words."""
     console = console or wide_console()
     for name, group in result["groups"].items():
-        told = group["held_out"]["unmasked"]
-        title = f"{name}: {told['records']} held-out records, {told['cells']} cells that can be trusted"
-        table = Table(title=title, title_justify="left")
-        table.add_column("student")
-        for column in ("rho / teacher's ceiling", "rho in sources", "rho across sources", "MAE"):
-            table.add_column(column, justify="right")
-        for student, figures in told["students"].items():
-            table.add_row(student, *(_interval(figures[k]) for k in ("of_ceiling", "rho", "rho_across", "mae")))
-        console.print(table)
+        if not group["held_out"]:
+            console.print(f"{name}: no student has predictions of held-out records", markup=False)
+        else:
+            console.print(_student_table(name, group["held_out"]["unmasked"]))
         for note in group["notes"]:
             console.print(f"  {note}", markup=False)
+
+
+def _student_table(name: str, told: Mapping[str, Any]) -> Table:
+    title = f"{name}: {told['records']} held-out records, {told['cells']} cells that can be trusted"
+    table = Table(title=title, title_justify="left")
+    table.add_column("student")
+    for column in ("rho / teacher's ceiling", "rho in sources", "rho across sources", "MAE"):
+        table.add_column(column, justify="right")
+    for student, figures in told["students"].items():
+        table.add_row(student, *(_interval(figures[k]) for k in ("of_ceiling", "rho", "rho_across", "mae")))
+    return table
 
 
 def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:

@@ -20,6 +20,7 @@ from mira.errors import ConfigError, InputError, RunError
 from mira.evaluation import evaluate
 from mira.pipeline import check_teacher, run_extra, run_stages, stage_states
 from mira.progress import Quiet
+from mira.reliability import compare_group_students
 from mira.run import RunFolder
 from mira.stages import STAGES
 
@@ -214,6 +215,13 @@ def test_a_method_without_a_teacher_needs_none(done: Path) -> None:
     assert _run(config).ran() == ["index", "select", "report"]
     counts = json.loads(RunFolder(config.run).thresholds.read_text())
     assert 0.48 < counts["tokens_kept"] / counts["tokens_in"] <= 0.5
+    overrides = ["run=random/run", "select.method=random", "teacher.replies=''", "select.scope=source"]
+    for verb, problem in (
+        (evaluate, r"no labels and no student in this run.*\n.*compare CONFIG --methods random,ppl"),
+        (compare_group_students, "there is no student in this run"),
+    ):
+        with pytest.raises(RunError, match=problem):
+            run_extra(done / "mira.yaml", overrides, verb, Quiet())
 
 
 def test_a_student_to_be_tuned_elsewhere_is_not_taken_for_the_encoder(done: Path) -> None:

@@ -10,6 +10,7 @@ from mira.reliability.cells import Measure, measure_group
 from mira.reliability.evidence import collect
 from mira.reliability.label_next import Need, label_next, need, needed_labels
 from mira.reliability.masking import Reason, Verdict
+from mira.reliability.students_notes import _label
 from reliability.simulate import labels, pair, predictions
 
 SETTINGS = ReliabilitySettings()
@@ -71,6 +72,21 @@ def test_cells_get_the_outlook_that_their_verdict_deserves():
 
 def cell(slot, outlook, labels, chance=0.8):
     return Need(slot, slot, outlook, labels, chance, "why")
+
+
+def test_only_what_a_source_has_is_said_to_be_labelled_next():
+    def plan(source, unlabelled, *steps):
+        more = [{"labels": labels, "unmasks": slots} for labels, slots in steps]
+        return {"source": source, "unlabelled": unlabelled, "labels": more[-1]["labels"],
+                "unmasks": more[-1]["unmasks"], "more": more}  # fmt: skip
+
+    small = plan("small", 1340, (900, ["A1"]), (1380, ["A1", "A2"]))
+    assert list(_label([small])) == ["label next: 900 records of small would unmask A1 at about even odds"]
+    big = plan("big", 5000, (300, ["A3"]))
+    assert list(_label([small, big])) == ["label next: 300 records of big would unmask A3 at about even odds"]
+    (none,) = _label([plan("tiny", 10, (200, ["A1"]))])
+    assert "no source has enough" in none
+    assert "tiny would need 200 and has 10" in none
 
 
 def test_sources_are_ranked_by_cells_per_label():

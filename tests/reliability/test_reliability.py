@@ -9,6 +9,7 @@ from mira.errors import InputError, RunError
 from mira.files import write_json, write_parquet
 from mira.progress import Quiet
 from mira.reliability import RELIABILITY_SCHEMA, reliability
+from mira.reliability.summary import source_notes
 from mira.run import RunFolder
 from mira.selection.aggregate import load_mask
 from reliability.simulate import labels, pair, predictions, shuffled
@@ -85,6 +86,15 @@ def test_cells_are_judged_and_written(run):
     assert load_mask(run) == {"docs": ("A1", "A2"), "tests": ("A1",)}
     assert summary["cells"] == {"total": 6, "masked": 3, "by_reason": {"collapsed": 1, "weak ranking": 2}}
     orjson.dumps(summary)
+
+
+def test_of_a_group_of_one_source_the_source_alone_is_not_told(run):
+    notes = Notes()
+    told = reliability(config(), run, notes)["groups"][GROUP]
+    assert any("the source alone reaches" in line for line in source_notes(GROUP, told))
+    one = told | {"sources": {"docs": told["sources"]["docs"]}}
+    lines = source_notes(GROUP, one)
+    assert lines and not any("the source alone" in line or "unknown" in line for line in lines)
 
 
 def test_summary_sets_the_source_alone_beside_the_student(run):

@@ -1,5 +1,6 @@
 """`mira students` on the demo's real teacher replies; the text of a record is what the teacher wrote about it."""
 
+import io
 import re
 import shutil
 from importlib import resources
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from mira.config import Config
 from mira.config_file import load_config
@@ -22,6 +24,7 @@ from mira.files import read_json, write_json, write_parquet
 from mira.progress import Quiet
 from mira.reliability import compare_group_students, reliability
 from mira.run import RunFolder
+from mira.summary import print_students
 
 GROUP, SOURCES = "text_group_A", ("project_docs", "release_notes")
 DATA = Path(str(resources.files("mira.demo") / "data"))
@@ -80,6 +83,16 @@ def done(trained, tmp_path):
     return settings(folder), RunFolder(folder / "run")
 
 
+class Said(Quiet):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, text):
+        self.lines.append(text)
+
+
 def served(run, folder, error, seed=0):
     """A dear student: the teacher's held-out scores with some error."""
     labels = pq.read_table(run.labels(GROUP)).filter((pc.field("split") == "held_out") & (pc.field("replicate") == 0))
@@ -96,9 +109,14 @@ def served(run, folder, error, seed=0):
 
 def test_the_encoder_beside_naive_means_the_curve_and_what_to_label(done):
     config, run = done
-    result = compare_group_students(config, run, Quiet())
+    log = Said()
+    result = compare_group_students(config, run, log)
     assert result == read_json(run.students_report)
     found = result["groups"][GROUP]
+    out = io.StringIO()
+    print_students(result, Console(file=out, width=400))
+    for note in found["notes"]:
+        assert "\n".join([out.getvalue(), *log.lines]).count(note) == 1, "every finding is told once"
     labels = pq.read_table(run.labels(GROUP))
     held_out = labels.filter(pc.equal(labels["split"], "held_out"))
     assert found["labels"]["records"] == len(set(labels["id"].to_pylist()))
@@ -195,7 +213,7 @@ def test_mistakes_are_told(done, tmp_path):
     with pytest.raises(RunError, match="no student has predictions"):
         compare_group_students(config, run, Quiet())
     run.labels(GROUP).unlink()
-    with pytest.raises(RunError, match="no group has labels"):
+    with pytest.raises(RunError, match="there is no student in this run, and no labels"):
         compare_group_students(config, run, Quiet())
 
 

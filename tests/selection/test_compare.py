@@ -2,7 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mira.errors import ConfigError
+from mira.errors import ConfigError, RunError
 from mira.files import read_json
 from mira.progress import Quiet
 from mira.selection import compare
@@ -92,6 +92,15 @@ def test_mira_is_judged_by_held_out_predictions_where_there_are_any(world, told)
         path.unlink()
     assert again["methods"]["mira"]["agreement"]["all"]["rho"] == pytest.approx(-1.0, abs=1e-3)
     assert again["methods"]["mira"]["agreement"]["all"]["precision"] == 0.0
+
+
+def test_methods_that_need_a_teacher_say_which_do_not(tmp_path):
+    world = World(tmp_path, {"ant": [items("ant", 5)]}, {"g": ["ant"]})
+    for method in ("mira", "dsir"):
+        world.run.reliability.unlink(missing_ok=True)
+        with pytest.raises(RunError, match=f"compare: {method} cannot run here.*\n.*--methods random,ppl"):
+            compare(world.config(), world.run, ["random", method], Quiet())
+    assert set(compare(world.config(), world.run, ["random", "ppl"], Quiet())["methods"]) == {"random", "ppl"}
 
 
 @pytest.mark.parametrize("methods", [[], ["mira", "best"]])

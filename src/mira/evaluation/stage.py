@@ -49,6 +49,12 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """
     if not run.thresholds.is_file():
         raise RunError(f"{run.thresholds} is not there yet", "Run `mira select` first.")
+    if not run.reliability.is_file():
+        raise RunError(
+            f"{run.path}: there are no labels and no student in this run; a selection is tested on both",
+            "Run with a teacher: mira run. Without one, set selections side by side: "
+            "mira compare CONFIG --methods random,ppl",
+        )
     selected = read_json(run.thresholds)
     groups, thresholds = load_groups(run), _thresholds(selected)
     group_of = {source: group.name for group in groups for source in group.sources}

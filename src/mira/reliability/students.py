@@ -68,16 +68,18 @@ def compare_group_students(config: Config, run: RunFolder, log: Log) -> dict[str
         RunError: A stage before has not run.
         InputError: An entry of `distill.compare` is no bundle, or scores by another rubric.
     """
-    check_compared(config, run)
-    groups = [g for g in load_groups(run) if run.labels(g.name).is_file()]
+    there = load_groups(run) if run.groups.is_file() else []
+    groups = [g for g in there if run.rubric(g.name).is_file() and run.labels(g.name).is_file()]
     if not groups:
-        raise RunError(f"{run.path}: no group has labels", "Students are compared on labels: run `mira label` first.")
+        raise RunError(
+            f"{run.path}: there is no student in this run, and no labels to compare students on",
+            "Both need a teacher: with one in the settings, mira run makes them.",
+        )
+    check_compared(config, run)
     found = {}
     with log.task("students", total=len(groups)) as task:
         for group in groups:
             found[group.name] = _Compared(config, run, group).told(log)
-            for line in found[group.name]["notes"]:
-                log.note(f"{group.name}: {line}")
             task.advance()
     result: dict[str, Any] = plain({"interval": config.reliability.interval, "groups": found})
     write_json(run.students_report, result)

@@ -92,15 +92,21 @@ def _curve(curve: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _label(plans: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    best = next((p for p in plans if p["unmasks"]), None)
-    if best is None:
+    wanted = [plan for plan in plans if plan["unmasks"]]
+    if not wanted:
         yield "no masked cell is projected to be trusted with more labels alone"
         return
-    there = "" if best["enough"] else f", but it has {best['unlabelled']} unlabelled records"
-    yield (
-        f"label next: {best['labels']} records of {best['source']} would unmask {', '.join(best['unmasks'])} at about "
-        f"even odds{there}"
-    )
+    possible = [(step, p["source"]) for p in wanted for step in p["more"] if step["labels"] <= p["unlabelled"]]
+    if not possible:
+        nearest = wanted[0]
+        yield (
+            "no source has enough unlabelled records for more labels alone to unmask a cell: "
+            f"{nearest['source']} would need {nearest['labels']} and has {nearest['unlabelled']}"
+        )
+        return
+    step, source = max(possible, key=lambda found: len(found[0]["unmasks"]) / found[0]["labels"])
+    slots = ", ".join(step["unmasks"])
+    yield f"label next: {step['labels']} records of {source} would unmask {slots} at about even odds"
 
 
 def _show(interval: Interval) -> str:

@@ -105,9 +105,13 @@ def source_notes(group: str, summary: dict[str, Any]) -> list[str]:
     notes = [
         f"{group}: {cells['masked']} of {cells['total']} cells masked{f' ({reasons})' if reasons else ''}; "
         f"rho {_show(summary['mean_rho_unmasked'])} over unmasked cells, {ratio} of the teacher's ceiling",
-        f"{group}: rho within sources {_show(mean['rho_within_sources'])}, across sources {_show(mean['rho_pooled'])}; "
-        f"the source alone reaches {_show(mean['rho_source_alone'])} (AUC {_show(mean['auc_source_alone'])})",
     ]
+    if len(summary["sources"]) > 1:
+        notes.append(
+            f"{group}: rho within sources {_show(mean['rho_within_sources'])}, "
+            f"across sources {_show(mean['rho_pooled'])}; the source alone reaches {_show(mean['rho_source_alone'])} "
+            f"(AUC {_show(mean['auc_source_alone'])})"
+        )
     if mean["rho_source_alone"] > 0.3:
         notes.append(
             f"{group}: slots sort records by source as well as by quality; across sources, trust the figure within them"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mira.config import Config, SelectSettings
 from mira.corpus import Shard, read, records_key
-from mira.errors import ConfigError
+from mira.errors import ConfigError, RunError
 from mira.files import atomic, write_json
 from mira.progress import Log
 from mira.run import RunFolder
@@ -33,6 +33,7 @@ __all__ = ["compare"]
 
 Flags = npt.NDArray[np.bool_]
 
+_TEACHERLESS = ("random", "ppl")
 _SAMPLE = 200_000  # records that rank correlations are taken over, chosen by hash
 
 
@@ -66,7 +67,7 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
             f"compare: unknown methods: {', '.join(unknown) or 'none given'}", f"Known: {', '.join(METHODS)}."
         )
     names = list(dict.fromkeys(methods))
-    plans = {name: make_plan(config, run, load_method(name, config, run, log), log) for name in names}
+    plans = {name: _plan(name, config, run, log) for name in names}
     any_plan = plans[names[0]]
     told = _Told({name: _Sums() for name in names})
     tasks = [_HashTask(config, run, shard) for parts in any_plan.shards.values() for shard in parts]
@@ -80,6 +81,16 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
     )
     write_json(run.path / "compare.json", result)
     return result
+
+
+def _plan(name: str, config: Config, run: RunFolder, log: Log) -> Plan:
+    try:
+        return make_plan(config, run, load_method(name, config, run, log), log)
+    except RunError as error:
+        if name in _TEACHERLESS:
+            raise
+        way_out = f"Without a teacher: mira compare CONFIG --methods {','.join(_TEACHERLESS)}"
+        raise RunError(f"compare: {name} cannot run here: {error.message}", f"{error.hint} {way_out}") from None
 
 
 @dataclass
