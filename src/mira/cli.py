@@ -197,6 +197,8 @@ def _batch(path: Path, overrides: list[str], stage: str, export: Path | None, re
     """Write or read batch files; return whether that was all that was asked for."""
     if export is None and not results:
         return False
+    if export is not None and results:
+        raise ConfigError("--export and --import: one at a time", "Export, run the requests, then import the results.")
     from mira.batch import export_requests, import_results  # noqa: PLC0415
     from mira.config_file import load_config  # noqa: PLC0415
 

@@ -112,3 +112,12 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
             import_batch(path, journal)
         with pytest.raises(InputError, match="cannot read"):
             import_batch(tmp_path / "absent.jsonl", journal)
+
+
+def test_the_requests_themselves_are_no_results(tmp_path: Path) -> None:
+    export(tmp_path, 3)
+    with Journal(tmp_path / "journal") as journal:
+        with pytest.raises(InputError, match=r"batch.jsonl: holds requests, not results"):
+            import_batch(tmp_path / "batch.jsonl", journal)
+        assert len(journal) == 0
+    assert (tmp_path / "journal/replies.failures.jsonl").read_bytes() == b""

@@ -16,7 +16,7 @@ from mira.cli import app
 from mira.config import Config
 from mira.config_file import load_config
 from mira.discovery import Rubric
-from mira.errors import JudgeError, RunError
+from mira.errors import ConfigError, JudgeError, RunError
 from mira.judging.cost import SpendingStop
 from mira.pipeline import run_stages
 from mira.plan import plan as make_plan
@@ -181,6 +181,14 @@ def test_batch_files_give_the_same_labels(live: tuple[Path, Replay]) -> None:
         _cli(stage, settings, *offline)
     assert len(server.requests) == asked
     assert pq.read_table(project / "batch/labels/text_group_B.parquet") == expected
+
+
+def test_exporting_and_importing_at_once_is_a_mistake(live: tuple[Path, Replay]) -> None:
+    project, _ = live
+    requests = project / "requests.jsonl"
+    with pytest.raises(ConfigError, match="one at a time"):
+        _cli("label", project / "mira.yaml", "--export", requests, "--import", requests)
+    assert not requests.exists()
 
 
 def test_offline_without_replies_fails_and_says_why(live: tuple[Path, Replay]) -> None:

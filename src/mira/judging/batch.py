@@ -136,7 +136,7 @@ def import_batch(paths: Path | str | Sequence[Path | str], journal: Journal) -> 
         journal: The journal.
 
     Raises:
-        InputError: A file cannot be read, or no line of it is a result of an exported request.
+        InputError: A file cannot be read, holds requests, or no line of it is a result of an exported request.
         RunError: The journal cannot be written.
     """
     several = [paths] if isinstance(paths, str | Path) else paths
@@ -147,7 +147,7 @@ def import_batch(paths: Path | str | Sequence[Path | str], journal: Journal) -> 
                 file = stack.enter_context(path.open("rb"))
             except OSError as error:
                 raise InputError(f"{path}: cannot read the batch results: {error.strerror}") from None
-            counts = _import_file(file, journal)
+            counts = _import_file(file, journal, path)
             if counts[3] and not sum(counts[:3]):
                 raise InputError(
                     f"{path}:1: no line is a batch result of a request that mira exported",
@@ -157,10 +157,15 @@ def import_batch(paths: Path | str | Sequence[Path | str], journal: Journal) -> 
     return Imported(*total)
 
 
-def _import_file(file: BinaryIO, journal: Journal) -> list[int]:
+def _import_file(file: BinaryIO, journal: Journal, path: Path) -> list[int]:
     counts = [0, 0, 0, 0]
     lines = (line for line in file if line.strip())
     while chunk := list(islice(lines, FRAME_RECORDS)):
+        if _is_request(chunk[0]):
+            raise InputError(
+                f"{path}: holds requests, not results",
+                "Have them answered, by a batch API or vllm run-batch -i FILE -o RESULTS, and import RESULTS.",
+            )
         results = [_result(line) for line in chunk]
         replies = {r[0]: r[1] for r in results if r and isinstance(r[1], Reply)}
         known = journal.find(replies)
@@ -173,6 +178,14 @@ def _import_file(file: BinaryIO, journal: Journal) -> list[int]:
         counts[2] += len(failed)
         counts[3] += sum(r is None for r in results)
     return counts
+
+
+def _is_request(line: bytes) -> bool:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and "body" in value and not {"response", "error"} & value.keys()
 
 
 def _result(line: bytes) -> tuple[bytes, Reply | Failed] | None:
