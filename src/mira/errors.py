@@ -22,6 +22,7 @@ __all__ = [
     "JudgeError",
     "MiraError",
     "RunError",
+    "install_hint",
     "refused_by_system",
 ]
 
@@ -34,6 +35,11 @@ _WAYS_OUT = {
     errno.ENOENT: _GONE, errno.ENOTDIR: _GONE, errno.EISDIR: _GONE,
     errno.EMFILE: "Allow more open files: ulimit -n 65536",
 }  # fmt: skip
+
+
+def install_hint(extra: str) -> str:
+    """Return the command that installs an extra, from a package index or from a checkout as the README does."""
+    return f"pip install 'mira-select[{extra}]', or in a checkout: pip install '.[{extra}]'"
 
 
 class MiraError(Exception):

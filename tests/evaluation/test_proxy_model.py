@@ -63,7 +63,7 @@ def test_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MiraError, match="needs torch") as raised:
         require_torch()
-    assert raised.value.hint == "pip install 'mira-select[train]'"
+    assert raised.value.hint == "pip install 'mira-select[train]', or in a checkout: pip install '.[train]'"
 
 
 def test_parameters_are_counted(one_thread):

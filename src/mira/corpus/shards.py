@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 from fsspec.core import url_to_fs
 
 from mira.corpus.lines import is_remote, open_file
-from mira.errors import ConfigError, InputError, MiraError
+from mira.errors import ConfigError, InputError, MiraError, install_hint
 from mira.files import hash_json, read_json, write_json
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _find_remote(url: str) -> list[_File]:
     try:
         fs, path = url_to_fs(url)
     except (ImportError, ValueError) as error:
-        way_out = "pip install 'mira-select[s3]'" if _is_s3(url) else "Install the package that it names, or check it."
+        way_out = install_hint("s3") if _is_s3(url) else "Install the package that it names, or check it."
         raise ConfigError(f"{url}: {error}", way_out) from None
     if _MAGIC.search(path):
         hits, base = fs.glob(path), _fixed_part(path)

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from mira.errors import InputError, MiraError
+from mira.errors import InputError, MiraError, install_hint
 from mira.files import hash_json, read_json, sha256_file, write_bytes
 from mira.progress import printable
 
@@ -237,7 +237,7 @@ def _hub() -> Any:
     try:
         import huggingface_hub  # noqa: PLC0415
     except ImportError:
-        raise MiraError("hub repositories need huggingface_hub", "pip install 'mira-select[hub]'") from None
+        raise MiraError("hub repositories need huggingface_hub", install_hint("hub")) from None
     return huggingface_hub
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mira.errors import ConfigError, MiraError
+from mira.errors import ConfigError, MiraError, install_hint
 
 __all__ = ["Chat", "Message", "require_train"]
 
@@ -28,7 +28,7 @@ def require_train() -> None:
         try:
             __import__(name)
         except ImportError:
-            raise MiraError(f"tuning a student needs {name}", "pip install 'mira-select[train]'") from None
+            raise MiraError(f"tuning a student needs {name}", install_hint("train")) from None
     from transformers.utils import logging  # noqa: PLC0415
 
     logging.disable_progress_bar()

@@ -10,7 +10,7 @@ import numpy as np
 
 from mira.config import EmbeddingSettings
 from mira.embedding.embedder import CHARS_PER_TOKEN, Vectors, average, sample_slices
-from mira.errors import ConfigError
+from mira.errors import ConfigError, install_hint
 
 __all__ = ["SentenceTransformerEmbedder"]
 
@@ -38,7 +38,7 @@ class SentenceTransformerEmbedder:
         except ImportError:
             raise ConfigError(
                 f"embedding.model: {settings.model!r} needs sentence-transformers, which is not installed",
-                "Install mira-select[embed], or use the built-in model: minilm.",
+                f"Install it with: {install_hint('embed')}; or use the built-in model: minilm.",
             ) from None
         logging.disable_progress_bar()
         try:

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
-from mira.errors import MiraError
+from mira.errors import MiraError, install_hint
 
 __all__ = ["Engine", "LocalEngine", "RayEngine", "load_engine"]
 
@@ -108,7 +108,7 @@ class RayEngine:
         try:
             import ray  # noqa: PLC0415
         except ImportError:
-            raise MiraError("Ray is not installed", "Install it with: pip install 'mira-select[ray]'") from None
+            raise MiraError("Ray is not installed", f"Install it with: {install_hint('ray')}") from None
         self._ray: Any = ray
         self.workers = workers
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mira.errors import MiraError
+from mira.errors import MiraError, install_hint
 from mira.reliability.stats import Floats, generator
 
 __all__ = [
@@ -97,7 +97,7 @@ def require_torch() -> None:
         try:
             __import__(name)
         except ImportError:
-            raise MiraError(f"the small-LM proxy needs {name}", "pip install 'mira-select[train]'") from None
+            raise MiraError(f"the small-LM proxy needs {name}", install_hint("train")) from None
 
 
 def device() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mira.config import FlagSettings
-from mira.errors import ConfigError
+from mira.errors import ConfigError, install_hint
 from mira.flags.words import Hashes, Offsets, shingles
 
 __all__ = ["MinHash", "Sketch", "Sketches", "bands_for", "load_minhash", "similarity"]
@@ -90,7 +90,7 @@ def _rensa() -> Any:
     except ImportError:
         raise ConfigError(
             "flags.near: rensa is not installed",
-            "Install it with: pip install 'mira-select[dedup]', or set flags.near to false.",
+            f"Install it with: {install_hint('dedup')}; or set flags.near to false.",
         ) from None
     return rensa
 

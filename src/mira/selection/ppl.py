@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from mira.config import Config, SourceSettings
 from mira.corpus import Shard, read
-from mira.errors import ConfigError, InputError
+from mira.errors import ConfigError, InputError, install_hint
 from mira.files import hash_json, hash_path, read_json, write_json
 from mira.progress import Log
 from mira.run import RunFolder
@@ -189,9 +189,7 @@ def _kenlm(model: Path) -> Callable[[Sequence[str]], Floats]:
     try:
         import kenlm  # noqa: PLC0415 - optional
     except ImportError:
-        raise ConfigError(
-            f"select.ppl.model: {model} needs KenLM", "Install it with: pip install 'mira-select[ppl]'"
-        ) from None
+        raise ConfigError(f"select.ppl.model: {model} needs KenLM", f"Install it with: {install_hint('ppl')}") from None
     try:
         trained: Any = kenlm.Model(str(model))
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mira.errors import ConfigError, InputError
+from mira.errors import ConfigError, InputError, install_hint
 from mira.selection.keys import Floats
 
 __all__ = ["causal_lm"]
@@ -34,7 +34,7 @@ def causal_lm(folder: Path) -> Callable[[Sequence[str]], Floats]:
     except ImportError:
         raise ConfigError(
             f"select.ppl.model: {folder} needs torch and transformers",
-            "Install them with: pip install 'mira-select[train]'; or serve the model, see select.ppl.endpoint.",
+            f"Install them with: {install_hint('train')}; or serve the model, see select.ppl.endpoint.",
         ) from None
     safe = {"trust_remote_code": False, "local_files_only": True}
     try:
