@@ -199,3 +199,12 @@ def test_template_is_not_written_over_a_file(tmp_path: Path) -> None:
     write_template(path)
     with pytest.raises(ConfigError, match="there already"):
         write_template(path)
+
+
+@pytest.mark.parametrize("limit", ["max_requests", "max_cost"])
+def test_a_limit_below_nothing_is_refused(tmp_path: Path, limit: str) -> None:
+    path = tmp_path / "mira.yaml"
+    path.write_text("sources: [{name: a, path: a.jsonl}]\n")
+    with pytest.raises(ConfigError, match=f"teacher.{limit}"):
+        load_config(path, [f"teacher.{limit}=-1"])
+    assert getattr(load_config(path, [f"teacher.{limit}=0"]).teacher, limit) == 0

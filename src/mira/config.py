@@ -112,9 +112,9 @@ class TeacherSettings(Settings):
     """Send nothing: requests go out with --export as batch files, and replies come in with --import."""
     failure_budget: Fraction = 0.01
     """Share of records that may stay unscored before the exit status is non-zero."""
-    max_cost: float | None = None
+    max_cost: float | None = Field(default=None, ge=0)
     """Stop cleanly before spending more than this."""
-    max_requests: int | None = None
+    max_requests: int | None = Field(default=None, ge=0)
     """Stop cleanly before sending more requests than this."""
 
 
