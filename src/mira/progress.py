@@ -9,7 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["QUIET", "Log", "Quiet", "Task", "Terminal", "printable"]
+__all__ = ["QUIET", "Log", "Quiet", "Task", "Terminal", "per_time", "printable"]
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
@@ -17,6 +17,20 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line f
 def printable(text: str) -> str:
     """Return text that a terminal shows and does not obey: a corpus's ids and field names may hold escape sequences."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def per_time(rate: float, what: str = "") -> str:
+    """Return a rate for people: a second, or where that is a small number a minute or an hour.
+
+    Args:
+        rate: Per second.
+        what: What is counted, with a space before it.
+    """
+    if not rate or rate >= 10:
+        return f"{rate:,.0f}{what}/s"
+    if rate >= 1:
+        return f"{rate:.1f}{what}/s"
+    return f"{60 * rate:,.0f}{what}/min" if 60 * rate >= 1 else f"{3600 * rate:,.0f}{what}/h"
 
 
 class Task(Protocol):
@@ -114,10 +128,11 @@ class _LineTask:
             return
         self._said = now
         rate = self._done / (now - self._started)
-        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
-        self._log.note(
-            f"  {self._description}: {self._done:,}/{self._total or '?'} ({rate:,.0f}/s{left}) {self._detail}"
-        )
+        to_go = self._total - self._done if self._total else 0
+        left = f", {to_go / rate:,.0f} s left" if to_go > 0 and rate else ""
+        total = f"{self._total:,}" if self._total else "?"
+        line = f"  {self._description}: {self._done:,}/{total} ({per_time(rate)}{left}) {self._detail}"
+        self._log.note(line.rstrip())
 
     def detail(self, text: str) -> None:
         self._detail = text

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mira.judging.stats import Stats
-from mira.progress import Log, Task, Terminal
+from mira.progress import Log, Task, Terminal, per_time
 
 __all__ = ["render", "watch"]
 
@@ -49,7 +49,7 @@ def render(stats: Stats, description: str, done: int, total: int | None) -> Pane
     left = f", {(total - done) / rate:,.0f} s left" if total and rate and total > done else ""
     projected = stats.projected_cost
     rows = [
-        ("records", f"{done:,} of {total:,}" if total else f"{done:,}", f"{rate:,.1f} replies/s{left}"),
+        ("records", f"{done:,} of {total:,}" if total else f"{done:,}", f"{per_time(rate, ' replies')}{left}"),
         (
             "tokens",
             f"{stats.tokens_in:,} in, {stats.tokens_out:,} out",

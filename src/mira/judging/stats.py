@@ -5,6 +5,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
+from mira.progress import per_time
+
 __all__ = ["Stats"]
 
 _WINDOW_S = 20.0
@@ -78,7 +80,7 @@ class Stats:
 
     def _say(self) -> str:
         rate, tokens_in, tokens_out = self.rates()
-        parts = [f"{rate:,.0f} replies/s", f"{tokens_in:,.0f}/{tokens_out:,.0f} tokens/s in/out"]
+        parts = [per_time(rate, " replies"), f"{tokens_in:,.0f}/{tokens_out:,.0f} tokens/s in/out"]
         parts.append(f"{self.concurrency}/{self.limit} in flight")
         if self.from_journal:
             parts.append(f"{self.from_journal:,} from the journal")
