@@ -15,8 +15,10 @@ from mira.discovery.rubric import Rubric
 from mira.distillation.labels import label_tasks
 from mira.distillation.student import open_student
 from mira.errors import ConfigError, RunError
+from mira.files import write_bytes
+from mira.judging._frames import KEY_BYTES
 from mira.judging._wire import Request
-from mira.judging.batch import Exported, Imported, export_batch, import_batch
+from mira.judging.batch import Exported, Imported, export_batch, import_batch, outstanding
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.journal import Journal
 from mira.judging.judge import JudgeTask
@@ -24,7 +26,7 @@ from mira.judging.teacher import Teacher
 from mira.progress import Log
 from mira.run import RunFolder
 
-__all__ = ["export_requests", "import_results", "teacher_requests"]
+__all__ = ["export_requests", "import_results", "still_out", "teacher_requests"]
 
 
 def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exported:
@@ -40,8 +42,34 @@ def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exporte
         MiraError: There is no endpoint in the settings, or an earlier stage has not run.
     """
     run = RunFolder(config.run)
-    if stage == "score":
-        return _export_scores(config, run, path, log)
+    exported = _export_scores(config, run, path, log) if stage == "score" else _export(config, run, stage, path, log)
+    write_bytes(_exported_keys(run, stage), exported.keys)
+    return exported
+
+
+def still_out(config: Config, stage: str) -> tuple[int, int] | None:
+    """Return, of a stage's last export, the requests without a reply in the journal, and all requests.
+
+    Returns:
+        None where the run has exported nothing for the stage.
+
+    Raises:
+        RunError: The journal cannot be read.
+    """
+    run = RunFolder(config.run)
+    path = _exported_keys(run, stage)
+    if not path.is_file():
+        return None
+    keys = path.read_bytes()
+    with Journal(run.journal, "batch") as journal:
+        return outstanding(keys, journal), len(keys) // KEY_BYTES
+
+
+def _exported_keys(run: RunFolder, stage: str) -> Path:
+    return run.journal / f"{stage}.exported"
+
+
+def _export(config: Config, run: RunFolder, stage: str, path: Path, log: Log) -> Exported:
     if config.teacher.endpoint is None:
         raise ConfigError(
             "batch files need teacher.endpoint: its model and sampling are part of every request",
@@ -112,4 +140,5 @@ def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Expo
         sum(e.requests for e in exported),
         sum(e.answered for e in exported),
         sum(e.unsendable for e in exported),
+        b"".join(e.keys for e in exported),
     )

@@ -199,7 +199,7 @@ def _batch(path: Path, overrides: list[str], stage: str, export: Path | None, re
         return False
     if export is not None and results:
         raise ConfigError("--export and --import: one at a time", "Export, run the requests, then import the results.")
-    from mira.batch import export_requests, import_results  # noqa: PLC0415
+    from mira.batch import export_requests, import_results, still_out  # noqa: PLC0415
     from mira.config_file import load_config  # noqa: PLC0415
 
     config = load_config(path, overrides)
@@ -207,7 +207,7 @@ def _batch(path: Path, overrides: list[str], stage: str, export: Path | None, re
         done = import_results(config, results)
         typer.echo(
             f"{done.replies:,} new replies, {done.known:,} known already, {done.failures:,} failed requests, "
-            f"{done.unreadable:,} lines that are no results. Now: mira {stage} {path}"
+            f"{done.unreadable:,} lines that are no results. {_left(still_out(config, stage))}Now: mira {stage} {path}"
         )
         return True
     assert export is not None
@@ -218,6 +218,12 @@ def _batch(path: Path, overrides: list[str], stage: str, export: Path | None, re
         f"{written.unsendable:,} do not fit. Run them, then: mira {stage} {path} --import RESULTS"
     )
     return True
+
+
+def _left(still: tuple[int, int] | None) -> str:
+    if still is None or not still[0]:
+        return ""
+    return f"{still[0]:,} of the {still[1]:,} requests last exported are still without a reply. "
 
 
 def _stages(path: Path, overrides: list[str], names: list[str], *, force: bool) -> None:

@@ -176,8 +176,15 @@ def test_batch_files_give_the_same_labels(live: tuple[Path, Replay]) -> None:
             content = server.answer(line["body"]["messages"])
             body = {"choices": [{"message": {"content": content}, "finish_reason": "stop"}], "model": "replay"}
             results.append({"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}})
+        (project / "part.jsonl").write_text("\n".join(json.dumps(r) for r in results[:3]))
+        said = _cli(stage, settings, "--import", project / "part.jsonl", *offline)
+        n = len(results)
+        assert "3 new replies, 0 known already" in said
+        assert f" {n - 3} of the {n} requests last exported are still without a reply." in said
         (project / "results.jsonl").write_text("\n".join(json.dumps(r) for r in reversed(results)))
-        assert f"{len(results)} new replies" in _cli(stage, settings, "--import", project / "results.jsonl", *offline)
+        said = _cli(stage, settings, "--import", project / "results.jsonl", *offline)
+        assert f"{n - 3} new replies, 3 known already" in said
+        assert "still without" not in said
         _cli(stage, settings, *offline)
     assert len(server.requests) == asked
     assert pq.read_table(project / "batch/labels/text_group_B.parquet") == expected

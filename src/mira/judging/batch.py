@@ -16,6 +16,7 @@ import orjson
 from mira.errors import InputError
 from mira.files import atomic
 from mira.judging._answer import Failed
+from mira.judging._frames import KEY_BYTES
 from mira.judging._reply import Reply
 from mira.judging._verdict import Rejected, verdict
 from mira.judging._wire import CHAT, Request
@@ -23,7 +24,7 @@ from mira.judging.journal import FRAME_RECORDS, Entry, Journal
 from mira.judging.judgement import Unscored
 from mira.judging.transport import Response
 
-__all__ = ["Exported", "Imported", "export_batch", "import_batch"]
+__all__ = ["Exported", "Imported", "export_batch", "import_batch", "outstanding"]
 
 _MAX_LINES = 50_000
 _MAX_BYTES = 190 << 20
@@ -39,12 +40,14 @@ class Exported:
         requests: Lines in them.
         answered: Requests left out because the journal holds their replies.
         unsendable: Requests left out because the record does not fit the judge's context.
+        keys: Keys of the requests in the files, 16 bytes each.
     """
 
     paths: tuple[Path, ...]
     requests: int
     answered: int
     unsendable: int
+    keys: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,13 @@ def export_batch(requests: Iterable[Request], journal: Journal, path: Path) -> E
                     yield _line(request)
 
     paths = tuple(_write_parts(lines(), path))
-    return Exported(paths, len(seen), answered, unsendable)
+    return Exported(paths, len(seen), answered, unsendable, b"".join(sorted(seen)))
+
+
+def outstanding(keys: bytes, journal: Journal) -> int:
+    """Return how many of the requests in `Exported.keys` the journal has no reply for."""
+    each = [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
+    return len(each) - journal.count(each)
 
 
 def _line(request: Request) -> bytes:
