@@ -85,7 +85,7 @@ def test_only_plain_jsonl_is_sliced_at_line_ends(project: Project) -> None:
     assert len({s.fingerprint for s in slices}) == len({s.name for s in slices}) == len(slices)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=30), st.integers(1024, 5000), st.booleans())
 def test_reading_does_not_depend_on_slicing(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shard_bytes: int, crlf: bool

@@ -51,7 +51,7 @@ def test_lines_are_copied_byte_by_byte(project: Project, name: str) -> None:
     assert [p.name for p in (project.folder / "out").iterdir()] == [name]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.dictionaries(

@@ -79,7 +79,7 @@ def test_near_duplicates_form_clusters(tmp_path):
         assert of[f"s/{cluster}-far"] is None
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_flags_do_not_depend_on_shards_and_order(data):
     pytest.importorskip("rensa")
@@ -121,7 +121,7 @@ def test_texts_without_words_are_no_near_duplicates(tmp_path):
     assert len(world.column("duplicate_of")) == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40), st.integers(0, 10))
 def test_components_are_those_of_a_plain_search(pairs, seed):
     rng = random.Random(seed)

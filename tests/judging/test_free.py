@@ -64,7 +64,7 @@ def test_cut_and_empty_replies():
 BITS = st.lists(st.sampled_from(list('[]{}":,1A8/— \n\ud800<')), max_size=60).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), BITS), st.booleans())
 def test_any_text(text, truncated):
     reply = parse_free_reply(text, "r", "s", truncated=truncated)

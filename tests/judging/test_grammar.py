@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mira.discovery.rubric import Rubric
@@ -32,7 +32,7 @@ HARD = (
     "A2 Alignment [A5]",
 )
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=150)
 
 
 def scores_of(text, names=("Foo", "Bar Baz", "Qux"), **options):
@@ -531,7 +531,7 @@ DAMAGE += [
 ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(answers(), st.lists(st.tuples(st.floats(0, 1), st.sampled_from(DAMAGE)), max_size=2), st.integers(0))
 def test_usual_reading_of_a_damaged_reply_is_the_tolerant_one(answer, damage, seed):
     names, scores, rationales, overall, verdict = answer
@@ -561,7 +561,7 @@ def check(parsed, n):
     assert (parsed.reason_unscored is not None) == (len(parsed.missing) == n)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(st.text(), st.lists(FRAGMENTS, max_size=40).map("".join)), st.booleans())
 def test_any_text_is_read_without_an_error(text, truncated):
     names = ("Foo", "Bar Baz", "Foo", "**", "HTML5: 2/10")

@@ -118,7 +118,7 @@ def test_record_cannot_end_its_fence_or_pose_as_a_part():
         ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=60)), min_size=1, max_size=4))
 def test_mark_is_never_in_the_content(parts):
     parts = [Part(label, text.encode("utf-8", "replace").decode()) for label, text in parts]
@@ -273,7 +273,7 @@ def test_record_that_cannot_fit_overflows():
     assert PROMPT.user(record("word"), max_tokens=100, tokenizer=TOKENS) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.text(alphabet="ab 好\U0001f600é\n.,{}", min_size=1, max_size=400), min_size=1, max_size=5),
     st.integers(30, 400),

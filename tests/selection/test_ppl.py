@@ -31,7 +31,7 @@ def plainly(texts, order, context, byte):
     return p
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.text("the catsż", min_size=1, max_size=8))
 def test_bits_follow_the_formula(order, text):
     model = ByteModel.train(TEXTS, order)

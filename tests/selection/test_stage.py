@@ -9,7 +9,7 @@ import orjson
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mira.corpus import build_index
@@ -84,7 +84,7 @@ def test_kept_records_keep_their_bytes_and_tell_where_they_come_from(shared):
 SHARDING = st.tuples(st.randoms(use_true_random=False), st.integers(1, 4))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5)
 @given(SHARDING, st.sampled_from(SCOPES), st.sampled_from([0.0, 1.0]), st.sampled_from(["mira", "random"]))
 def test_any_split_and_any_order_keep_the_same_records(tmp_path_factory, sharding, scope, temperature, method):
     rng, n_shards = sharding
