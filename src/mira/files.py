@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = [
     "read_json",
     "read_key",
     "remove_folder",
+    "remove_others",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -122,6 +123,13 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder)
     except OSError as error:  # which may name a file without its folder
         raise OSError(error.errno, error.strerror, str(folder)) from None
+
+
+def remove_others(found: Iterable[Path], wanted: Collection[Path]) -> None:
+    """Remove the files that are not wanted any more."""
+    for path in found:
+        if path not in wanted:
+            path.unlink(missing_ok=True)
 
 
 def hash_json(value: Any) -> str:

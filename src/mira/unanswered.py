@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from mira.batch import teacher_requests
 from mira.config import Config
-from mira.judging._frames import KEY_BYTES, Group, scan
-from mira.judging._index import Index
+from mira.judging.journal import read_keys
 from mira.judging.teacher import Teacher
 from mira.progress import Log
 from mira.run import RunFolder
@@ -44,7 +41,7 @@ def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
     Raises:
         MiraError: An earlier stage's output is damaged.
     """
-    known = _known(RunFolder(config.run).journal)
+    known = read_keys(RunFolder(config.run).journal)
     if not len(known):
         return None
     left: Counter[str] = Counter()
@@ -66,14 +63,3 @@ def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
             else:
                 left[request.source] += 1
     return Unanswered(dict(left), answered)
-
-
-def _known(journal: Path) -> Index:
-    """Return the keys of all replies in a journal folder."""
-    index = Index()
-    for path in sorted(journal.glob("*.jsonl.zst")):
-        with path.open("rb") as file:
-            groups = [part.keys for part in scan(file, path.stat().st_size) if isinstance(part, Group)]
-        keys = b"".join(groups)
-        index.extend(keys, np.zeros(len(keys) // KEY_BYTES, np.uint64))
-    return index

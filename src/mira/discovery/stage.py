@@ -14,7 +14,7 @@ from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
 from mira.embedding import Embedder, load_embedder
 from mira.errors import ConfigError, InputError, RunError
-from mira.files import write_parquet
+from mira.files import remove_others, write_parquet
 from mira.judging.failures import check_failures
 from mira.judging.free import read_free_judgments
 from mira.judging.teacher import Teacher
@@ -59,7 +59,7 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             entry["alike"] = _alignment(rubric, discovered, embedder)
         log.note(f"  {group.name}: {len(rubric.anchors)} slots, {entry['from']}; {len(points):,} judgment points")
         summary[group.name] = entry
-    _remove_strays(run, groups)
+    remove_others((run.path / "rubrics").glob("*.jsonl"), {run.rubric(g.name) for g in groups})
     return {"groups": summary}
 
 
@@ -126,10 +126,3 @@ def _alignment(given: Rubric, discovered: Rubric, embedder: Embedder) -> dict[st
         anchor.slot: [discovered.anchors[j].slot, discovered.anchors[j].name, round(float(cosines[i, j]), 3)]
         for i, (anchor, j) in enumerate(zip(given.anchors, nearest, strict=True))
     }
-
-
-def _remove_strays(run: RunFolder, groups: Sequence[Group]) -> None:
-    wanted = {run.rubric(g.name) for g in groups}
-    for path in (run.path / "rubrics").glob("*.jsonl"):
-        if path not in wanted:
-            path.unlink()

@@ -19,7 +19,7 @@ from mira.corpus.record import Record
 from mira.discovery.grouping import Group, load_groups
 from mira.discovery.rubric import Rubric
 from mira.errors import ConservationError, InputError, RunError
-from mira.files import write_parquet
+from mira.files import remove_others, write_parquet
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.failures import Failures, check_failures
 from mira.judging.judge import Judge, JudgeTask
@@ -213,7 +213,4 @@ def _summary(table: pa.Table, unscored: dict[str, Counter[str]]) -> dict[str, An
 
 
 def _remove_strays(run: RunFolder, groups: list[Group]) -> None:
-    wanted = {run.labels(g.name) for g in groups}
-    for path in (run.path / "labels").glob("*.parquet"):
-        if path not in wanted:
-            path.unlink()
+    remove_others((run.path / "labels").glob("*.parquet"), {run.labels(g.name) for g in groups})

@@ -22,7 +22,7 @@ from mira.config import Config
 from mira.corpus import Shard, records_key
 from mira.engine import load_engine
 from mira.errors import ConfigError, ConservationError
-from mira.files import KEY, atomic, hash_json, read_key
+from mira.files import KEY, atomic, hash_json, read_key, remove_others
 from mira.flags.benchmarks import make_benchmarks
 from mira.flags.clusters import Duplicates, find_duplicates
 from mira.flags.minhash import load_minhash
@@ -112,9 +112,7 @@ def _note_short(benchmarks: Mapping[str, Mapping[str, int]], n: int, log: Log) -
 
 def _remove_strays(folder: Path, wanted: set[Path]) -> None:
     """Remove sidecars of shards that are gone, and what killed runs left."""
-    for path in folder.glob("[!.]*/*"):
-        if path.suffix == ".tmp" or (path.suffix == ".parquet" and path not in wanted):
-            path.unlink(missing_ok=True)
+    remove_others((path for path in folder.glob("[!.]*/*") if path.suffix in (".tmp", ".parquet")), wanted)
 
 
 def flags_keys(config: Config, tasks: Sequence[SignatureTask]) -> dict[Path, str]:

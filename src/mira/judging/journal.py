@@ -25,7 +25,7 @@ from mira.judging._frames import KEY_BYTES, Damage, Group, pack, read_group, sca
 from mira.judging._index import Index
 from mira.judging._reply import Reply
 
-__all__ = ["Entry", "Journal"]
+__all__ = ["Entry", "Journal", "read_keys"]
 
 FRAME_RECORDS = 256
 _SUFFIX = ".jsonl.zst"
@@ -223,6 +223,16 @@ class Journal:
         if len(self._frames) > _CACHED_FRAMES:
             self._frames.popitem(last=False)
         return frame
+
+
+def read_keys(folder: Path) -> Index:
+    """Index the request keys of a journal folder without opening it: another process may be writing there."""
+    index = Index()
+    for path in sorted(folder.glob(f"*{_SUFFIX}")):
+        with path.open("rb") as file:
+            keys = b"".join(part.keys for part in scan(file, path.stat().st_size) if isinstance(part, Group))
+        index.extend(keys, np.zeros(len(keys) // KEY_BYTES, np.uint64))
+    return index
 
 
 def _lock(path: Path) -> int:

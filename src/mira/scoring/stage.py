@@ -19,7 +19,7 @@ from mira.discovery.grouping import Group, load_groups
 from mira.distillation.student import open_student, runs_here
 from mira.engine import load_engine
 from mira.errors import ConservationError
-from mira.files import hash_json, write_parquet
+from mira.files import hash_json, remove_others, write_parquet
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.failures import Failures, check_failures
 from mira.judging.judge import Judge, JudgeTask
@@ -270,6 +270,4 @@ def _done(path: Path, fingerprint: str) -> ShardResult | None:
 def _remove_strays(run: RunFolder, shards: dict[str, list[Shard]]) -> None:
     """Remove sidecars of shards that are no longer there."""
     wanted = {_sidecar_path(run, shard) for found in shards.values() for shard in found}
-    for path in (run.path / "scores").glob("*/*.parquet"):
-        if path not in wanted:
-            path.unlink()
+    remove_others((run.path / "scores").glob("*/*.parquet"), wanted)
