@@ -41,7 +41,7 @@ def validate(config: Config) -> Iterator[str]:
         check_teacher(config)
     _check_files(config)
     warnings = 0
-    for line in _endpoints(config):
+    for line in _check_endpoints(config):
         warnings += WARNING in line
         yield line
     if not config.teacher.endpoint and config.teacher.replies:
@@ -129,13 +129,8 @@ def _rubric(config: Config, group: str) -> Rubric | None:
 
 
 def _check_tokenizers(config: Config) -> None:
-    distill = config.distill
-    named = {
-        "teacher.endpoint.tokenizer": config.teacher.endpoint,
-        "distill.endpoint.tokenizer": distill.endpoint,
-        **{f"distill.endpoints.{group}.tokenizer": endpoint for group, endpoint in distill.endpoints.items()},
-    }
-    given = {"tokenizer": config.tokenizer} | {name: at.tokenizer for name, at in named.items() if at}
+    asked = {f"{setting}.tokenizer": endpoint.tokenizer for setting, _, endpoint in _endpoints(config)}
+    given = {"tokenizer": config.tokenizer} | asked
     for setting, name in given.items():
         try:
             corpus.tokenizer(name)
@@ -160,17 +155,20 @@ def _check_files(config: Config) -> None:
             stage.files(config, RunFolder(config.run))
 
 
-def _endpoints(config: Config) -> Iterator[str]:
-    distill = config.distill
-    endpoints = {
-        "teacher": config.teacher.endpoint,
-        "student": distill.endpoint,
-        **{f"student of {group}": endpoint for group, endpoint in distill.endpoints.items()},
-        config.select.method: method_endpoint(config),
-    }
-    for name, endpoint in endpoints.items():
-        if endpoint is None:
-            continue
+def _endpoints(config: Config) -> list[tuple[str, str, EndpointSettings]]:
+    """Return every endpoint that the settings would have asked: its setting, who answers there, and itself."""
+    distill, method = config.distill, config.select.method
+    given = [
+        ("teacher.endpoint", "teacher", config.teacher.endpoint),
+        ("distill.endpoint", "student", distill.endpoint),
+        *((f"distill.endpoints.{group}", f"student of {group}", at) for group, at in distill.endpoints.items()),
+        (f"select.{method}.endpoint", method, method_endpoint(config)),
+    ]
+    return [(setting, name, endpoint) for setting, name, endpoint in given if endpoint]
+
+
+def _check_endpoints(config: Config) -> Iterator[str]:
+    for _, name, endpoint in _endpoints(config):
         if config.teacher.offline:
             yield f"{name}: not asked, because of teacher.offline"
             continue

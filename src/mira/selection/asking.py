@@ -8,6 +8,7 @@ asked again.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,20 +18,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config import Config
+from mira.config import Config, EndpointSettings
 from mira.corpus import Shard, records_key
 from mira.corpus.record import Record
 from mira.errors import RunError
 from mira.files import hash_json, write_parquet
 from mira.judging._answer import Answer
-from mira.judging._wire import Request
+from mira.judging._wire import Form, Request
 from mira.judging.caller import Caller
+from mira.judging.cost import current_spending
 from mira.judging.failures import UNANSWERED, check_failures
+from mira.judging.journal import Journal
 from mira.judging.panel import watch
 from mira.progress import Log, Task
 from mira.run import RunFolder
 
-__all__ = ["Questions", "Rater", "Result", "ask_corpus"]
+__all__ = ["Questions", "Rater", "Result", "ask_corpus", "open_caller"]
 
 _BATCH = 4096  # rows held as objects; beyond that they are columns
 _FINGERPRINT = b"mira.fingerprint"
@@ -59,6 +62,34 @@ class Rater:
     identity: str
     request: Callable[[Record], Request]
     read: Callable[[Answer], Mapping[str, Any]]
+
+
+@contextmanager
+def open_caller(
+    config: Config,
+    run: RunFolder,
+    log: Log,
+    settings: EndpointSettings,
+    name: str,
+    reading: int,
+    form: Form | None = None,
+) -> Iterator[Caller]:
+    """Open the stream of requests to a model that rates records, with a journal of its own name and the run's limits.
+
+    Args:
+        config: The settings; the limits are those of `teacher`.
+        run: The run folder.
+        log: Where progress goes.
+        settings: The endpoint.
+        name: Name of its journal.
+        reading: Version of its prompts and of how its replies are read.
+        form: What the endpoint speaks; chat by default.
+    """
+    with Journal(run.journal, name) as journal:
+        yield Caller(
+            settings, journal, hash_json([name, reading]), spending=current_spending(config.teacher),
+            offline=config.teacher.offline, log=log, form=form,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,10 @@ from mira.judging import dataman
 from mira.judging._answer import Answer, Failed
 from mira.judging._wire import Request, about_tokens
 from mira.judging.caller import Caller
-from mira.judging.cost import current_spending
-from mira.judging.journal import Journal
 from mira.judging.judgement import Unscored
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.asking import Questions, Rater, ask_corpus
+from mira.selection.asking import Questions, Rater, ask_corpus, open_caller
 
 __all__ = ["open_dataman", "score_dataman"]
 
@@ -90,11 +88,7 @@ def open_dataman(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
             "select.dataman.endpoint: there is none",
             "Add base_url and model of a served DataMan model, such as RuPeng/DataMan-1.5B-EN.",
         )
-    with Journal(run.journal, "dataman") as journal:
-        caller = Caller(
-            settings, journal, hash_json(["dataman", _READING]), spending=current_spending(config.teacher),
-            offline=config.teacher.offline, log=log,
-        )  # fmt: skip
+    with open_caller(config, run, log, settings, "dataman", _READING) as caller:
         asked = _Asked(settings, caller)
         yield Rater(caller, asked.identity, asked.request, _read)
 

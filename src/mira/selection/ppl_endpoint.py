@@ -24,13 +24,11 @@ from mira.files import hash_json
 from mira.judging._answer import Answer, Failed
 from mira.judging._wire import Request
 from mira.judging.caller import Caller
-from mira.judging.cost import current_spending
-from mira.judging.journal import Journal
 from mira.judging.judgement import Unscored
 from mira.judging.prompt_logprobs import Likelihood, likelihood_form
 from mira.progress import Log
 from mira.run import RunFolder
-from mira.selection.asking import Questions, Rater, ask_corpus
+from mira.selection.asking import Questions, Rater, ask_corpus, open_caller
 from mira.selection.blocks import Block
 from mira.selection.sidecar import Sidecar
 from mira.selection.values import TOO_SHORT, Ranked, file_state
@@ -133,11 +131,7 @@ def open_ppl(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
     settings = config.select.ppl.endpoint
     if settings is None:
         raise ConfigError("select.ppl.endpoint: there is none", "Add base_url and model of a served causal LM.")
-    with Journal(run.journal, "ppl") as journal:
-        caller = Caller(
-            settings, journal, hash_json(["ppl", _READING]), spending=current_spending(config.teacher),
-            offline=config.teacher.offline, log=log, form=likelihood_form(settings.form),
-        )  # fmt: skip
+    with open_caller(config, run, log, settings, "ppl", _READING, likelihood_form(settings.form)) as caller:
         asked = _Asked(settings, caller)
         yield Rater(caller, asked.identity, asked.request, _read)
 
