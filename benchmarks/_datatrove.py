@@ -18,7 +18,7 @@ from datatrove.pipeline.inference.run_inference import InferenceConfig, Inferenc
 from datatrove.pipeline.writers import JsonlWriter
 from loguru import logger
 
-from mira.judging import JudgeTask
+from mira.judging.judge import JudgeTask
 
 logger.disable("datatrove")
 

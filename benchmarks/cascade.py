@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mira.config_file import load_config
-from mira.distillation.cascade import labelled_quality, quality_errors
-from mira.distillation.cascade_simulation import simulate
-from mira.files import read_json
-from mira.run import RunFolder
-from mira.selection import load_mask
+from mira.cascade.cascade import labelled_quality, quality_errors
+from mira.cascade.simulation import simulate
+from mira.config.loading import load_config
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.quality import load_mask
 
 SHARES = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)
 

@@ -44,7 +44,7 @@ def main() -> None:
         once, again, tokens = ours(texts)
         theirs, their_rate = authors(args.authors, part)
         first, second, rate = max(first, once), max(second, again), max(rate, their_rate)
-    from mira.selection.ngrams import Featuriser  # noqa: PLC0415
+    from mira.selection.methods.ngrams import Featuriser  # noqa: PLC0415
 
     assert np.array_equal(sum(f.counts(10_000) for f in Featuriser()(part)), theirs), "buckets differ"
     print(f"{tokens:,} tokens in {len(texts):,} texts; equal buckets on {len(part):,} texts")
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def ours(texts: list[str]) -> tuple[float, float, int]:
-    from mira.selection.ngrams import Featuriser  # noqa: PLC0415 - not part of what is timed
+    from mira.selection.methods.ngrams import Featuriser  # noqa: PLC0415 - not part of what is timed
 
     featurise, rates, tokens = Featuriser(), [], 0
     weights = np.random.default_rng(0).normal(size=10_000)

@@ -20,14 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config import Config, FlagSettings
+from mira.config.settings import Config, FlagSettings
 from mira.corpus import Shard, build_index
 from mira.flags import flag
 from mira.flags.clusters import find_duplicates
 from mira.flags.minhash import MinHash, load_minhash
 from mira.flags.signatures import band_columns, signature_path
 from mira.progress import Quiet
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 SHARDS, CHUNK = 10, 100_000
 

@@ -30,13 +30,14 @@ import aiohttp
 import orjson
 import uvloop
 
-from mira.config import EndpointSettings
-from mira.corpus.record import FamilyName, Part, Record
-from mira.discovery.rubric import Anchor, Reference, Rubric
+from mira.config.settings import EndpointSettings
+from mira.corpus.record import Part, Record
+from mira.family import FamilyName
 from mira.judging.endpoint import EndpointJudge
-from mira.judging.journal import Entry, Journal
 from mira.judging.judge import JudgeTask
 from mira.judging.prompt import build_prompt
+from mira.llm.journal.journal import Entry, Journal
+from mira.rubric.rubric import Anchor, Reference, Rubric
 
 LATENCY_S = 0.05
 REPLY_BYTES = 700

@@ -18,8 +18,8 @@ from typing import Any
 
 import orjson
 
-from mira.discovery.rubric import Rubric
-from mira.judging import ParsedReply, parse_reply
+from mira.judging.grammar.reply import ParsedReply, parse_reply
+from mira.rubric.rubric import Rubric
 
 DATA = Path(str(files("mira.demo") / "data"))
 Reply = tuple[str, tuple[str, ...]]

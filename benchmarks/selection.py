@@ -24,10 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.progress import Quiet
-from mira.run import RunFolder
-from mira.selection import select
+from mira.run_folder.paths import RunFolder
+from mira.selection.stage import select
 
 SOURCES, SLOTS, SHARD = 20, 15, 500_000
 

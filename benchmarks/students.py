@@ -24,14 +24,15 @@ import pyarrow as pa
 from sklearn.feature_extraction.text import HashingVectorizer
 from threadpoolctl import threadpool_limits
 
-from mira.config import DistillSettings
-from mira.corpus.record import FamilyName, Part, Record
-from mira.discovery.rubric import Anchor, Reference, Rubric
-from mira.distillation import encoder
-from mira.distillation.encoder import EncoderStudent, train_encoder
+from mira.config.settings import DistillSettings
+from mira.corpus.record import Part, Record
+from mira.distillation.encoder import student as encoder
+from mira.distillation.encoder.student import EncoderStudent, train_encoder
 from mira.embedding import MiniLM
-from mira.judging.judgement import Judgement, judgements_table, slot_names
+from mira.family import FamilyName
 from mira.progress import Quiet
+from mira.rubric.judgement import Judgement, judgements_table, slot_names
+from mira.rubric.rubric import Anchor, Reference, Rubric
 
 LENGTHS = (500, 2_000, 8_000, 32_000)
 SLOTS = 15

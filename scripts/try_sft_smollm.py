@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from mira.distillation.sft.train.examples import run_records, student_prompt
+from mira.distillation.sft.train.student import SftStudent
+from mira.distillation.sft.train.train import tune
 from scipy.stats import spearmanr
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mira.config_file import load_config
+from mira.config.loading import load_config
 from mira.corpus import fetch
 from mira.demo.demo import prepare_demo
-from mira.discovery.rubric import Rubric
-from mira.distillation.labels import load_labels
-from mira.distillation.sft import tune
-from mira.distillation.sft_data import run_records, student_prompt
-from mira.distillation.sft_student import SftStudent
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import slot_names
-from mira.pipeline import run_stages
+from mira.labelling.labels import load_labels
+from mira.pipeline.runner import run_stages
 from mira.progress import Terminal
-from mira.run import RunFolder
+from mira.rubric.judgement import slot_names
+from mira.rubric.rubric import Rubric
+from mira.run_folder.paths import RunFolder
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -12,10 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mira.config import EndpointSettings
-from mira.corpus.record import FamilyName, Part, Record
-from mira.discovery.rubric import Anchor, Reference, Rubric
-from mira.judging import EndpointJudge, Journal, JudgeTask, Patience, Token, build_prompt, export_batch, import_batch
+from mira.config.settings import EndpointSettings
+from mira.corpus.record import Part, Record
+from mira.family import FamilyName
+from mira.judging.endpoint import EndpointJudge
+from mira.judging.judge import JudgeTask
+from mira.judging.prompt import build_prompt
+from mira.llm.answer import Patience
+from mira.llm.journal.batch_files import export_batch, import_batch
+from mira.llm.journal.journal import Journal
+from mira.llm.reply import Token
+from mira.rubric.rubric import Anchor, Reference, Rubric
 
 PYTHON = Path(".venv-vllm/bin/python")
 NAMES = ("Clarity", "Depth", "Correctness")

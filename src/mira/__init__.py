@@ -27,49 +27,55 @@ from mira.errors import (
 )
 
 if TYPE_CHECKING:
-    from mira.checks import validate
-    from mira.config import Config
-    from mira.config_file import load_config
+    from mira.config.loading import load_config
+    from mira.config.settings import Config
     from mira.corpus import Record, build_index
     from mira.demo.demo import demo
-    from mira.discovery import Rubric, discover, group
-    from mira.distillation import distill, label
-    from mira.judging import Judge, Judgement, JudgeTask, Unscored, parse_reply
-    from mira.pipeline import run_stages
-    from mira.plan import plan
+    from mira.discovery.stage import discover
+    from mira.distillation.stage import distill
+    from mira.grouping.stage import group
+    from mira.judging.grammar.reply import parse_reply
+    from mira.judging.judge import Judge, JudgeTask
+    from mira.labelling.stage import label
+    from mira.pipeline.plan import plan
+    from mira.pipeline.runner import run_stages
+    from mira.pipeline.validate import validate
     from mira.progress import Quiet, Terminal
-    from mira.reliability import reliability
+    from mira.reliability.stage import reliability
     from mira.report import report
-    from mira.run import RunFolder
+    from mira.rubric.judgement import Judgement
+    from mira.rubric.rubric import Rubric
+    from mira.run_folder.paths import RunFolder
     from mira.scoring import score
-    from mira.selection import select
+    from mira.selection.stage import select
+    from mira.unscored import Unscored
 
 _HOMES = {
-    "Config": "mira.config",
-    "Judge": "mira.judging",
-    "JudgeTask": "mira.judging",
-    "Judgement": "mira.judging",
+    "Config": "mira.config.settings",
+    "Judge": "mira.judging.judge",
+    "JudgeTask": "mira.judging.judge",
+    "Judgement": "mira.rubric.judgement",
     "Quiet": "mira.progress",
     "Record": "mira.corpus",
-    "Rubric": "mira.discovery",
-    "RunFolder": "mira.run",
+    "Rubric": "mira.rubric.rubric",
+    "RunFolder": "mira.run_folder.paths",
     "Terminal": "mira.progress",
-    "Unscored": "mira.judging",
+    "Unscored": "mira.unscored",
     "build_index": "mira.corpus",
     "demo": "mira.demo.demo",
-    "discover": "mira.discovery",
-    "distill": "mira.distillation",
-    "group": "mira.discovery",
-    "label": "mira.distillation",
-    "load_config": "mira.config_file",
-    "parse_reply": "mira.judging",
-    "plan": "mira.plan",
-    "reliability": "mira.reliability",
+    "discover": "mira.discovery.stage",
+    "distill": "mira.distillation.stage",
+    "group": "mira.grouping.stage",
+    "label": "mira.labelling.stage",
+    "load_config": "mira.config.loading",
+    "parse_reply": "mira.judging.grammar.reply",
+    "plan": "mira.pipeline.plan",
+    "reliability": "mira.reliability.stage",
     "report": "mira.report",
-    "run_stages": "mira.pipeline",
+    "run_stages": "mira.pipeline.runner",
     "score": "mira.scoring",
-    "select": "mira.selection",
-    "validate": "mira.checks",
+    "select": "mira.selection.stage",
+    "validate": "mira.pipeline.validate",
 }
 
 __all__ = [

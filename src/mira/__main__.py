@@ -1,5 +1,5 @@
 """`python -m mira`."""
 
-from mira.cli import main
+from mira.cli.app import main
 
 main()

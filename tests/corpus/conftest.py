@@ -5,10 +5,10 @@ import orjson
 import pytest
 import zstandard
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import Record, build_index, read, shards
 from mira.progress import Quiet
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 
 class Project:

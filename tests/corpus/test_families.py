@@ -1,8 +1,9 @@
 import orjson
 import pytest
 
-from mira.corpus import FamilyName, Part, Record, Rejection
+from mira.corpus import Part, Record, Rejection
 from mira.corpus.families import FieldProblem, look_up, render
+from mira.family import FamilyName
 
 WEATHER = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
 CHAT = [

@@ -7,8 +7,9 @@ import pytest
 import zstandard
 
 from mira.corpus import index as index_module
-from mira.corpus import peek, shards, tokenizer, totals
+from mira.corpus import peek, shards, totals
 from mira.errors import ConfigError, InputError, RunError
+from mira.tokens import tokenizer
 
 from .conftest import Project
 

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import fetch, pick, read, sample_ids, shards
 from mira.errors import InputError, RunError
 

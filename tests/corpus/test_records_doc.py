@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from mira.corpus.families import OPTIONAL, REQUIRED, render
-from mira.corpus.record import FamilyName
+from mira.family import FamilyName
 
 PAGE = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
 BLOCKS = [block.strip().splitlines() for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]

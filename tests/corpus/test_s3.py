@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import build_index, shards
 from mira.errors import ConfigError, InputError, MiraError
-from mira.pipeline import run_stages
+from mira.pipeline.runner import run_stages
 from mira.progress import Quiet
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 # Warnings of the client's and the server's own libraries are not ours.
 pytestmark = pytest.mark.filterwarnings("default")

@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import shards
 from mira.corpus.parse import Parser
 from mira.corpus.shards import Format, Shard, format_of

@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import copy_kept, shards
 from mira.errors import ConservationError, InputError
 

@@ -11,8 +11,8 @@ from mira.demo import download
 from mira.demo.corpus import CORPUS_SHA256, SOURCES, build_corpus, split_by_source
 from mira.demo.download import DISTRIBUTIONS, fetch_distributions
 from mira.errors import MiraError
-from mira.files import sha256_file
 from mira.progress import Quiet
+from mira.run_folder.files import sha256_file
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from mira.config import EmbeddingSettings
-from mira.discovery import Anchor, JudgmentPoint, Reference, cluster_points
-from mira.discovery.anchors import embed_points
+from mira.config.settings import EmbeddingSettings
+from mira.discovery.anchors import cluster_points, embed_points
 from mira.embedding import load_embedder
 from mira.errors import RunError
+from mira.rubric.points import JudgmentPoint
+from mira.rubric.rubric import Anchor, Reference
 
 TOPICS = {
     "Code Correctness": ["The loop ends one item early.", "Imports are missing.", "Runs as it is."],

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from distillation.fake_hub import fake_hub
 from mira.distillation.bundle import check_safe, install, pull, push, read_bundle, seal, verify, weights_hash
 from mira.errors import InputError, MiraError
-from mira.files import write_json
+from mira.run_folder.files import write_json
+from support.fake_hub import fake_hub
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mira.config import EmbeddingSettings
+from mira.config.settings import EmbeddingSettings
 from mira.embedding import EndpointEmbedder, load_embedder
 from mira.errors import ConfigError, JudgeError
 

@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 
 import mira.embedding
-from mira.config import EmbeddingSettings
+from mira.config.settings import EmbeddingSettings
 from mira.embedding import MiniLM, load_embedder
 from mira.errors import ConfigError
 

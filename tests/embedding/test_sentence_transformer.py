@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillation.encoder_case import RUBRIC, corpus, label_table
-from mira.config import DistillSettings, EmbeddingSettings
-from mira.distillation import encoder
-from mira.distillation.encoder import EncoderStudent, train_encoder
+from mira.config.settings import DistillSettings, EmbeddingSettings
+from mira.distillation.encoder import student as encoder
+from mira.distillation.encoder.student import EncoderStudent, train_encoder
 from mira.embedding import MiniLM, SentenceTransformerEmbedder, load_embedder
 from mira.errors import ConfigError, InputError
 from mira.progress import Quiet
+from support.encoder_case import RUBRIC, corpus, label_table
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers", reason="needs mira-select[embed]")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mira.evaluation import Held, agreement
-from mira.reliability.stats import wilson
+from mira.evaluation.agreement import Held, agreement
+from mira.stats import wilson
 
 
 def test_counts_and_shares():

@@ -10,24 +10,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from distillation.served_case import serving, sft_bundle
 from mira import corpus
-from mira.config import Config
-from mira.discovery.grouping import load_groups
-from mira.discovery.rubric import Anchor, Reference, Rubric
-from mira.distillation import EncoderStudent, train_encoder
+from mira.config.settings import Config
+from mira.distillation.encoder.student import EncoderStudent, train_encoder
 from mira.errors import RunError
-from mira.evaluation import Fault, Pair, against_naive, evaluate
+from mira.evaluation.faults import Fault
+from mira.evaluation.naive import against_naive
+from mira.evaluation.planted import Pair
 from mira.evaluation.planted_methods import method_scorer
-from mira.files import read_json, write_json, write_parquet
+from mira.evaluation.stage import evaluate
+from mira.grouping.groups import load_groups
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import Judgement, Recommendation, judgement_schema, judgements_table
 from mira.progress import Quiet
-from mira.reliability import reliability
-from mira.run import RunFolder
-from mira.selection import load_mask, select
-from mira.selection.load import load_method
+from mira.reliability.stage import reliability
+from mira.rubric.judgement import Judgement, Recommendation, judgement_schema, judgements_table
+from mira.rubric.rubric import Anchor, Reference, Rubric
+from mira.run_folder.files import read_json, write_json, write_parquet
+from mira.run_folder.paths import RunFolder
+from mira.selection.methods.registry import load_method
+from mira.selection.quality import load_mask
+from mira.selection.stage import select
 from mira.selection.values import values_path
+from support.served_case import serving, sft_bundle
 
 GROUP = "text_group_A"
 SOURCES = ("docs", "tests")

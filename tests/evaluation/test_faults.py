@@ -1,7 +1,9 @@
 import pytest
 
-from mira.corpus.record import FamilyName, Part, Record
-from mira.evaluation import Fault, degrade, plant
+from mira.corpus.record import Part, Record
+from mira.evaluation.faults import Fault, degrade
+from mira.evaluation.planted import plant
+from mira.family import FamilyName
 
 LINES = [f"Line {i} explains step number {i} of the procedure in some detail." for i in range(40)]
 TEXT = "\n".join(LINES)

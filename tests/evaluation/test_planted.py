@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
-from mira.corpus.record import FamilyName, Part, Record
-from mira.evaluation import Fault, by_length, judge_scorer, measure_planted, plant
-from mira.judging.judgement import Judgement, Unscored
-from mira.reliability.stats import wilson
+from mira.corpus.record import Part, Record
+from mira.evaluation.faults import Fault
+from mira.evaluation.planted import by_length, judge_scorer, measure_planted, plant
+from mira.family import FamilyName
+from mira.rubric.judgement import Judgement
+from mira.stats import wilson
+from mira.unscored import Unscored
 
 WORDS = "a sentence with words of its own that nobody repeats "
 

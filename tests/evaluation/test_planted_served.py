@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from judging.fault_server import FaultServer, completion
 from mira import corpus
 from mira.corpus.record import Part
-from mira.evaluation import plant
+from mira.evaluation.planted import plant
 from mira.evaluation.planted_methods import planted_methods
-from mira.judging.cost import shared_spending
+from mira.llm.cost import shared_spending
 from mira.progress import Quiet
-from mira.selection import select
-from selection.endpoint_server import LINES, CompletionsServer
-from selection.world import Item, World
+from mira.selection.stage import select
+from support.endpoint_server import LINES, CompletionsServer
+from support.fault_server import FaultServer, completion
+from support.selection_world import Item, World
 
 GOOD = "reason"
 

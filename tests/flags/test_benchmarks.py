@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flags.world import World
 from mira.errors import ConfigError, InputError
+from support.flags_world import World
 
 QUESTION = "write a function that returns the sum of all even numbers in a list of integers"
 ANSWER = "def total(values): return sum(v for v in values if v % 2 == 0) # the even ones of them all"

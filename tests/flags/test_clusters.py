@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flags.world import World
-from mira.corpus import FamilyName, Part, Record
+from mira.corpus import Part, Record
+from mira.family import FamilyName
 from mira.flags.clusters import components
 from mira.flags.signatures import _ties
+from support.flags_world import World
 
 
 def tie(name):

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from mira.config import FlagSettings
+from mira.config.settings import FlagSettings
 from mira.errors import ConfigError
 from mira.flags import minhash as module
 from mira.flags.minhash import bands_for, load_minhash, similarity

@@ -3,13 +3,13 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from flags.world import World
 from mira.corpus import build_index, shards
 from mira.errors import ConfigError, ConservationError, RunError
-from mira.files import hash_file
 from mira.flags import dropped_rows, flags_path
 from mira.flags.signatures import signature_path
 from mira.progress import Quiet
+from mira.run_folder.files import hash_file
+from support.flags_world import World
 
 LEAK = "the answer to the question of life the universe and everything is forty two they say"
 

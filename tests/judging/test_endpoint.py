@@ -12,18 +12,20 @@ import orjson
 import pytest
 from aiohttp import web
 
-from judging.fault_server import NAMES, Faults, FaultServer, completion, number, record, reply_text, rubric, scores
-from mira.config import EndpointSettings
-from mira.corpus.record import FamilyName, Part, Record
+from mira.config.settings import EndpointSettings
+from mira.corpus.record import Part, Record
 from mira.errors import ConfigError, JudgeError
-from mira.judging._answer import Patience
-from mira.judging.cost import Spending, SpendingStop
+from mira.family import FamilyName
 from mira.judging.endpoint import EndpointJudge
-from mira.judging.journal import Journal
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import Judgement, Unscored
 from mira.judging.prompt import build_prompt
+from mira.llm.answer import Patience
+from mira.llm.cost import Spending, SpendingStop
+from mira.llm.journal.journal import Journal
 from mira.progress import Quiet
+from mira.rubric.judgement import Judgement
+from mira.unscored import Unscored
+from support.fault_server import NAMES, Faults, FaultServer, completion, number, record, reply_text, rubric, scores
 
 IMPATIENT = Patience(start_s=1.0, outage_s=5.0, drain_s=5.0, backoff_s=0.02)
 
@@ -337,7 +339,7 @@ def test_an_endpoint_that_rejects_everything_is_named_as_set_up_wrongly(tmp_path
 def test_what_is_no_chat_endpoint_at_all_is_told_with_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str, concurrency: int
 ) -> None:
-    monkeypatch.setattr("mira.judging.limiter._PAUSE_S", 0.01)
+    monkeypatch.setattr("mira.llm.limiter._PAUSE_S", 0.01)
     monkeypatch.setenv("LLM_TEST_KEY", "sk-very-secret-key")
     asked: list[str] = []
 

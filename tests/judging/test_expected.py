@@ -4,8 +4,10 @@ from math import log
 
 import pytest
 
-from mira.judging import Judgement, expected_scores, parse_reply, with_expected_scores
-from mira.judging._reply import Reply, Token
+from mira.judging.expected import expected_scores, with_expected_scores
+from mira.judging.grammar.reply import parse_reply
+from mira.llm.reply import Reply, Token
+from mira.rubric.judgement import Judgement
 
 NAMES = ("Foo",)
 

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mira.corpus import FamilyName, Part, Record, tokenizer
+from mira.corpus import Part, Record
 from mira.errors import InputError
-from mira.judging import Unscored, build_free_prompt, parse_free_reply, read_free_judgments
+from mira.family import FamilyName
+from mira.judging.free import build_free_prompt, parse_free_reply, read_free_judgments
+from mira.tokens import tokenizer
+from mira.unscored import Unscored
 
 DATA = Path(str(files("mira.demo") / "data"))
 

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mira.corpus import FamilyName, Part, Record, tokenizer
-from mira.discovery.rubric import Anchor, Reference, Rubric
-from mira.judging import build_prompt, parse_reply
-from mira.judging._fence import CHAT_TOKENS, cut_parts, fence
+from mira.corpus import Part, Record
+from mira.family import FamilyName
+from mira.judging.fence import CHAT_TOKENS, cut_parts, fence
+from mira.judging.grammar.reply import parse_reply
+from mira.judging.prompt import build_prompt
+from mira.rubric.rubric import Anchor, Reference, Rubric
+from mira.tokens import tokenizer
 
 DATA = Path(str(files("mira.demo") / "data"))
 RUBRICS = {group: Rubric.load(DATA / f"text_group_{group}_dim_anchors.jsonl") for group in "AB"}

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from judging.llama_server import missing, serve
-from mira.config import EndpointSettings
-from mira.corpus.record import FamilyName, Part, Record
+from mira.config.settings import EndpointSettings
+from mira.corpus.record import Part, Record
 from mira.errors import JudgeError
-from mira.judging._answer import Patience
+from mira.family import FamilyName
 from mira.judging.endpoint import EndpointJudge
-from mira.judging.journal import Journal
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import Judgement, Recommendation
 from mira.judging.prompt import build_prompt
+from mira.llm.answer import Patience
+from mira.llm.journal.journal import Journal
+from mira.rubric.judgement import Judgement, Recommendation
+from support.llama_server import missing, serve
 
 pytestmark = pytest.mark.skipif(
     bool(missing()),
@@ -50,7 +51,7 @@ def record(i: int, words: int = 20) -> Record:
 
 
 def run(folder: Path, settings: EndpointSettings, records: list[Record]) -> tuple[list[Judgement], EndpointJudge]:
-    from mira.discovery.rubric import Anchor, Reference, Rubric
+    from mira.rubric.rubric import Anchor, Reference, Rubric
 
     none = Reference("", 0, "")
     rubric = Rubric.build("text_group_R", [Anchor(f"A{i}", name, 1, none) for i, name in enumerate(NAMES, 1)])

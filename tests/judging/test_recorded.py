@@ -6,10 +6,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mira.corpus import FamilyName, Part, Record
-from mira.discovery.rubric import Rubric
+from mira.corpus import Part, Record
 from mira.errors import InputError
-from mira.judging import JudgeTask, RecordedJudge, Unscored
+from mira.family import FamilyName
+from mira.judging.judge import JudgeTask
+from mira.judging.recorded import RecordedJudge
+from mira.rubric.rubric import Rubric
+from mira.unscored import Unscored
 
 DATA = Path(str(files("mira.demo") / "data"))
 RUBRIC = Rubric.load(DATA / "text_group_A_dim_anchors.jsonl")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mira.config_file import load_config
+from mira.config.loading import load_config
 from mira.demo.corpus import build_corpus
 from mira.demo.download import fetch_distributions
 from mira.errors import MiraError
-from mira.pipeline import run_stages
+from mira.pipeline.runner import run_stages
 from mira.progress import Quiet
 
 SETTINGS = """\

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from distillation.served_case import Server, serving
-from mira.cli import app
-from mira.config_file import load_config
-from mira.discovery.rubric import Rubric
+from mira.cli.app import app
+from mira.config.loading import load_config
 from mira.errors import RunError
-from mira.files import read_json
-from mira.pipeline import run_stages, stage_states
+from mira.pipeline.runner import run_stages, stage_states
 from mira.report.examples import _scores
-from mira.run import RunFolder
-from mira.selection.aggregate import held_out_quality
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.quality import held_out_quality
+from support.served_case import Server, serving
 
 GROUPS = ("text_group_A", "text_group_B")
 GROUP_OF = {"release_notes": GROUPS[0], "api_reference": GROUPS[1], "examples": GROUPS[1]}

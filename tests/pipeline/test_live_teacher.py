@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from mira.cli import app
-from mira.config import Config
-from mira.config_file import load_config
-from mira.discovery import Rubric
+from mira.cli.app import app
+from mira.config.loading import load_config
+from mira.config.settings import Config
 from mira.errors import ConfigError, JudgeError, RunError
-from mira.judging.cost import SpendingStop
-from mira.pipeline import run_stages
-from mira.plan import plan as make_plan
+from mira.llm.cost import SpendingStop
+from mira.pipeline.plan import plan as make_plan
+from mira.pipeline.runner import run_stages
 from mira.progress import Quiet
-from mira.run import RunFolder
+from mira.rubric.rubric import Rubric
+from mira.run_folder.paths import RunFolder
 
 DATA = Path(__file__).parents[2] / "src" / "mira" / "demo" / "data"
 SOURCES = ("release_notes", "api_reference", "examples")

@@ -13,16 +13,16 @@ import fsspec
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from mira.config import Config
-from mira.config_file import load_config
-from mira.corpus import tokenizer
+from mira.config.loading import load_config
+from mira.config.settings import Config
 from mira.errors import ConfigError, InputError, RunError
-from mira.evaluation import evaluate
-from mira.pipeline import check_teacher, run_extra, run_stages, stage_states
+from mira.evaluation.stage import evaluate
+from mira.pipeline.registry import STAGES
+from mira.pipeline.runner import check_teacher, run_extra, run_stages, stage_states
 from mira.progress import Quiet
-from mira.reliability import compare_group_students
-from mira.run import RunFolder
-from mira.stages import STAGES
+from mira.reliability.students.report import compare_group_students
+from mira.run_folder.paths import RunFolder
+from mira.tokens import tokenizer
 
 ALL = [stage.name for stage in STAGES if stage.name != "flag"]  # flagging is asked for in the settings
 

@@ -4,7 +4,7 @@ from scipy.stats import spearmanr
 
 from mira.reliability.ceiling import ceilings
 from mira.reliability.evidence import Predictions, collect
-from reliability.simulate import labels, predictions
+from support.simulate import labels, predictions
 
 
 def group_of(scores, again):

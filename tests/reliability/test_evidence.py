@@ -4,7 +4,7 @@ import pytest
 
 from mira.errors import RunError
 from mira.reliability.evidence import Predictions, collect, read_labels, read_predictions
-from reliability.simulate import ids, labels, predictions, shuffled
+from support.simulate import ids, labels, predictions, shuffled
 
 SCORES = {"b": np.arange(8.0).reshape(4, 2), "a": np.arange(10.0).reshape(5, 2)}
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from mira.config import ReliabilitySettings
+from mira.config.settings import ReliabilitySettings
 from mira.reliability.cells import measure_group, n_resamples
 from mira.reliability.evidence import Predictions, collect
 from mira.reliability.masking import Reason, verdicts
-from reliability.simulate import labels, pair, predictions, shuffled
+from support.simulate import labels, pair, predictions, shuffled
 
 SETTINGS = ReliabilitySettings()
 

@@ -3,16 +3,16 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from mira.config import Config
-from mira.discovery.rubric import Anchor, Reference, Rubric
+from mira.config.settings import Config
 from mira.errors import InputError, RunError
-from mira.files import write_json, write_parquet
 from mira.progress import Quiet
-from mira.reliability import RELIABILITY_SCHEMA, reliability
+from mira.reliability.stage import RELIABILITY_SCHEMA, reliability
 from mira.reliability.summary import source_notes
-from mira.run import RunFolder
-from mira.selection.aggregate import load_mask
-from reliability.simulate import labels, pair, predictions, shuffled
+from mira.rubric.rubric import Anchor, Reference, Rubric
+from mira.run_folder.files import write_json, write_parquet
+from mira.run_folder.paths import RunFolder
+from mira.selection.quality import load_mask
+from support.simulate import labels, pair, predictions, shuffled
 
 GROUP = "text_group_A"
 

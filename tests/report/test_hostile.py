@@ -2,10 +2,10 @@ import re
 
 import pytest
 
-from mira.files import read_json, write_json
 from mira.report.examples import EXCERPT
 from mira.report.render import visible
-from report.project import Project, project
+from mira.run_folder.files import read_json, write_json
+from support.report_project import Project, project
 
 HOSTILE = [
     "</script><img src=x onerror=alert(1)>",

@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 
 from mira.errors import RunError
-from mira.files import write_parquet
 from mira.report.overview import Overview, ScopeRow, SourceRow, Tally
 from mira.report.quality import BINS, panels
-from mira.run import RunFolder
+from mira.run_folder.files import write_parquet
+from mira.run_folder.paths import RunFolder
 
 NOTHING = Tally(0, 0, 0, 0, 0, 0, 0)
 

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mira.errors import RunError
-from mira.files import read_json, write_json, write_parquet
 from mira.progress import Quiet
 from mira.report import report
-from report.project import Project, project
+from mira.run_folder.files import read_json, write_json, write_parquet
+from support.report_project import Project, project
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_demo_wording_only_for_the_demos_replies(plain: Project, tmp_path) -> No
 
 
 def test_methods_are_compared_where_there_is_a_comparison(tmp_path) -> None:
-    from mira.selection.compare import compare
+    from mira.evaluation.compare import compare
 
     made = project(tmp_path)
     settings = {"budget": "50%", "scope": "source"}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from mira.corpus import FamilyName, Part, Record, Shard
+from mira.corpus import Part, Record, Shard
+from mira.family import FamilyName
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import Judgement
+from mira.rubric.judgement import Judgement
 from mira.scoring import score_shards
 
 

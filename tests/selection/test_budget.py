@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mira.config.tokens import parse_tokens
 from mira.errors import BudgetError, ConfigError
-from mira.selection.budget import Share, parse_tokens, split
+from mira.selection.budget import Share, split
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 import pytest
 
+from mira.cli.tables import print_explanation
 from mira.errors import InputError, RunError
+from mira.evaluation.compare import compare
 from mira.progress import Quiet
-from mira.selection import compare, explain
-from mira.summary import print_explanation
-from selection.world import Item, World, items
+from mira.selection.explain import explain
+from support.selection_world import Item, World, items
 
 
 @pytest.fixture(scope="module")

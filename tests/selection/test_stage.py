@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from mira.corpus import build_index
 from mira.errors import BudgetError, ConfigError, ConservationError, RunError
-from mira.files import hash_file, read_json
 from mira.progress import Quiet
-from mira.selection import each, trimmed_mean
-from selection.world import Item, World, items, words
+from mira.run_folder.files import hash_file, read_json
+from mira.selection import map_shards as each
+from mira.selection.quality import trimmed_mean
+from support.selection_world import Item, World, items, words
 
 GROUPS = {"text_group_A": ["ant", "bee"], "text_group_B": ["cat"]}
 SCOPES = ["global", "group", "source"]

@@ -2,10 +2,11 @@
 
 from mira.corpus.index import build_index, peek, records_key, totals
 from mira.corpus.read import fetch, pick, read, sample_ids
-from mira.corpus.record import FamilyName, Part, Record, Rejected, Rejection
+from mira.corpus.record import Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, shards
-from mira.corpus.tokens import Tokenizer, tokenizer
 from mira.corpus.write import copy_kept
+from mira.family import FamilyName
+from mira.tokens import Tokenizer, tokenizer
 
 __all__ = [
     "FamilyName",

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from mira.errors import RunError
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["connect", "register_index", "register_source"]
 

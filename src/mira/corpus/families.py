@@ -28,7 +28,8 @@ from typing import Any
 
 import orjson
 
-from mira.corpus.record import FamilyName, Part, Rejection
+from mira.corpus.record import Part, Rejection
+from mira.family import FamilyName
 
 __all__ = ["OPTIONAL", "REQUIRED", "FieldProblem", "look_up", "parse_json", "render"]
 

@@ -14,27 +14,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from mira.config.settings import Config, SourceSettings
 from mira.corpus import database
 from mira.corpus.families import REQUIRED, FieldProblem, look_up, render
 from mira.corpus.parse import BadLine, Parser, to_object
 from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, format_of, shards
 from mira.corpus.tables import schema
-from mira.corpus.tokens import Tokenizer, tokenizer
 from mira.engine import LocalEngine
 from mira.errors import InputError, RunError
-from mira.files import KEY, atomic, hash_file, hash_json, read_key, remove_folder
 from mira.progress import Log
-from mira.run import RunFolder
-
-if TYPE_CHECKING:
-    from mira.config import Config, SourceSettings
+from mira.run_folder.files import KEY, atomic, hash_file, hash_json, read_key, remove_folder
+from mira.run_folder.paths import RunFolder
+from mira.tokens import Tokenizer, tokenizer
 
 __all__ = ["build_index", "check_shard", "duplicates_path", "peek", "records_key", "shard_path", "totals"]
 
@@ -71,7 +69,7 @@ _USUAL = {
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    source: "SourceSettings"
+    source: SourceSettings
     shard: Shard
     tokenizer: str
     threads: int
@@ -90,7 +88,7 @@ def duplicates_path(run: RunFolder, source: str) -> Path:
     return run.index(source) / "duplicates.parquet"
 
 
-def build_index(config: "Config", run: RunFolder, log: Log) -> dict[str, Any]:
+def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Read every source, count tokens, and write the index; shards that are up to date are skipped.
 
     Returns:
@@ -123,7 +121,7 @@ def build_index(config: "Config", run: RunFolder, log: Log) -> dict[str, Any]:
     return {"sources": sums, "shards": n, "indexed": len(jobs), "skipped": n - len(jobs)}
 
 
-def _jobs(config: "Config", run: RunFolder, counter: Tokenizer, found: dict[str, list[Shard]]) -> list[_Job]:
+def _jobs(config: Config, run: RunFolder, counter: Tokenizer, found: dict[str, list[Shard]]) -> list[_Job]:
     """Return what is not up to date."""
     pairs = [(source, shard) for source in config.sources for shard in found[source.name]]
     keys = [_key(config, counter, source, shard) for source, shard in pairs]
@@ -147,12 +145,12 @@ def _bytes(shard: Shard) -> int:
     return int(fs.size(path) or 0)
 
 
-def _key(config: "Config", counter: Tokenizer, source: "SourceSettings", shard: Shard) -> str:
+def _key(config: Config, counter: Tokenizer, source: SourceSettings, shard: Shard) -> str:
     fields = [source.name, source.family, dict(source.fields), config.max_record_bytes]
     return hash_json([VERSION, shard.name, shard.fingerprint, counter.identity, *fields])
 
 
-def check_shard(config: "Config", run: RunFolder, shard: Shard) -> None:
+def check_shard(config: Config, run: RunFolder, shard: Shard) -> None:
     """Check that a shard's index is there and up to date.
 
     Raises:
@@ -278,7 +276,7 @@ def _find_duplicates(run: RunFolder, source: str, found: list[Shard]) -> None:
             writer.write_table(pa.table(columns, schema=written))
 
 
-def totals(config: "Config", run: RunFolder) -> dict[str, dict[str, Any]]:
+def totals(config: Config, run: RunFolder) -> dict[str, dict[str, Any]]:
     """Count what the index holds.
 
     Returns:
@@ -291,7 +289,7 @@ def totals(config: "Config", run: RunFolder) -> dict[str, dict[str, Any]]:
     return {source.name: _source_totals(run, source.name) for source in config.sources}
 
 
-def peek(config: "Config", source: str) -> Record:
+def peek(config: Config, source: str) -> Record:
     """Return the first valid record of a source, without an index; `n_tokens` is 0.
 
     Raises:
@@ -351,7 +349,7 @@ def _tell_rejected(run: RunFolder, source: str, counts: dict[str, Any], log: Log
         log.note(f"  {loud}{source}: {n:,} rejected as {reason}{first}")
 
 
-def _peek(source: "SourceSettings", found: list[Shard], longest: int) -> None:
+def _peek(source: SourceSettings, found: list[Shard], longest: int) -> None:
     """Refuse a source whose first records all lack a required field, or a mapped id: the mapping is wrong."""
     parser, id_field = Parser(source, longest), source.fields.get("id")
     missing: Counter[str] = Counter()
@@ -382,7 +380,7 @@ def _keys(shard: Shard, value: dict[str, Any]) -> list[str]:
     return list(value) if kind == "jsonl" else list(schema(shard.path, kind).names)
 
 
-def _refuse(source: "SourceSettings", field: str, where: str, keys: list[str]) -> None:
+def _refuse(source: SourceSettings, field: str, where: str, keys: list[str]) -> None:
     mine = next((n for n in (*REQUIRED[source.family], "id") if source.fields.get(n, n) == field), field)
     near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches(mine, keys, n=1, cutoff=0.4)
     # a field that is known to hold the same thing elsewhere is a better guess than a similar spelling

@@ -29,17 +29,15 @@ import difflib
 import hashlib
 import json
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mira.config.settings import SourceSettings
 from mira.corpus.families import OPTIONAL, REQUIRED, FieldProblem, look_up, parse_json, render
 from mira.corpus.lines import Damaged, Line, TooLong, read_lines
 from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, format_of
 from mira.corpus.tables import batches, python_rows
 from mira.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mira.config import SourceSettings
 
 __all__ = ["BadLine", "Parser", "to_object"]
 
@@ -53,7 +51,7 @@ class Parser:
         ConfigError: The source maps a field that its family does not have.
     """
 
-    def __init__(self, source: "SourceSettings", longest: int) -> None:
+    def __init__(self, source: SourceSettings, longest: int) -> None:
         known = REQUIRED[source.family] + OPTIONAL[source.family]
         for name in source.fields:
             if name not in known:

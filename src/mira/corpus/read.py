@@ -3,26 +3,23 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mira.config.settings import Config
 from mira.corpus import database
 from mira.corpus.index import check_shard, duplicates_path, shard_path
 from mira.corpus.parse import Parser
 from mira.corpus.record import Record
 from mira.corpus.shards import Shard, shards
 from mira.errors import InputError, RunError
-from mira.run import RunFolder
-
-if TYPE_CHECKING:
-    from mira.config import Config
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["fetch", "pick", "read", "sample_ids"]
 
 
-def read(config: "Config", run: RunFolder, shard: Shard) -> Iterator[Record]:
+def read(config: Config, run: RunFolder, shard: Shard) -> Iterator[Record]:
     """Yield a shard's valid records in order of row, with `n_tokens` from the index. Memory is bounded.
 
     Raises:
@@ -55,14 +52,14 @@ def _counts(run: RunFolder, shard: Shard) -> Iterator[tuple[int, int]]:
 
 
 def fetch(
-    config: "Config", run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
+    config: Config, run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
 ) -> list[Record]:
     """Return the records that `pick` yields, sorted by id."""
     return sorted(pick(config, run, source, ids, allow_missing=allow_missing), key=lambda record: record.id)
 
 
 def pick(
-    config: "Config", run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
+    config: Config, run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
 ) -> Iterator[Record]:
     """Yield the valid records of these ids in order of file and row. Reads only the shards that hold them.
 
@@ -97,7 +94,7 @@ def pick(
             yield from _rows(config, shard, rows[shard.name])
 
 
-def _rows(config: "Config", shard: Shard, rows: dict[int, int]) -> Iterator[Record]:
+def _rows(config: Config, shard: Shard, rows: dict[int, int]) -> Iterator[Record]:
     last = max(rows)
     for item in Parser(config.source(shard.source), config.max_record_bytes).parse(shard, rows):
         if isinstance(item, Record):
@@ -106,7 +103,7 @@ def _rows(config: "Config", shard: Shard, rows: dict[int, int]) -> Iterator[Reco
             return
 
 
-def sample_ids(config: "Config", run: RunFolder, source: str, n: int, purpose: str) -> list[str]:
+def sample_ids(config: Config, run: RunFolder, source: str, n: int, purpose: str) -> list[str]:
     """Return the n valid ids of smallest md5(seed, purpose, id), in that order.
 
     A smaller sample is the start of a larger one, and the sample does not depend on the order of files. With files

@@ -3,16 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["FamilyName", "Part", "Record", "Rejected", "Rejection"]
+from mira.family import FamilyName
 
-
-class FamilyName(StrEnum):
-    """Record format and prompt family."""
-
-    TEXT = "text"
-    QA = "qa"
-    QA_WITH_THINK = "qa_with_think"
-    AGENT = "agent"
+__all__ = ["Part", "Record", "Rejected", "Rejection"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,16 +23,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from fsspec.core import url_to_fs
 
+from mira.config.settings import Config, SourceSettings
 from mira.corpus.lines import is_remote, open_file
 from mira.errors import ConfigError, InputError, MiraError, install_hint
-from mira.files import hash_json, read_json, write_json
-
-if TYPE_CHECKING:
-    from mira.config import Config, SourceSettings
+from mira.run_folder.files import hash_json, read_json, write_json
 
 __all__ = ["Format", "Shard", "format_of", "shards"]
 
@@ -116,7 +114,7 @@ def format_of(path: str) -> Format:
     return Format(kind, {"zstd": "zst"}.get(second, second), extension)
 
 
-def shards(config: "Config") -> dict[str, list[Shard]]:
+def shards(config: Config) -> dict[str, list[Shard]]:
     """Find every source's shards.
 
     Returns:
@@ -135,7 +133,7 @@ def shards(config: "Config") -> dict[str, list[Shard]]:
     return found
 
 
-def _source_shards(source: "SourceSettings", shard_bytes: int, cache: "_Cache") -> list[Shard]:
+def _source_shards(source: SourceSettings, shard_bytes: int, cache: "_Cache") -> list[Shard]:
     paths = [source.path] if isinstance(source.path, str) else source.path
     files: dict[str, _File] = {}
     try:
@@ -155,7 +153,7 @@ def _source_shards(source: "SourceSettings", shard_bytes: int, cache: "_Cache") 
 
 
 def _file_shards(
-    file: _File, doubled: bool, source: "SourceSettings", shard_bytes: int, cache: "_Cache"
+    file: _File, doubled: bool, source: SourceSettings, shard_bytes: int, cache: "_Cache"
 ) -> Iterator[Shard]:
     stem = f"{file.stem}-{hashlib.sha256(file.path.encode()).hexdigest()[:8]}" if doubled else file.stem
     for piece in _slices(file.path, shard_bytes, cache, source.name):

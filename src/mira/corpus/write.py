@@ -17,23 +17,21 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from mira.config.settings import Config
 from mira.corpus.families import parse_json
 from mira.corpus.lines import Damaged, read_lines
 from mira.corpus.shards import Format, Shard, format_of, shards
 from mira.corpus.tables import batches, opened, schema
 from mira.errors import ConservationError, InputError
-from mira.files import atomic, read_json, write_json
-from mira.run import RunFolder
-
-if TYPE_CHECKING:
-    from mira.config import Config
+from mira.run_folder.files import atomic, read_json, write_json
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["copy_kept"]
 
@@ -52,7 +50,7 @@ _DATASET_STATE: dict[str, Any] = {
 }
 
 
-def copy_kept(config: "Config", run: RunFolder, shard: Shard, kept: Kept, folder: Path) -> Path | None:
+def copy_kept(config: Config, run: RunFolder, shard: Shard, kept: Kept, folder: Path) -> Path | None:
     """Write a shard's kept records to `<folder>/<shard.name><extension>`, atomically.
 
     Args:
@@ -92,7 +90,7 @@ def _check_all(shard: Shard, kept: Kept, written: int) -> None:
         )
 
 
-def _copy_lines(config: "Config", shard: Shard, kept: Kept, target: Path) -> int:
+def _copy_lines(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
     fmt, field = format_of(shard.path), config.select.provenance_field
     written, last = 0, max(kept, default=-1)
     lines = read_lines(shard.path, fmt.compression, shard.start, shard.stop, config.max_record_bytes)
@@ -175,7 +173,7 @@ def _kept_batches(shard: Shard, kind: str, kept: Kept, out: pa.Schema) -> Iterat
         return
 
 
-def _copy_parquet(config: "Config", shard: Shard, kept: Kept, target: Path) -> int:
+def _copy_parquet(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
     out = _with_provenance(shard, "parquet", config.select.provenance_field)
     with opened(shard.path, "parquet") as file:
         groups = file.metadata
@@ -193,7 +191,7 @@ def _copy_parquet(config: "Config", shard: Shard, kept: Kept, target: Path) -> i
     return written
 
 
-def _copy_arrow(config: "Config", shard: Shard, kept: Kept, target: Path) -> int:
+def _copy_arrow(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
     out = _with_provenance(shard, "arrow", config.select.provenance_field)
     written = 0
     with target.open("wb") as file, pa.ipc.new_stream(file, out) as writer:
@@ -203,7 +201,7 @@ def _copy_arrow(config: "Config", shard: Shard, kept: Kept, target: Path) -> int
     return written
 
 
-def _describe_dataset(config: "Config", shard: Shard, field: str, folder: Path) -> None:
+def _describe_dataset(config: Config, shard: Shard, field: str, folder: Path) -> None:
     """Write what `datasets.load_from_disk` needs; the same whichever shard is written last."""
     arrow = [s for s in shards(config)[shard.source] if format_of(s.path).kind == "arrow"]
     beside = Path(arrow[0].path).parent

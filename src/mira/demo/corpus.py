@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mira.errors import MiraError
-from mira.files import atomic, sha256_file
 from mira.progress import Log
+from mira.run_folder.files import atomic, sha256_file
 
 __all__ = ["CORPUS_SHA256", "SOURCES", "build_corpus", "split_by_source"]
 

@@ -3,12 +3,12 @@
 from importlib import resources
 from pathlib import Path
 
-from mira.config_file import load_config
+from mira.config.loading import load_config
 from mira.demo.corpus import build_corpus, split_by_source
 from mira.demo.download import fetch_distributions
-from mira.files import write_bytes
-from mira.pipeline import run_stages
+from mira.pipeline.runner import run_stages
 from mira.progress import Log, Quiet
+from mira.run_folder.files import write_bytes
 
 __all__ = ["demo", "prepare_demo"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import platformdirs
 
 from mira.errors import MiraError
-from mira.files import atomic, check_writable, sha256_file
 from mira.progress import Log
+from mira.run_folder.files import atomic, check_writable, sha256_file
 
 __all__ = ["DISTRIBUTIONS", "Distribution", "cache_folder", "fetch_distributions"]
 

@@ -8,26 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
-from mira.discovery.rubric import Anchor, Reference
 from mira.embedding import Embedder
 from mira.errors import RunError
+from mira.rubric.points import JudgmentPoint
+from mira.rubric.rubric import Anchor, Reference
 
-__all__ = ["Clustering", "JudgmentPoint", "cluster_points", "embed_points"]
+__all__ = ["Clustering", "cluster_points", "embed_points"]
 
 Matrix = NDArray[np.float32]
 NEAR_NAMES = 7
 MINI_BATCH_ABOVE = 100_000  # full KMeans would need minutes and several copies of the matrix
-
-
-@dataclass(frozen=True, slots=True)
-class JudgmentPoint:
-    """One (dimension, score, reason) that the teacher invented for a record."""
-
-    record: str
-    source: str
-    dimension: str
-    score: float
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

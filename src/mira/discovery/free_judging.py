@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from mira import corpus
-from mira.config import Config
-from mira.discovery.anchors import JudgmentPoint
-from mira.discovery.grouping import Group
-from mira.judging._answer import Answer
-from mira.judging._reply import Reply
-from mira.judging._wire import Request, about_tokens
-from mira.judging.failures import Failures
+from mira.config.settings import Config
+from mira.grouping.groups import Group
 from mira.judging.free import build_free_prompt, parse_free_reply
-from mira.judging.panel import watch
 from mira.judging.teacher import Teacher
+from mira.llm.answer import Answer
+from mira.llm.failures import Failures
+from mira.llm.progress import watch
+from mira.llm.reply import Reply
+from mira.llm.request import Request, about_tokens
 from mira.progress import Log
-from mira.run import RunFolder
+from mira.rubric.points import JudgmentPoint
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["FreeJudging"]
 

@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mira.config import Config
-from mira.discovery.anchors import Clustering, JudgmentPoint, cluster_points, embed_points
+from mira.config.settings import Config
+from mira.discovery.anchors import Clustering, cluster_points, embed_points
 from mira.discovery.free_judging import FreeJudging
-from mira.discovery.grouping import Group, load_groups
-from mira.discovery.rubric import Rubric
 from mira.embedding import Embedder, load_embedder
 from mira.errors import ConfigError, InputError, RunError
-from mira.files import remove_others, write_parquet
-from mira.judging.failures import check_failures
+from mira.grouping.groups import Group, load_groups
 from mira.judging.free import read_free_judgments
 from mira.judging.teacher import Teacher
+from mira.llm.failures import check_failures
 from mira.progress import Log
-from mira.run import RunFolder
+from mira.rubric.points import JudgmentPoint
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import remove_others, write_parquet
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["discover"]
 

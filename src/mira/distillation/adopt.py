@@ -16,10 +16,10 @@ import orjson
 
 from mira.distillation.bundle import install, read_bundle, seal
 from mira.distillation.model_card import write_card
-from mira.distillation.sft_chat import Chat, require_train
-from mira.distillation.sft_student import bundle_prompt
+from mira.distillation.sft.chat import Chat, require_train
+from mira.distillation.sft.student import bundle_prompt
 from mira.errors import InputError, MiraError
-from mira.files import read_json, write_bytes, write_json
+from mira.run_folder.files import read_json, write_bytes, write_json
 
 __all__ = ["adopt"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import orjson
 
 from mira.errors import InputError, MiraError, install_hint
-from mira.files import hash_json, read_json, sha256_file, write_bytes
 from mira.progress import printable
+from mira.run_folder.files import hash_json, read_json, sha256_file, write_bytes
 
 __all__ = ["HUB", "SUMS", "check_safe", "install", "pull", "push", "read_bundle", "seal", "verify", "weights_hash"]
 

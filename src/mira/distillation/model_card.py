@@ -7,9 +7,9 @@ from typing import Any
 
 import jinja2
 
-from mira.discovery.rubric import Rubric
-from mira.files import write_bytes
 from mira.judging.prompt import Prompt
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import write_bytes
 
 __all__ = ["loss_curve", "render", "write_card"]
 

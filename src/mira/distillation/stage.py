@@ -10,23 +10,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mira import corpus
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus.record import Record
-from mira.discovery.grouping import Group, load_groups
-from mira.discovery.rubric import Rubric
 from mira.distillation.bundle import pull, read_bundle, seal, verify
-from mira.distillation.encoder import train_encoder
-from mira.distillation.labels import HELD_OUT, load_labels
-from mira.distillation.sft import distill_sft
-from mira.distillation.sft_data import student_prompt
+from mira.distillation.encoder.student import train_encoder
+from mira.distillation.sft.examples import student_prompt
+from mira.distillation.sft.train import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
-from mira.files import hash_file, hash_json, read_json, remove_folder, write_json, write_parquet
+from mira.grouping.groups import Group, load_groups
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import judgements_table, slot_names
+from mira.labelling.labels import HELD_OUT, load_labels
 from mira.progress import Log
-from mira.run import RunFolder
+from mira.rubric.judgement import judgements_table, slot_names
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import hash_file, hash_json, read_json, remove_folder, write_json, write_parquet
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["distill"]
 

@@ -1,6 +1,6 @@
 """From settings to an embedder."""
 
-from mira.config import EmbeddingSettings
+from mira.config.settings import EmbeddingSettings
 from mira.embedding.embedder import Embedder
 from mira.embedding.endpoint import EndpointEmbedder
 from mira.embedding.minilm import MiniLM

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mira.config import EmbeddingSettings
+from mira.config.settings import EmbeddingSettings
 from mira.embedding.embedder import CHARS_PER_TOKEN, Vectors, average, sample_slices
 from mira.errors import ConfigError, install_hint
 

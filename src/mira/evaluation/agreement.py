@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import ndcg_score
 
-from mira.judging.judgement import Recommendation
-from mira.reliability.stats import Floats, spearman, wilson
+from mira.arrays import Floats
+from mira.rubric.judgement import Recommendation
+from mira.stats import spearman, wilson
 
 __all__ = ["Held", "agreement"]
 

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mira.arrays import Floats
 from mira.corpus.record import Record
 from mira.evaluation.faults import Fault, degrade
-from mira.judging.failures import UNANSWERED, check_failures
 from mira.judging.judge import Judge, JudgeTask
+from mira.llm.failures import UNANSWERED, check_failures
 from mira.progress import Log, Quiet
-from mira.reliability.stats import Floats, generator, percentile_interval, resamples, wilson
-from mira.selection.aggregate import Mask, trimmed_mean
+from mira.selection.quality import Mask, trimmed_mean
+from mira.stats import generator, percentile_interval, resamples, wilson
 
 __all__ = ["Pair", "PlantedFigures", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant"]
 

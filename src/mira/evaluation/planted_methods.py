@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mira.config import Config
+from mira.arrays import Floats
+from mira.config.settings import Config
 from mira.corpus import shards
 from mira.corpus.record import Record
 from mira.errors import ConfigError, MiraError
 from mira.evaluation.planted import Pair, Scorer, measure_planted
+from mira.hashing import hash_ids, uniform
 from mira.progress import Log
-from mira.reliability.stats import Floats
-from mira.run import RunFolder
-from mira.selection.asking_records import dataman_overall, served_bits
-from mira.selection.dataman import DataMan
-from mira.selection.dsir import Dsir
-from mira.selection.keys import hash_ids, uniform
-from mira.selection.load import load_method
-from mira.selection.methods import RandomOrder
-from mira.selection.ppl import Ppl
-from mira.selection.ppl_endpoint import MeasuredPpl
+from mira.run_folder.paths import RunFolder
+from mira.selection.methods.dataman import DataMan
+from mira.selection.methods.dsir import Dsir
+from mira.selection.methods.ppl import Ppl
+from mira.selection.methods.ppl_endpoint import MeasuredPpl
+from mira.selection.methods.rate_records import dataman_overall, served_bits
+from mira.selection.methods.registry import load_method
+from mira.selection.methods.simple import RandomOrder
 from mira.selection.stage import make_plan, threshold_of
 from mira.selection.values import SelectionMethod, values_path
 

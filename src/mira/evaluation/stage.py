@@ -12,20 +12,20 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus.record import Record
-from mira.discovery.grouping import Group, load_groups
 from mira.distillation.student import open_student
 from mira.errors import JudgeError, RunError
 from mira.evaluation.agreement import Held, agreement
 from mira.evaluation.findings import planted_findings
+from mira.evaluation.naive import against_naive
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
 from mira.evaluation.planted_methods import planted_methods
-from mira.evaluation.students import against_naive
-from mira.files import read_json, write_json
+from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
-from mira.run import RunFolder
-from mira.selection.aggregate import held_out_quality, load_mask
+from mira.run_folder.files import read_json, write_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.quality import held_out_quality, load_mask
 
 __all__ = ["evaluate", "held_out_records"]
 

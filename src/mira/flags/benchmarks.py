@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config import BenchmarkSettings, Config, SourceSettings
+from mira.config.settings import BenchmarkSettings, Config, SourceSettings
 from mira.corpus import Shard, shards
 from mira.corpus.families import look_up
 from mira.corpus.lines import Damaged, open_file, read_lines
@@ -22,9 +22,9 @@ from mira.corpus.parse import BadLine, to_object
 from mira.corpus.shards import format_of
 from mira.corpus.tables import batches, python_rows, schema
 from mira.errors import ConfigError, InputError
-from mira.files import KEY, hash_json, read_key, write_parquet
 from mira.flags.words import Hashes, Offsets, hash_words, ngrams
-from mira.run import RunFolder
+from mira.run_folder.files import KEY, hash_json, read_key, write_parquet
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["Benchmarks", "Found", "benchmark_files", "load_benchmarks", "make_benchmarks"]
 

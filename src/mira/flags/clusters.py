@@ -23,7 +23,7 @@ from mira.corpus import Shard, database
 from mira.flags.minhash import MinHash, Sketch, similarity
 from mira.flags.signatures import band_columns, signature_path
 from mira.flags.words import Hashes
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["Duplicates", "components", "find_duplicates"]
 

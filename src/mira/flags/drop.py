@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import Shard, records_key
 from mira.errors import RunError
 from mira.flags.stage import RECORDS, flags_path
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["Dropped", "dropped_rows"]
 

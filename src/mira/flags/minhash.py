@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mira.config import FlagSettings
+from mira.config.settings import FlagSettings
 from mira.errors import ConfigError, install_hint
 from mira.flags.words import Hashes, Offsets, shingles
 

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import Record, Shard, records_key
-from mira.files import KEY, atomic, hash_json, read_key
 from mira.flags.benchmarks import Benchmarks, load_benchmarks
 from mira.flags.minhash import MinHash
 from mira.flags.words import Hashes, hash_words
-from mira.run import RunFolder
+from mira.run_folder.files import KEY, atomic, hash_json, read_key
+from mira.run_folder.paths import RunFolder
 
 __all__ = [
     "SignatureTask",

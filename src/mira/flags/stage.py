@@ -18,23 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import Shard, records_key
 from mira.engine import load_engine
 from mira.errors import ConfigError, ConservationError
-from mira.files import KEY, atomic, hash_json, read_key, remove_others
 from mira.flags.benchmarks import make_benchmarks
 from mira.flags.clusters import Duplicates, find_duplicates
 from mira.flags.minhash import load_minhash
-from mira.flags.signatures import (
-    SignatureTask,
-    is_done,
-    make_signatures,
-    signature_key,
-    signature_path,
-)
+from mira.flags.signatures import SignatureTask, is_done, make_signatures, signature_key, signature_path
 from mira.progress import Log
-from mira.run import RunFolder
+from mira.run_folder.files import KEY, atomic, hash_json, read_key, remove_others
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["flag", "flags_path"]
 

@@ -2,29 +2,28 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from mira.config import EndpointSettings
-from mira.corpus.tokens import tokenizer
+from mira.config.settings import EndpointSettings
 from mira.errors import ConfigError
-from mira.files import hash_json
-from mira.judging._answer import Answer, Failed, Patience
-from mira.judging._combine import combine, read_reply
-from mira.judging._reply import Reply
-from mira.judging._wire import Request, about_tokens
-from mira.judging.caller import Caller
-from mira.judging.cost import Spending
-from mira.judging.failures import Failures
-from mira.judging.journal import Journal
+from mira.judging.combine import combine, read_reply
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import Judgement, Unscored
 from mira.judging.prompt import Prompt, UserPrompt
-from mira.judging.stats import Stats
-from mira.judging.transport import Transport
+from mira.llm.answer import Answer, Failed, Patience
+from mira.llm.client import Client
+from mira.llm.cost import Spending
+from mira.llm.failures import Failures
+from mira.llm.journal.journal import Journal
+from mira.llm.reply import Reply
+from mira.llm.request import Request, about_tokens
+from mira.llm.stats import Stats
+from mira.llm.transport import Transport
 from mira.progress import Log
-
-if TYPE_CHECKING:  # at run time this would import discovery, and with it scikit-learn
-    from mira.discovery.rubric import Rubric
+from mira.rubric.judgement import Judgement
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import hash_json
+from mira.tokens import tokenizer
+from mira.unscored import Unscored
 
 __all__ = ["EndpointJudge"]
 
@@ -80,7 +79,7 @@ class EndpointJudge:
     """
 
     def __init__(
-        self, settings: EndpointSettings, rubric: "Rubric", prompt: Prompt, journal: Journal, *,
+        self, settings: EndpointSettings, rubric: Rubric, prompt: Prompt, journal: Journal, *,
         transport: Transport | None = None, spending: Spending | None = None, patience: Patience | None = None,
         offline: bool = False, log: Log | None = None,
     ) -> None:  # fmt: skip
@@ -94,7 +93,7 @@ class EndpointJudge:
                 f"are for the reply and {prompt.system_tokens(self._tokenizer):,} for the rubric",
                 "Raise max_model_len to what the server was started with, or lower max_tokens.",
             )
-        self._caller = Caller(
+        self._caller = Client(
             settings, journal, hash_json([rubric.hash, prompt.hash]), transport=transport, spending=spending,
             patience=patience, offline=offline, log=log,
         )  # fmt: skip
@@ -118,7 +117,7 @@ class EndpointJudge:
         return self._caller.stats
 
     @property
-    def caller(self) -> Caller:
+    def caller(self) -> Client:
         """The stream of requests below: for batch files."""
         return self._caller
 

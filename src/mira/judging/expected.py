@@ -22,10 +22,10 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import NamedTuple
 
-from mira.judging._flat import flatten
-from mira.judging._reply import Token
-from mira.judging.grammar import locate_scores
-from mira.judging.judgement import Judgement
+from mira.judging.grammar.normalise import flatten
+from mira.judging.grammar.reply import locate_scores
+from mira.llm.reply import Token
+from mira.rubric.judgement import Judgement
 
 __all__ = ["expected_scores", "with_expected_scores"]
 

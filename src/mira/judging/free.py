@@ -9,22 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
-from mira.corpus.record import FamilyName, Record
+from mira.corpus.record import Record
 from mira.errors import InputError
-from mira.files import hash_json
-from mira.judging._fence import FENCE_VERSION, fenced_message
-from mira.judging._flat import answer_start, flatten
-from mira.judging._score import later_score
-from mira.judging.judgement import Unscored
+from mira.family import FamilyName
+from mira.judging.fence import FENCE_VERSION, fenced_message
+from mira.judging.grammar.normalise import answer_start, flatten
+from mira.judging.grammar.score import later_score
 from mira.judging.prompt import DEFAULT_CORPUS, RECORDS, UserPrompt
-
-if TYPE_CHECKING:
-    from mira.corpus.tokens import Tokenizer
-    from mira.discovery.anchors import JudgmentPoint
+from mira.rubric.points import JudgmentPoint
+from mira.run_folder.files import hash_json
+from mira.tokens import Tokenizer
+from mira.unscored import Unscored
 
 __all__ = ["FreePrompt", "FreeReply", "build_free_prompt", "parse_free_reply", "read_free_judgments"]
 
@@ -54,7 +53,7 @@ class FreePrompt:
         record: Record,
         replicate: int = 0,
         max_tokens: int | None = None,
-        tokenizer: "Tokenizer | None" = None,
+        tokenizer: Tokenizer | None = None,
     ) -> UserPrompt | None:
         """Return the user message of a record: see `Prompt.user`. `replicate` does not change it."""
         form = "[1] <dimension>: <score>/10 — <reason, one sentence, specific to the record>"
@@ -63,7 +62,7 @@ class FreePrompt:
         message = fenced_message(record.parts, ask, limit, tokenizer)
         return UserPrompt(message.text, message.notes, ()) if message else None
 
-    def _counted(self, tokenizer: "Tokenizer") -> int:
+    def _counted(self, tokenizer: Tokenizer) -> int:
         if tokenizer.name not in self._system_tokens:
             self._system_tokens[tokenizer.name] = tokenizer.count([self.system])[0]
         return self._system_tokens[tokenizer.name]
@@ -102,7 +101,7 @@ class FreeReply:
         notes: "skipped:3" where three numbered lines held no readable point.
     """
 
-    points: "tuple[JudgmentPoint, ...]"
+    points: tuple[JudgmentPoint, ...]
     reason_unscored: Unscored | None = None
     notes: tuple[str, ...] = ()
 
@@ -141,9 +140,8 @@ def parse_free_reply(text: str, record: str, source: str, *, truncated: bool = F
 _Value = tuple[str, float, str]
 
 
-def _point(record: str, source: str, value: _Value) -> "JudgmentPoint":
+def _point(record: str, source: str, value: _Value) -> JudgmentPoint:
     # discovery imports judging, and scikit-learn; importing judging must need neither
-    from mira.discovery.anchors import JudgmentPoint  # noqa: PLC0415
 
     return JudgmentPoint(record, source, *value)
 
@@ -197,7 +195,7 @@ _EXAMPLE = (
 )
 
 
-def read_free_judgments(paths: Path | str | Sequence[Path | str]) -> "list[JudgmentPoint]":
+def read_free_judgments(paths: Path | str | Sequence[Path | str]) -> list[JudgmentPoint]:
     """Read recorded free-form judgments, one record a line: `id`, `source`, `points`.
 
     Returns:
@@ -223,7 +221,7 @@ def read_free_judgments(paths: Path | str | Sequence[Path | str]) -> "list[Judgm
     return points
 
 
-def _recorded(line: bytes, where: str, seen: dict[tuple[str, str], str]) -> "Iterator[JudgmentPoint]":
+def _recorded(line: bytes, where: str, seen: dict[tuple[str, str], str]) -> Iterator[JudgmentPoint]:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from mira.corpus.record import Record
-from mira.judging.judgement import Judgement
+from mira.rubric.judgement import Judgement
 
 __all__ = ["Judge", "JudgeTask"]
 

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from mira.corpus.record import FamilyName, Record
-from mira.files import hash_json
-from mira.judging._fence import FENCE_VERSION, fenced_message
-
-if TYPE_CHECKING:  # at run time these would import discovery, and with it scikit-learn
-    from mira.corpus.tokens import Tokenizer
-    from mira.discovery.rubric import Anchor, Rubric
+from mira.corpus.record import Record
+from mira.family import FamilyName
+from mira.judging.fence import FENCE_VERSION, fenced_message
+from mira.rubric.rubric import Anchor, Rubric
+from mira.run_folder.files import hash_json
+from mira.tokens import Tokenizer
 
 __all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "RECORDS", "Prompt", "SlotOrder", "UserPrompt", "build_prompt"]
 
@@ -104,7 +103,7 @@ class Prompt:
         record: Record,
         replicate: int = 0,
         max_tokens: int | None = None,
-        tokenizer: "Tokenizer | None" = None,
+        tokenizer: Tokenizer | None = None,
         slots: Sequence[str] | None = None,
     ) -> UserPrompt | None:
         """Return the user message of a record.
@@ -131,7 +130,7 @@ class Prompt:
             message = fenced_message(record.parts, ask, max_tokens - self.system_tokens(tokenizer), tokenizer)
         return UserPrompt(message.text, message.notes, chosen) if message else None
 
-    def system_tokens(self, tokenizer: "Tokenizer") -> int:
+    def system_tokens(self, tokenizer: Tokenizer) -> int:
         """Return the tokens of the system prompt, counted once a tokenizer."""
         found = self._system_tokens.get(tokenizer.name)
         if found is None:
@@ -140,7 +139,7 @@ class Prompt:
 
 
 def build_prompt(
-    rubric: "Rubric",
+    rubric: Rubric,
     *,
     corpus: str = DEFAULT_CORPUS,
     slot_order: SlotOrder = "fixed",
@@ -182,12 +181,12 @@ def build_prompt(
     )  # fmt: skip
 
 
-def _dimension(anchor: "Anchor") -> str:
+def _dimension(anchor: Anchor) -> str:
     near = [name for name in anchor.near_names if name != anchor.name]
     return f"[{anchor.slot}] {anchor.name}" + (f" (also: {', '.join(near)})" if near else "")
 
 
-def _references(rubric: "Rubric") -> str:
+def _references(rubric: Rubric) -> str:
     """Return the references of the largest slots; of a rubric that has none at all, their exemplars."""
     bare = not any(anchor.references for anchor in rubric.anchors)
     lines = [

@@ -5,18 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from mira.errors import InputError
-from mira.files import hash_file, hash_json
-from mira.judging.grammar import parse_reply
+from mira.judging.grammar.reply import parse_reply
 from mira.judging.judge import JudgeTask
-from mira.judging.judgement import Judgement, Unscored
-
-if TYPE_CHECKING:  # at run time this would import discovery, and with it scikit-learn
-    from mira.discovery.rubric import Rubric
+from mira.rubric.judgement import Judgement
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import hash_file, hash_json
+from mira.unscored import Unscored
 
 __all__ = ["RecordedJudge"]
 
@@ -41,7 +40,7 @@ class RecordedJudge:
     at its token limit). Only the lines' places are held in memory.
     """
 
-    def __init__(self, paths: Path | str | Sequence[Path | str], rubric: "Rubric") -> None:
+    def __init__(self, paths: Path | str | Sequence[Path | str], rubric: Rubric) -> None:
         """Read the recording's places.
 
         Args:

@@ -2,20 +2,17 @@
 
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from mira.config import Config
-from mira.judging.caller import Caller
-from mira.judging.cost import current_spending
+from mira.config.settings import Config
 from mira.judging.endpoint import EndpointJudge
-from mira.judging.journal import Journal
 from mira.judging.prompt import Prompt, build_prompt
 from mira.judging.recorded import RecordedJudge
+from mira.llm.client import Client
+from mira.llm.cost import current_spending
+from mira.llm.journal.journal import Journal
 from mira.progress import Log
-from mira.run import RunFolder
-
-if TYPE_CHECKING:  # at run time this would import discovery, and with it scikit-learn
-    from mira.discovery.rubric import Rubric
+from mira.rubric.rubric import Rubric
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["Teacher"]
 
@@ -43,7 +40,7 @@ class Teacher:
     ) -> None:
         self._stack.close()
 
-    def judge(self, rubric: "Rubric") -> RecordedJudge | EndpointJudge:
+    def judge(self, rubric: Rubric) -> RecordedJudge | EndpointJudge:
         """Return the judge on a rubric: recorded replies where they are given, else the live endpoint.
 
         Raises:
@@ -58,18 +55,18 @@ class Teacher:
             offline=self._config.teacher.offline, log=self._log,
         )  # fmt: skip
 
-    def prompt(self, rubric: "Rubric") -> Prompt:
+    def prompt(self, rubric: Rubric) -> Prompt:
         """Return how records are put to the teacher."""
         endpoint = self._config.teacher.endpoint
         order = endpoint.slot_order if endpoint else "fixed"
         return build_prompt(rubric, corpus=self._config.discover.corpus, slot_order=order)
 
-    def caller(self, purpose: str) -> Caller:
+    def caller(self, purpose: str) -> Client:
         """Return the stream of requests below, for free-form judging."""
         settings = self._config.teacher.endpoint
         assert settings is not None, "check_teacher comes first"
         offline = self._config.teacher.offline
-        return Caller(settings, self.journal, purpose, spending=self._spending, offline=offline, log=self._log)
+        return Client(settings, self.journal, purpose, spending=self._spending, offline=offline, log=self._log)
 
     @property
     def journal(self) -> Journal:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mira.arrays import Floats
 from mira.reliability.evidence import GroupEvidence, SourceEvidence
-from mira.reliability.stats import Floats, spearman
+from mira.stats import spearman
 
 __all__ = ["Ceilings", "ceilings"]
 

@@ -7,8 +7,9 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
+from mira.arrays import Floats
 from mira.reliability.evidence import GroupEvidence, SourceEvidence
-from mira.reliability.stats import Floats, RankMoments, generator, percentile_interval, rank_moments, resamples
+from mira.stats import RankMoments, generator, percentile_interval, rank_moments, resamples
 
 __all__ = ["GroupMeasure", "Measure", "measure_group", "n_resamples"]
 

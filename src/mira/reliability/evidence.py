@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mira.arrays import Floats
 from mira.errors import RunError
-from mira.judging.judgement import Recommendation
-from mira.reliability.stats import Floats
+from mira.rubric.judgement import Recommendation
 
 __all__ = [
     "GroupEvidence",

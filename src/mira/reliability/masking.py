@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from mira.config import ReliabilitySettings
+from mira.config.settings import ReliabilitySettings
 from mira.reliability.cells import GroupMeasure, Measure
 
 __all__ = ["Level", "Reason", "Verdict", "judge_cell", "verdicts"]

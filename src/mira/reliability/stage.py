@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mira.config import Config, ReliabilitySettings
-from mira.discovery.grouping import Group, load_groups
-from mira.discovery.rubric import Rubric
-from mira.files import write_parquet
+from mira.config.settings import Config, ReliabilitySettings
+from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
 from mira.reliability.ceiling import Ceilings, ceilings
 from mira.reliability.cells import GroupMeasure, Measure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions, slot_columns
-from mira.reliability.given import read_mask
+from mira.reliability.mask_file import read_mask
 from mira.reliability.masking import Verdict, verdicts
 from mira.reliability.summary import plain, source_notes, summarise
-from mira.run import RunFolder
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import write_parquet
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["RELIABILITY_SCHEMA", "load_evidence", "reliability"]
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mira.arrays import Floats
 from mira.reliability.ceiling import Ceilings
 from mira.reliability.cells import GroupMeasure
 from mira.reliability.evidence import GroupEvidence, SourceEvidence
 from mira.reliability.masking import Verdict
-from mira.reliability.stats import Floats, auc, percentile_interval, rank_moments, spearman
+from mira.stats import auc, percentile_interval, rank_moments, spearman
 
 __all__ = ["count_cells", "mean_of_ceiling", "plain", "source_mean", "source_notes", "summarise"]
 

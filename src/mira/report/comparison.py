@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mira.files import read_json
 from mira.report.charts import heat_step
 from mira.report.evaluation import Range
-from mira.run import RunFolder
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["Comparison", "MethodRow", "Share", "comparison_view"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mira.files import read_json
-from mira.run import RunFolder
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["AgreementRow", "Evaluation", "FaultRow", "Range", "StudentRow", "evaluation_view"]
 

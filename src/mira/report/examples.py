@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus.record import Part, Record
-from mira.discovery.rubric import Rubric
 from mira.report.overview import SourceRow
 from mira.report.quality import selection_view, sidecars
-from mira.run import RunFolder
+from mira.rubric.rubric import Rubric
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["EXCERPT", "Example", "Excerpt", "SlotScore", "SourceExamples", "examples"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from mira.discovery.grouping import Group
+from mira.grouping.groups import Group
 from mira.report.charts import heat_step
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["Cell", "GroupFigures", "HeatMap", "MaskedCell", "SlotRow", "heat_maps"]
 

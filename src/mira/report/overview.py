@@ -8,12 +8,12 @@ from typing import Any
 
 from mira import corpus
 from mira._version import __version__
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus.record import Rejection
-from mira.files import hash_file, hash_json
-from mira.judging.judgement import Unscored
 from mira.report.charts import Segment, stack
-from mira.run import RunFolder
+from mira.run_folder.files import hash_file, hash_json
+from mira.run_folder.paths import RunFolder
+from mira.unscored import Unscored
 
 __all__ = ["Fingerprint", "Overview", "Reason", "ScopeRow", "SourceRow", "Tally", "made_for_demo", "overview"]
 

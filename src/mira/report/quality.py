@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mira.errors import RunError
 from mira.report.charts import Bar, Tick, bars, place, ticks
 from mira.report.overview import Overview, SourceRow
-from mira.run import RunFolder
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["Panel", "Ridge", "panels", "selection_view", "sidecars"]
 

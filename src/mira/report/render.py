@@ -13,14 +13,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mira.discovery.grouping import Group
-from mira.discovery.rubric import Rubric
+from mira.grouping.groups import Group
 from mira.report.comparison import Comparison
 from mira.report.evaluation import Evaluation
 from mira.report.examples import SourceExamples
 from mira.report.heatmap import HeatMap
 from mira.report.overview import Overview
 from mira.report.quality import Panel
+from mira.rubric.rubric import Rubric
 
 __all__ = ["Page", "render", "visible"]
 

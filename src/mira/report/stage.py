@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import database
-from mira.discovery.grouping import load_groups
-from mira.discovery.rubric import Rubric
 from mira.errors import RunError
-from mira.files import read_json, write_bytes
+from mira.grouping.groups import load_groups
 from mira.progress import Log
 from mira.report.comparison import comparison_view
 from mira.report.evaluation import evaluation_view
@@ -17,7 +15,9 @@ from mira.report.heatmap import heat_maps
 from mira.report.overview import overview
 from mira.report.quality import panels
 from mira.report.render import Page, render
-from mira.run import RunFolder
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import read_json, write_bytes
+from mira.run_folder.paths import RunFolder
 
 __all__ = ["report"]
 

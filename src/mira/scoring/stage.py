@@ -12,21 +12,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import Shard, records_key
 from mira.corpus.record import Record
-from mira.discovery.grouping import Group, load_groups
 from mira.distillation.student import open_student, runs_here
 from mira.engine import load_engine
 from mira.errors import ConservationError
-from mira.files import hash_json, remove_others, write_parquet
+from mira.grouping.groups import Group, load_groups
 from mira.judging.endpoint import EndpointJudge
-from mira.judging.failures import Failures, check_failures
 from mira.judging.judge import Judge, JudgeTask
-from mira.judging.judgement import Judgement, Unscored, judgement_schema, judgements_table
-from mira.judging.panel import watch
+from mira.llm.failures import Failures, check_failures
+from mira.llm.progress import watch
 from mira.progress import QUIET, Log, Quiet, Task
-from mira.run import RunFolder
+from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
+from mira.run_folder.files import hash_json, remove_others, write_parquet
+from mira.run_folder.paths import RunFolder
+from mira.unscored import Unscored
 
 __all__ = ["score", "score_schema", "score_shards"]
 

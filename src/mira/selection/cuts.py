@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mira.selection.keys import Words
+from mira.arrays import Words
 
 __all__ = [
     "ALL",

@@ -12,20 +12,21 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from mira.config import Config
+from mira.config.settings import Config
 from mira.corpus import Shard
 from mira.errors import InputError, RunError
-from mira.files import read_json
+from mira.hashing import hash_ids
 from mira.progress import Quiet
-from mira.run import RunFolder
-from mira.selection.aggregate import trim_count
-from mira.selection.chunks import ValueChunk, read_values
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import Cutoff
-from mira.selection.keys import hash_ids, rank_keys
-from mira.selection.load import METHODS, load_method
+from mira.selection.methods.registry import METHODS, load_method
+from mira.selection.ordering import rank_keys
+from mira.selection.quality import trim_count
 from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, unit_of
-from mira.selection.scores import scores_path
+from mira.selection.score_sidecars import scores_path
 from mira.selection.stage import Plan, make_plan, threshold_of
+from mira.selection.value_reader import ValueChunk, read_values
 from mira.selection.values import values_path
 
 __all__ = ["explain"]

@@ -21,10 +21,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mira.config import SelectSettings
+from mira.arrays import Floats, Words
+from mira.config.settings import SelectSettings
+from mira.config.tokens import parse_tokens
 from mira.errors import BudgetError, ConfigError
-from mira.selection.budget import Share, parse_tokens, split
-from mira.selection.chunks import read_values
+from mira.selection.budget import Share, split
 from mira.selection.cuts import (
     ALL,
     NOTHING,
@@ -39,8 +40,9 @@ from mira.selection.cuts import (
     merge,
     tally,
 )
-from mira.selection.keys import Floats, Words, gumbel, rank_keys, value_of_key
-from mira.selection.moments import Moments
+from mira.selection.exact_moments import Moments
+from mira.selection.ordering import gumbel, rank_keys, value_of_key
+from mira.selection.value_reader import read_values
 from mira.selection.values import Summary
 
 __all__ = [

@@ -6,16 +6,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from mira.config import Config, SelectSettings
+from mira.config.settings import Config, SelectSettings
 from mira.corpus import Shard, shards
 from mira.errors import ConservationError, RunError
-from mira.files import hash_json, read_json, remove_folder, write_json
 from mira.progress import Log
-from mira.run import RunFolder
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import hash_json, read_json, remove_folder, write_json
+from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import ALL, Cutoff
-from mira.selection.each import each
-from mira.selection.keys import value_of_key
-from mira.selection.load import load_method
+from mira.selection.map_shards import each
+from mira.selection.methods.registry import load_method
+from mira.selection.ordering import value_of_key
 from mira.selection.retention import Retention, SourceRule, retain
 from mira.selection.values import SelectionMethod, Summary, ValueTask, make_values, values_path
 from mira.selection.write import Counts, Rule, WriteTask, write_shard
@@ -186,8 +187,6 @@ def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
     groups = sorted({g for s, g in plan.group_of.items() if s in plan.shards and run.rubric(g).is_file()})
     if not groups:
         return {}
-    from mira.discovery.rubric import Rubric  # noqa: PLC0415 - loads scikit-learn
-
     hashes = {group: Rubric.load(run.rubric(group)).hash for group in groups}
     return {source: hashes[g] for source, g in plan.group_of.items() if g in hashes}
 

@@ -18,13 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira.config import Config
+from mira.arrays import Floats, Words
+from mira.config.settings import Config
 from mira.corpus import Shard
-from mira.files import atomic, hash_json
+from mira.corpus.index_reader import Block, count_rejected, index_blocks
 from mira.flags import Dropped, dropped_rows, flags_path
-from mira.run import RunFolder
-from mira.selection.blocks import Block, count_rejected, index_blocks
-from mira.selection.keys import Floats, Words, hash_ids
+from mira.hashing import hash_ids
+from mira.run_folder.files import atomic, hash_json
+from mira.run_folder.paths import RunFolder
 
 __all__ = [
     "FLAGGED",

@@ -12,15 +12,16 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config import Config
+from mira.arrays import Floats
+from mira.config.settings import Config
 from mira.corpus import Shard, copy_kept
-from mira.files import atomic
-from mira.run import RunFolder
-from mira.selection.blocks import Block
-from mira.selection.chunks import ValueChunk, aligned
+from mira.corpus.index_reader import Block
+from mira.run_folder.files import atomic
+from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import ALL, Cutoff
-from mira.selection.keys import Floats, rank_keys
+from mira.selection.ordering import rank_keys
 from mira.selection.retention import SourceRule, unit_of
+from mira.selection.value_reader import ValueChunk, aligned
 from mira.selection.values import FLAGGED, MASKED
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]

@@ -1,0 +1,1 @@
+"""The cascade: a more expensive student re-scores records near the threshold."""

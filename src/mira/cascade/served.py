@@ -1,0 +1,106 @@
+"""The cascade's served students: which records' second opinion comes from where."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mira.cascade.cascade import cascade
+from mira.config.settings import Config, EndpointSettings
+from mira.distillation.sft.student import bundle_prompt, served_settings, served_student
+from mira.distillation.student import released_scorer
+from mira.errors import ConfigError, RunError
+from mira.grouping.groups import load_groups
+from mira.judging.judge import Judge
+from mira.llm.cost import current_spending
+from mira.llm.failures import check_failures
+from mira.llm.journal.journal import Journal
+from mira.progress import Log
+from mira.rubric.rubric import Rubric
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["check_cascade", "is_cascade", "run_cascade"]
+
+
+def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Have the students that `distill.endpoint` serves judge again what the encoder puts near the thresholds.
+
+    A group's served student is the sft bundle in `distill.cascade.bundles`, asked with the prompt that it was trained
+    with; without one it is a released scorer, asked with the run's rubric. See `mira.cascade.cascade.cascade`.
+
+    Raises:
+        ConfigError: A group has no endpoint, or a bundle is given for a group that the run does not have.
+        InputError: A bundle cannot be read, or would be asked with another prompt than it was trained with.
+        RunError: A bundle scores by another rubric than the run's; or an earlier stage has not run.
+        JudgeError: More calls got no answer than the failure budget allows. What was answered is in place.
+    """
+    check_cascade(config, {g.name: Rubric.load(run.rubric(g.name), g.name) for g in load_groups(run)})
+
+    @contextmanager
+    def served(group: str) -> Iterator[Judge]:
+        settings, folder = _cascade_endpoint(config, group), config.distill.cascade.bundles.get(group)
+        spending = current_spending(config.teacher)
+        with Journal(run.journal, "cascade") as journal:
+            if folder:
+                yield served_student(
+                    Path(folder), settings, journal, spending=spending, offline=config.teacher.offline, log=log
+                )
+            else:
+                rubric = Rubric.load(run.rubric(group), group)
+                yield released_scorer(config, rubric, settings, journal, spending, log)
+
+    summary = cascade(config, run, log, served)
+    unscored = {source: Counter(told["unscored"]) for source, told in summary.items()}
+    check_failures(unscored, sum(t["calls"] for t in summary.values()), config.teacher.failure_budget, log)
+    return summary
+
+
+def is_cascade(config: Config) -> bool:
+    """Tell whether the settings are those of a cascade: an encoder first, and a served student besides."""
+    distill = config.distill
+    served = distill.endpoint or distill.endpoints or distill.cascade.bundles or config.select.scores == "cascade"
+    return distill.student == "encoder" and bool(served)
+
+
+def check_cascade(config: Config, rubrics: Mapping[str, Rubric | None]) -> None:
+    """Check every group's served student before anything is asked or removed.
+
+    Args:
+        config: The settings.
+        rubrics: Every group's rubric; None where it is not known yet.
+
+    Raises:
+        ConfigError: A group has no endpoint, or a bundle is given for a group that there is not.
+        InputError: A bundle cannot be read, or would be asked with another prompt than it was trained with.
+        JudgeError: An endpoint's settings do not fit its bundle.
+        RunError: A bundle scores by another rubric than its group's.
+    """
+    bundles = config.distill.cascade.bundles
+    strange = [group for group in bundles if group not in rubrics]
+    if strange:
+        raise ConfigError(
+            f"distill.cascade.bundles: there is no group '{strange[0]}'", f"Groups are: {', '.join(rubrics)}"
+        )
+    for group, rubric in rubrics.items():
+        settings = _cascade_endpoint(config, group)
+        if group not in bundles:
+            continue
+        served_settings(Path(bundles[group]), settings)
+        own, _ = bundle_prompt(Path(bundles[group]))
+        if rubric is not None and own.hash != rubric.hash:
+            raise RunError(
+                f"distill.cascade.bundles: {bundles[group]} scores by another rubric than {group}'s",
+                "Take a bundle that was trained on this run's labels, or its rubric as discover.rubrics.",
+            )
+
+
+def _cascade_endpoint(config: Config, group: str) -> EndpointSettings:
+    settings = config.distill.endpoint_of(group)
+    if settings is None:
+        raise ConfigError(
+            f"the cascade needs a served student for {group}",
+            "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}, or one a group in "
+            "distill.endpoints.",
+        )
+    return settings

@@ -1,0 +1,217 @@
+"""What the command line prints after a selection."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mira.progress import printable
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
+
+__all__ = [
+    "print_comparison",
+    "print_explanation",
+    "print_flags",
+    "print_proxy",
+    "print_students",
+    "print_summary",
+    "wide_console",
+]
+
+_TOLD_FROM = 0.1  # of a source's records: what is rarer stays in thresholds.json
+_ORDINARY = frozenset({"kept", "below_threshold", "floor", "cap"})
+_WHY = {
+    ("dsir", "unscored:too_short"): "fewer words than select.dsir.min_words",
+    ("dataman", "unscored:below_min_overall"): "scored below select.dataman.min_overall",
+    ("mira", "unscored:too_few_slots"): "fewer scored slots than select.min_slots",
+    ("mira", "masked_source"): "every slot of their source is masked, see select.masked_source",
+}
+_FLAGS = "flagged:"
+
+COUNTS = ("rows", "kept", "dropped", "unscored", "rejected", "tokens_in", "tokens_kept")
+
+
+def print_summary(run: RunFolder, console: Console | None = None) -> None:
+    """Print what was kept of each source, and where the results are."""
+    console = console or wide_console()
+    thresholds = read_json(run.thresholds)
+    table = Table(title=f"Kept by {thresholds['method']}, scope {thresholds['scope']}", title_justify="left")
+    table.add_column("source")
+    for column in ("in", "kept", "dropped", "unscored", "rejected", "tokens in", "tokens kept", "share"):
+        table.add_column(column, justify="right")
+    rows = thresholds["sources"]
+    for name, counts in rows.items():
+        table.add_row(name, *_cells(counts))
+    totals = {key: sum(counts[key] for counts in rows.values()) for key in COUNTS}
+    table.add_section()
+    table.add_row("all", *_cells(totals))
+    console.print(table)
+    for line in _unusual(thresholds):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if not totals["kept"]:
+        console.print(f"Nothing was kept: the budget is {thresholds['budget_tokens']:,} tokens.", style="yellow")
+    console.print(f"Kept records: {run.path / 'selected'}", soft_wrap=True, markup=False)
+    console.print(f"Report:       {run.report}", soft_wrap=True, markup=False)
+
+
+def _unusual(thresholds: Mapping[str, Any]) -> Iterator[str]:
+    """Say what flags left out, and what else keeps a good part of a source from being ranked."""
+    sources = thresholds["sources"]
+    found = sorted({why for told in sources.values() for why in told["reasons"]} - _ORDINARY)
+    for why in found:
+        counts = {name: told["reasons"].get(why, 0) for name, told in sources.items()}
+        of = {name: told["records_in"] for name, told in sources.items()}
+        if why.startswith(_FLAGS):
+            yield f"Left out as {why.removeprefix(_FLAGS)} (flags): {_of(counts, of)}"
+        elif any(n > _TOLD_FROM * of[name] for name, n in counts.items()):
+            meaning = _WHY.get((thresholds["method"], why))
+            named = f"{why.removeprefix('unscored:')}{f' ({meaning})' if meaning else ''}"
+            yield f"Not ranked as {named}: {_of(counts, of)}"
+
+
+def _of(counts: Mapping[str, int], of: Mapping[str, int]) -> str:
+    """Return "3 of 30 records (10%): 2 of a, 1 of b"."""
+    total, there = sum(counts.values()), sum(of.values())
+    each = ", ".join(f"{n:,} of {name}" for name, n in counts.items() if n)
+    return f"{total:,} of {there:,} records ({total / max(there, 1):.1%}): {each}"
+
+
+def print_flags(run: RunFolder, console: Console | None = None) -> None:
+    """Print what was flagged in each source, and where the flags are."""
+    console = console or wide_console()
+    told = read_json(run.manifest)["stages"]["flag"]["summary"]
+    table = Table(title="Flagged records; nothing is left out unless the settings say drop", title_justify="left")
+    table.add_column("source")
+    for column in ("records", "exact duplicates", "near duplicates", "contaminated", *told["benchmarks"]):
+        table.add_column(column, justify="right")
+    kinds = ("records", "duplicates", "near_duplicates", "contaminated")
+    for source, counts in told["sources"].items():
+        by = counts.get("by", {})
+        numbers = [counts[kind]["records"] for kind in kinds]
+        numbers += [by.get(name, {}).get("records", 0) for name in told["benchmarks"]]
+        table.add_row(source, *(f"{n:,}" for n in numbers))
+    console.print(table)
+    console.print(f"Flags: {run.path / 'flags'}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _cells(counts: dict[str, int]) -> list[str]:
+    numbers = [counts[key] for key in COUNTS]
+    share = counts["tokens_kept"] / counts["tokens_in"] if counts["tokens_in"] else 0.0
+    return [f"{n:,}" for n in numbers] + [f"{share:.1%}"]
+
+
+def print_comparison(result: dict[str, Any], console: Console | None = None) -> None:
+    """Print several methods side by side: what they keep, and how much of it they share."""
+    console = console or wide_console()
+    sources = result["sources"]
+    title = f"Methods under {result['budget_tokens']:,} tokens, scope {result['scope']}; shares of each source's tokens"
+    table = Table(title=title, title_justify="left")
+    table.add_column("method")
+    agreement = ("teacher keeps", "teacher drops", "NDCG")
+    for column in ("records", "tokens each", "length rho", "duplicates", *agreement, *sources):
+        table.add_column(column, justify="right")
+    for name, told in result["methods"].items():
+        agreed = (told.get("agreement") or {}).get("all") or {}
+        numbers = [f"{told['records_kept']:,}", f"{told['mean_tokens']:,.0f}", _figure(told["length_rho"])]
+        numbers += [f"{told['duplicate_tokens']:.1%}"]
+        numbers += [_percent(agreed.get("precision")), _percent(agreed.get("dropworthy")), _figure(agreed.get("ndcg"))]
+        kept = {source: counts["tokens_kept"] for source, counts in told["sources"].items()}
+        table.add_row(name, *numbers, *(_percent(kept[s] / max(sources[s]["tokens_in"], 1)) for s in sources))
+    console.print(table)
+    for pair, share in result["jaccard"].items():
+        console.print(f"  {pair.replace('|', ' and ')}: {share:.0%} of their tokens in common")
+
+
+def print_explanation(told: dict[str, Any], console: Console | None = None) -> None:
+    """Print what decided on one record."""
+    console = console or wide_console()
+    verdict = "kept" if told["kept"] else f"not kept ({told['reason']})"
+    console.print(printable(f"{told['source']}/{told['id']}: {verdict}; {told['n_tokens']:,} tokens"), markup=False)
+    by_mira = told["method"] == "mira"
+    value = f"quality {_figure(told['quality'])}" if by_mira else f"value by {told['method']} {_figure(told['value'])}"
+    console.print(f"{value}, threshold {_figure(told['threshold'])} of scope {told['scope']}")
+    for where, rank in told["ranks"].items():
+        if rank:
+            console.print(f"rank in its {where}: {rank[0]:,} of {rank[1]:,}")
+    flip = told["flip"]
+    if flip:
+        console.print(
+            f"kept from a budget of {flip['tokens_needed']:,} tokens on ({flip['share']:.1%} of its scope); "
+            f"it is {flip['scope_budget']:,}"
+        )
+    table = Table()
+    for column in ("slot", "dimension", "score", ""):
+        table.add_column(column)
+    for slot in told["slots"]:
+        note = f"masked: {slot['why']}" if slot["masked"] else "trimmed" if slot["trimmed"] else ""
+        name = Text(printable(str(slot["name"])))
+        table.add_row(slot["slot"], name, _figure(slot["score"]), Text(printable(str(note))))
+    if told["slots"]:
+        console.print(table)
+    for name, other in told["methods"].items():
+        before = other.get("share_before")
+        rank = f"{before:.0%} of its source's tokens rank before it" if before is not None else other.get("reason")
+        console.print(f"{name}: value {_figure(other.get('value'))}; {rank}", markup=False)
+
+
+def print_students(result: dict[str, Any], console: Console | None = None) -> None:
+    """Print a group's students and naive ones on the held-out labels, and the notes in words."""
+    console = console or wide_console()
+    for name, group in result["groups"].items():
+        if not group["held_out"]:
+            console.print(f"{name}: no student has predictions of held-out records", markup=False)
+        else:
+            console.print(_student_table(name, group["held_out"]["unmasked"]))
+        for note in group["notes"]:
+            console.print(f"  {note}", markup=False)
+
+
+def _student_table(name: str, told: Mapping[str, Any]) -> Table:
+    title = f"{name}: {told['records']} held-out records, {told['cells']} cells that can be trusted"
+    table = Table(title=title, title_justify="left")
+    table.add_column("student")
+    for column in ("rho / teacher's ceiling", "rho in sources", "rho across sources", "MAE"):
+        table.add_column(column, justify="right")
+    for student, figures in told["students"].items():
+        table.add_row(student, *(_interval(figures[k]) for k in ("of_ceiling", "rho", "rho_across", "mae")))
+    return table
+
+
+def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
+    """Print what tiny LMs that were trained on each selection predict, and the caveat."""
+    console = console or wide_console()
+    title = f"Held-out bits per byte, {result['size']} size, {len(result['seeds'])} seeds, "
+    table = Table(title=title + f"{result['train_tokens']:,} tokens a model", title_justify="left")
+    table.add_column("arm")
+    gold = list(next(iter(result["arms"].values()))["bits_per_byte"])
+    for column in gold:
+        table.add_column(column, justify="right")
+    for arm, told in result["arms"].items():
+        table.add_row(arm, *(f"{told['bits_per_byte'][g]['mean']:.3f}" for g in gold))
+        if told.get("difference"):
+            table.add_row(f"  less {result['baseline']}", *(_interval(told["difference"][g], "mean", 3) for g in gold))
+    console.print(table)
+    console.print(result["caveat"])
+
+
+def wide_console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for the tables where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=180)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _interval(figure: dict[str, float | None] | None, key: str = "value", digits: int = 2) -> str:
+    if not figure or figure[key] is None:
+        return "-"
+    return f"{figure[key]:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"

@@ -1,0 +1,1 @@
+"""mira.yaml: typed settings, loading, messages with file and line."""

@@ -1,0 +1,383 @@
+"""Reading mira.yaml: errors with file and line, "did you mean", overrides, relative paths, the commented template."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mira.config.settings import Config, DistillSettings, EndpointSettings, SelectSettings, SourceSettings
+from mira.config.tokens import parse_tokens
+from mira.errors import ConfigError
+from mira.tokens import BUILT_IN
+
+__all__ = ["config_from", "load_config"]
+
+# pydantic tells of every member of a union, and puts the member's name into the place of the problem
+_UNION_MEMBER = re.compile(r"str|int|list\[.*\]|literal\[.*\]|[A-Z]\w*Settings")
+_TOKENS = re.compile(r"select\.(budget|source_min\..+|source_max\..+)")
+
+Location = tuple[str | int, ...]
+Endpoint = TypeVar("Endpoint", bound=EndpointSettings)
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read and check a mira.yaml.
+
+    Args:
+        path: The file. Relative paths in it are relative to its folder.
+        overrides: "select.budget=25%" and the like, applied on top of the file; values are YAML.
+
+    Returns:
+        The settings, with absolute local paths.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or a field is unknown or has a wrong value; every problem is
+            listed with its line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file", "Write one with: mira init") from None
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{number}: not UTF-8", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+        value = {} if value is None else value
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day or time that there is not
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or f"not valid YAML: {str(error).partition(chr(10))[0]}"
+        raise ConfigError(
+            f"{path}{line}: {problem}", "Check the indentation and the colons around that line."
+        ) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}:1: expected settings such as 'sources:'", "Write a template with: mira init")
+    doubled = next(_doubled_keys(root), None)
+    if doubled:
+        raise ConfigError(f"{path}:{doubled[1]}: '{doubled[0]}' is given twice", "Remove one of the two.")
+    return _build(value, overrides, path, root)
+
+
+def config_from(value: dict[str, Any], overrides: Sequence[str] = (), name: str = "settings") -> Config:
+    """Return settings that come from elsewhere than a file, such as the command line; checked as a file's are.
+
+    Args:
+        value: The settings as nested dictionaries. Relative paths are relative to the current folder.
+        overrides: As in `load_config`.
+        name: What messages call the settings.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    return _build(value, overrides, Path(name), None)
+
+
+def _build(value: dict[str, Any], overrides: Sequence[str], path: Path, root: yaml.Node | None) -> Config:
+    for override in overrides:
+        _override(value, override)
+    origin = _Origin(path, root, tuple(overrides))
+    try:
+        config = Config.model_validate(value)
+    except ValidationError as error:
+        told = dict.fromkeys(_explain(error, origin))
+        of_command = all(_COMMAND_LINE in line for line in told)
+        hint = "Correct the command line." if of_command else "Correct the lines above."
+        raise ConfigError("\n".join(told), hint) from None
+    _check(config, origin)
+    return _resolve(config, path.parent.absolute())
+
+
+_COMMAND_LINE = " (from the command line)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where settings come from: a file, and what the command line put on top of it."""
+
+    path: Path
+    root: yaml.Node | None
+    overrides: tuple[str, ...]
+
+    def where(self, location: Location) -> str:
+        """Return what to blame for the value at a place: the override that gave it, or the file and its line."""
+        at = tuple(map(str, location))
+        for override in reversed(self.overrides):
+            key = tuple(override.partition("=")[0].split("."))
+            if at[: len(key)] == key or (at and key[: len(at)] == at and not self._in_file(at)):
+                return override + _COMMAND_LINE
+        return f"{self.path}:{_line(self.root, location)}" if self.root else str(self.path)
+
+    def missing(self, location: Location) -> str:
+        """Return what to blame for a field that is not there: what gave the fields beside it."""
+        return self.where(location[:-1])
+
+    def setting(self, name: str) -> str:
+        """Return how to begin a message about a setting, by its dotted name."""
+        where = self.where(tuple(name.split(".")))
+        return where if where.endswith(_COMMAND_LINE) else f"{self.path}: {name}"
+
+    def _in_file(self, at: Sequence[str]) -> bool:
+        node = self.root
+        for part in at:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else []
+            node = next((child for key, child in pairs if key.value == part), None)
+        return node is not None
+
+
+def _override(value: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected KEY=VALUE", "For example: --set select.budget=25%")
+    *parents, last = key.split(".")
+    for parent in parents:
+        value = value.setdefault(parent, {})
+        if not isinstance(value, dict):
+            raise ConfigError(f"--set {override}: '{parent}' holds no fields")
+    try:
+        value[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        value[last] = text
+
+
+def _doubled_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, child in node.value:
+            if key.value in seen:
+                yield key.value, key.start_mark.line + 1
+            seen.add(key.value)
+            yield from _doubled_keys(child)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from _doubled_keys(child)
+
+
+def _explain(error: ValidationError, origin: _Origin) -> Iterator[str]:
+    for location, problems in _by_place(error).items():
+        name = ".".join(map(str, location))
+        problem = problems[0]
+        if problem["type"] == "extra_forbidden":
+            yield f"{origin.where(location)}: unknown field '{name}'; {_known(location)}"
+        elif problem["type"] == "missing":
+            yield f"{origin.missing(location)}: field '{name}' is missing"
+        else:
+            where = origin.where(location)
+            if not where.endswith(_COMMAND_LINE) or not where.startswith(f"{name}="):
+                where = f"{where}: {name}"
+            yield f"{where}: {_expected(name, location, problems)}"
+
+
+def _by_place(error: ValidationError) -> dict[Location, list[Any]]:
+    """Return the problems of each place; what the members of a union say is about one place."""
+    found: dict[Location, list[Any]] = {}
+    for problem in error.errors(include_url=False, include_input=False):
+        place = tuple(p for p in problem["loc"] if not (isinstance(p, str) and _UNION_MEMBER.fullmatch(p)))
+        found.setdefault(place, []).append(problem)
+    inner = {place[:n] for place in found for n in range(len(place))}
+    # Where a member of a union says what is wrong inside it, the other members have nothing to add.
+    return {place: problems for place, problems in found.items() if place not in inner}
+
+
+def _known(location: Location) -> str:
+    known = _fields_at(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    if not close and str(location[-1]).lower().endswith("key"):
+        close = [k for k in known if k == "api_key_env"]
+    advice = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(sorted(known))}"
+    return advice + (" Keys come from the environment, never from this file." if close == ["api_key_env"] else "")
+
+
+def _expected(name: str, location: Location, problems: Sequence[Any]) -> str:
+    if _TOKENS.fullmatch(name):
+        return "expected a share of the tokens or a count of them: 50%, 25B or 1000000"
+    return " or ".join(dict.fromkeys(_said(location, problem) for problem in problems))
+
+
+def _said(location: Location, problem: Any) -> str:
+    if problem["type"] == "string_pattern_mismatch":
+        return "letters, digits and . _ + - only, starting with a letter or a digit"
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        known = _fields_at(location)
+        needed = [n for n in known if n in ("name", "path", "base_url", "model")] or known[:1]
+        return f"expected fields, such as {{{', '.join(f'{n}: ...' for n in needed)}}}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _line(node: yaml.Node | None, location: Location) -> int:
+    line = node.start_mark.line + 1 if node else 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            match = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if match is None:
+                break
+            line, node = match[0].start_mark.line + 1, match[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _fields_at(location: Location) -> list[str]:
+    """Return the field names of the settings model that `location` leads to."""
+    model: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = _model_in(field.annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (list, dict, Union, UnionType, Annotated):
+        found = (_model_in(a) for a in get_args(annotation) if a is not NoneType)
+        return next((m for m in found if m is not None), None)
+    return None
+
+
+def _check(config: Config, origin: _Origin) -> None:
+    names = [s.name for s in config.sources]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise ConfigError(f"{origin.path}: source '{doubled[0]}' is given twice", "Give each source a name of its own.")
+    mentions = [("group.given", s) for sources in config.group.given.values() for s in sources]
+    mentions += [("select.source_min", s) for s in config.select.source_min]
+    mentions += [("select.source_max", s) for s in config.select.source_max]
+    for field, source in mentions:
+        if source not in names:
+            close = difflib.get_close_matches(source, names, n=1)
+            advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
+            raise ConfigError(f"{origin.setting(field)}: there is no source '{source}'", advice)
+    methods = (config.select.dataman.endpoint, config.select.ppl.endpoint)
+    for endpoint in (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods):
+        given = endpoint.base_url if endpoint else []
+        if any(re.search(r"//[^/]*@", url) for url in ([given] if isinstance(given, str) else given)):
+            raise ConfigError(
+                f"{origin.path}: base_url holds a user name or password",
+                "Put the key in an environment variable and name it in api_key_env.",
+            )
+    if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
+        problem = "distill.student is 'endpoint', but distill.endpoint is missing"
+        raise ConfigError(f"{origin.path}: {problem}", "Add base_url and model.")
+    _check_tokens(config, origin)
+    if config.distill.student == "bundle" and not config.distill.bundles:
+        problem = "distill.student is 'bundle', but distill.bundles is missing"
+        raise ConfigError(f"{origin.path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
+
+
+def _check_tokens(config: Config, origin: _Origin) -> None:
+    """Check budget, floors and caps now: the selection comes last, after all that costs something."""
+    settings = config.select
+    bounds = {f"source_min.{name}": text for name, text in settings.source_min.items()}
+    bounds |= {f"source_max.{name}": text for name, text in settings.source_max.items()}
+    for name, text in {"budget": settings.budget, **bounds}.items():
+        parse_tokens(text, 1, origin.setting(f"select.{name}"))
+
+
+def _resolve(config: Config, folder: Path) -> Config:
+    """Make local paths absolute: they are relative to the file's folder."""
+    to = _Absolute(folder)
+    teacher, flags, evaluate = config.teacher, config.flags, config.evaluate
+    teaching = {
+        "free_judgments": to.path(teacher.free_judgments),
+        "replies": to.path(teacher.replies),
+        "endpoint": to.endpoint(teacher.endpoint),
+    }
+    benchmarks = [b.model_copy(update={"path": to.every(b.path)}) for b in flags.benchmarks]
+    proxy = evaluate.proxy.model_copy(update={"gold": [to.source(s) for s in evaluate.proxy.gold]})
+    return config.model_copy(
+        update={
+            "run": folder / config.run.expanduser(),
+            "tokenizer": to.tokenizer(config.tokenizer),
+            "sources": [to.source(s) for s in config.sources],
+            "embedding": config.embedding.model_copy(update={"model": to.folder_or_name(config.embedding.model)}),
+            "teacher": teacher.model_copy(update=teaching),
+            "discover": config.discover.model_copy(update={"rubrics": to.values(config.discover.rubrics)}),
+            "distill": _resolve_distill(config.distill, to),
+            "reliability": config.reliability.model_copy(update={"mask": to.path(config.reliability.mask)}),
+            "select": _resolve_select(config.select, to),
+            "evaluate": evaluate.model_copy(update={"proxy": proxy}),
+            "flags": flags.model_copy(update={"benchmarks": benchmarks}),
+        }
+    )
+
+
+def _resolve_distill(distill: DistillSettings, to: "_Absolute") -> DistillSettings:
+    tuning = {"model": to.folder_or_name(distill.sft.model), "chat_template": to.path(distill.sft.chat_template)}
+    return distill.model_copy(
+        update={
+            "compare": [to.path(p) for p in distill.compare],
+            "bundles": to.values(distill.bundles),
+            "cascade": distill.cascade.model_copy(update={"bundles": to.values(distill.cascade.bundles)}),
+            "endpoint": to.endpoint(distill.endpoint),
+            "endpoints": {group: to.endpoint(given) for group, given in distill.endpoints.items()},
+            "sft": distill.sft.model_copy(update=tuning),
+        }
+    )
+
+
+def _resolve_select(select: SelectSettings, to: "_Absolute") -> SelectSettings:
+    ppl = {
+        "model": select.ppl.model if select.ppl.model == "ngram" else to.path(select.ppl.model),
+        "reference": to.source(select.ppl.reference),
+        "endpoint": to.endpoint(select.ppl.endpoint),
+    }
+    dataman = {"scores": to.path(select.dataman.scores), "endpoint": to.endpoint(select.dataman.endpoint)}
+    return select.model_copy(
+        update={
+            "dsir": select.dsir.model_copy(update={"target": to.source(select.dsir.target)}),
+            "ppl": select.ppl.model_copy(update=ppl),
+            "dataman": select.dataman.model_copy(update=dataman),
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Absolute:
+    """Settings with the local paths in them made absolute; URLs and names stay as they are."""
+
+    folder: Path
+
+    def path(self, path: str) -> str:
+        return path if not path or "://" in path else str(self.folder / Path(path).expanduser())
+
+    def every(self, paths: str | list[str]) -> str | list[str]:
+        return self.path(paths) if isinstance(paths, str) else [self.path(p) for p in paths]
+
+    def values(self, given: dict[str, str]) -> dict[str, str]:
+        return {key: self.path(path) for key, path in given.items()}
+
+    def source(self, settings: SourceSettings | str) -> SourceSettings | str:
+        if isinstance(settings, str):
+            return settings  # "sample", "top_judged"
+        return settings.model_copy(update={"path": self.every(settings.path)})
+
+    def folder_or_name(self, model: str) -> str:  # a name on a hub may look like a relative path
+        return self.path(model) if model != "minilm" and Path(self.path(model)).is_dir() else model
+
+    def tokenizer(self, name: str) -> str:
+        is_file = name not in BUILT_IN and (name.endswith(".json") or Path(self.path(name)).exists())
+        return self.path(name) if is_file else name
+
+    def endpoint(self, given: Endpoint | None) -> Endpoint | None:
+        found = self.tokenizer(given.tokenizer) if given else ""
+        # A copy would count the field as given, and a bundle's own tokenizer would not be taken.
+        return given.model_copy(update={"tokenizer": found}) if given and found != given.tokenizer else given

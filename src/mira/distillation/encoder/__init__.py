@@ -1,0 +1,1 @@
+"""The encoder student: frozen features and a ridge."""

@@ -1,0 +1,1 @@
+"""The student that is a fine-tuned causal LM."""

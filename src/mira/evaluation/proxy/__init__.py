@@ -1,0 +1,1 @@
+"""Tiny language models trained on each selection at equal tokens."""

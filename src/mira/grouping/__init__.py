@@ -1,0 +1,1 @@
+"""Stage `group`: cluster the sources of each family."""

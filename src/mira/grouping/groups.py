@@ -1,0 +1,43 @@
+"""Sources, not records, are clustered: one mean embedding a source, KMeans within each family."""
+
+from dataclasses import dataclass
+
+from mira.errors import RunError
+from mira.family import FamilyName
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["Group", "load_groups"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sources of one family that share a rubric.
+
+    Attributes:
+        name: "<family>_group_<X>".
+        family: Their family.
+        sources: Their names, in the order of the configuration.
+        cosines: (source, source, cosine of their mean embeddings), most similar first.
+    """
+
+    name: str
+    family: FamilyName
+    sources: tuple[str, ...]
+    cosines: tuple[tuple[str, str, float], ...] = ()
+
+
+def load_groups(run: RunFolder) -> list[Group]:
+    """Read groups.json.
+
+    Raises:
+        RunError: The stage has not run.
+    """
+    try:
+        found = read_json(run.groups)["groups"]
+    except FileNotFoundError:
+        raise RunError(f"{run.groups}: there are no groups yet", "Run: mira group CONFIG") from None
+    return [
+        Group(g["name"], FamilyName(g["family"]), tuple(g["sources"]), tuple((a, b, c) for a, b, c in g["cosines"]))
+        for g in found
+    ]

@@ -1,0 +1,1 @@
+"""Stage `label`: the teacher judges a sample on the rubric."""

@@ -1,0 +1,75 @@
+"""Stage `label`: teacher judgements of a sample on the fixed anchors, split into training and held-out records."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from hashlib import blake2b
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mira import corpus
+from mira.config.settings import Config
+from mira.corpus.record import Record
+from mira.errors import RunError
+from mira.grouping.groups import Group
+from mira.judging.judge import JudgeTask
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["HELD_OUT", "TRAIN", "Sample", "drawn_sample", "judge_tasks", "label_tasks", "load_labels", "split_of"]
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+Sample = dict[str, dict[str, int]]  # source -> record id -> number of independent judgements
+
+
+def load_labels(run: RunFolder, group: str, without: Collection[str] = ()) -> pa.Table:
+    """Read a group's labels.
+
+    Args:
+        run: The run folder.
+        group: The group.
+        without: Columns to leave out: rationales are most of the bytes.
+
+    Raises:
+        RunError: There are none.
+    """
+    path = run.labels(group)
+    if not path.is_file():
+        raise RunError(f"{path}: there are no labels yet", "Run: mira label CONFIG")
+    return pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name not in without])
+
+
+def split_of(seed: int, source: str, id: str, held_out: float) -> str:
+    """Return "train" or "held_out" for a record, by a hash of (seed, source, id)."""
+    digest = blake2b(f"split\0{seed}\0{source}\0{id}".encode(), digest_size=8).digest()
+    return HELD_OUT if int.from_bytes(digest) / 2**64 < held_out else TRAIN
+
+
+def label_tasks(config: Config, run: RunFolder, group: Group) -> Iterator[JudgeTask]:
+    """Yield what a live teacher is asked of a group."""
+    return judge_tasks(config, run, drawn_sample(config, run, group), {})
+
+
+def drawn_sample(config: Config, run: RunFolder, group: Group) -> Sample:
+    """Draw the records that a live teacher labels; a share of them is judged twice."""
+    sample: Sample = {}
+    for source in group.sources:
+        ids = corpus.sample_ids(config, run, source, config.label.sample, "label")
+        twice = round(len(ids) * config.label.replicates)
+        sample[source] = {id: 2 if i < twice else 1 for i, id in enumerate(ids)}
+    return sample
+
+
+def judge_tasks(
+    config: Config, run: RunFolder, sample: Mapping[str, Mapping[str, int]], n_tokens: dict[tuple[str, str], int]
+) -> Iterator[JudgeTask]:
+    """Yield one task per judgement of the sample; notes each record's tokens in `n_tokens`."""
+    for source, counts in sample.items():
+        for record in _fetch(config, run, source, counts):
+            n_tokens[source, record.id] = record.n_tokens
+            for replicate in range(counts[record.id]):
+                yield JudgeTask(record, replicate)
+
+
+def _fetch(config: Config, run: RunFolder, source: str, ids: Iterable[str]) -> list[Record]:
+    return corpus.fetch(config, run, source, list(ids))

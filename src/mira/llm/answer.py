@@ -1,0 +1,63 @@
+"""What comes of a request, and how long to wait for it."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mira.llm.reply import Reply
+from mira.llm.request import Request
+from mira.unscored import Unscored
+
+__all__ = ["Answer", "Failed", "Patience"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why there is no reply.
+
+    Attributes:
+        reason: OVERFLOW, REFUSED or ENDPOINT_ERROR; NOT_RECORDED where nothing was sent.
+        detail: What happened last, for people.
+        attempts: How often the request was sent.
+    """
+
+    reason: Unscored
+    detail: str
+    attempts: int
+
+    def line(self, key: bytes, tag: str) -> dict[str, Any]:
+        """Return the line about it among the journal's failures."""
+        told = {"reason": str(self.reason), "detail": self.detail, "attempts": self.attempts}
+        return {"key": key.hex(), "for": tag, **told}
+
+
+class Answer(NamedTuple):
+    """What came of a request.
+
+    Attributes:
+        asked: The request.
+        request: What was sent in the end: `asked`, or a smaller request that the server had room for.
+        result: The reply, or why there is none.
+        fresh: Whether the reply is not in the journal yet.
+    """
+
+    asked: Request
+    request: Request
+    result: Reply | Failed
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for an endpoint, in seconds.
+
+    Attributes:
+        start_s: For the first answer of any kind, while connections are refused or lost.
+        outage_s: For the next answer, after the last one.
+        drain_s: For replies in flight when the work is stopped.
+        backoff_s: Before a request is sent a second time; doubled with every further try, up to 30.
+    """
+
+    start_s: float = 20.0
+    outage_s: float = 600.0
+    drain_s: float = 60.0
+    backoff_s: float = 0.5

@@ -1,0 +1,62 @@
+"""A check of an endpoint that costs nothing: its list of models."""
+
+import asyncio
+import difflib
+
+from mira.config.settings import EndpointSettings
+from mira.errors import JudgeError
+from mira.llm.request import base_urls
+from mira.llm.response import listed_models
+from mira.llm.transport import HttpTransport, Lost, TimedOut
+
+__all__ = ["WARNING", "check_endpoint"]
+
+WARNING = "warning: "
+_TIMEOUT_S = 20.0
+_IS_IT_RIGHT = "Is base_url right? It mostly ends in /v1."
+
+
+def check_endpoint(settings: EndpointSettings) -> list[str]:
+    """Ask every replica for its models; nothing is generated.
+
+    Returns:
+        One line a replica. It starts with `WARNING` where the replica answers and has no list of models.
+
+    Raises:
+        JudgeError: A base URL is none; or a replica cannot be reached, refuses the key, does not serve the model, or
+            is no such endpoint.
+    """
+    urls = base_urls(settings)
+    transport = HttpTransport(settings.api_key_env, len(urls), urls)
+    return asyncio.run(_check_all(transport, urls, settings.model))
+
+
+async def _check_all(transport: HttpTransport, urls: list[str], model: str) -> list[str]:
+    await transport.start()
+    try:
+        return [await _check(transport, url, model) for url in urls]
+    finally:
+        await transport.stop()
+
+
+async def _check(transport: HttpTransport, url: str, model: str) -> str:
+    try:
+        response = await transport.get(f"{url}/models", _TIMEOUT_S)
+    except Lost as error:
+        raise JudgeError(
+            f"{url}: cannot be reached: {error}", "Is the server running, and the address right?"
+        ) from None
+    except TimedOut:
+        raise JudgeError(f"{url}: no answer within {_TIMEOUT_S:.0f} s", "Is the server still loading?") from None
+    if response.status in (401, 403):
+        raise JudgeError(f"{url}: the key is refused ({response.status})", "Check the variable that api_key_env names.")
+    if response.status != 200:
+        return f"{WARNING}{url} answers, but lists no models (status {response.status}): {_IS_IT_RIGHT}"
+    try:
+        names = listed_models(response)
+    except ValueError as error:
+        raise JudgeError(f"{url} answers, but what it sends at /models {error}", _IS_IT_RIGHT) from None
+    if names and model not in names:
+        close = difflib.get_close_matches(model, names, n=1) or names[:3]
+        raise JudgeError(f"{url}: there is no model '{model}'", f"It serves: {', '.join(close)}")
+    return f"{url} serves {model}" if names else f"{url} answers, but its list of models is empty"

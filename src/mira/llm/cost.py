@@ -1,0 +1,126 @@
+"""What judging costs: measured before it starts, and guarded while it runs."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from mira.config.settings import EndpointSettings, TeacherSettings
+from mira.errors import JudgeError
+
+__all__ = ["Estimate", "Spending", "SpendingStop", "current_spending", "estimate", "price", "shared_spending"]
+
+
+class SpendingStop(JudgeError):
+    """The cost or request limit was reached. Everything paid for is in the journal; a rerun goes on from there."""
+
+
+def price(settings: EndpointSettings, tokens_in: int, tokens_out: int) -> float:
+    """Return what so many tokens cost."""
+    return (tokens_in * settings.price_in + tokens_out * settings.price_out) / 1e6
+
+
+class Spending:
+    """The cost guard of one run, shared by all of its judges; thread-safe.
+
+    A request reserves the most it can cost (its prompt and `max_tokens` of reply) before it is sent and pays the
+    reply's real usage afterwards, so the limit holds even when every reply in flight is as long as it may be. A request
+    that times out pays its prompt: it may have been billed.
+
+    Args:
+        max_cost: Most that may be spent, or None.
+        max_requests: Most requests that may be sent, or None.
+    """
+
+    def __init__(self, max_cost: float | None = None, max_requests: int | None = None) -> None:
+        self.max_cost, self.max_requests = max_cost, max_requests
+        self.cost, self.requests = 0.0, 0
+        self._reserved = 0.0
+        self._guard = threading.Lock()
+
+    def reserve(self, most: float) -> bool:
+        """Set `most` aside for a request that is about to be sent; False when that would break a limit."""
+        with self._guard:
+            if self.max_requests is not None and self.requests >= self.max_requests:
+                return False
+            if self.max_cost is not None and self.cost + self._reserved + most > self.max_cost:
+                return False
+            self.requests += 1
+            self._reserved += most
+            return True
+
+    def pay(self, reserved: float, cost: float) -> None:
+        """Put what the request really cost in the place of what was reserved."""
+        with self._guard:
+            self._reserved -= reserved
+            self.cost += cost
+
+    def stop(self) -> SpendingStop:
+        """Return the error that says which limit was reached and how to go on."""
+        if self.max_requests is not None and self.requests >= self.max_requests:
+            what, option = f"max_requests: {self.requests:,} requests were sent", "--max-requests"
+        else:
+            what, option = f"max_cost: {self.cost:,.4f} of {self.max_cost:,.4f} is spent", "--max-cost"
+        return SpendingStop(
+            f"stopped at {what}",
+            f"All replies are in the journal. Run the same command again with a higher {option} to go on from here.",
+        )
+
+
+_SHARED: ContextVar[Spending | None] = ContextVar("spending", default=None)
+
+
+@contextmanager
+def shared_spending(settings: TeacherSettings) -> Iterator[None]:
+    """Make all judges that are opened inside share one cost guard: the limits are a command's, not a stage's."""
+    token = _SHARED.set(Spending(settings.max_cost, settings.max_requests))
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def current_spending(settings: TeacherSettings) -> Spending:
+    """Return the shared cost guard, or one of its own outside `shared_spending`."""
+    return _SHARED.get() or Spending(settings.max_cost, settings.max_requests)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a set of records will cost to judge.
+
+    Attributes:
+        requests: Requests to send.
+        tokens_in: Prompt tokens.
+        tokens_out: Reply tokens: expected where a reply's length is known, otherwise `max_tokens` a request.
+        cost: In the currency of the settings' prices.
+        most: The same if every reply were `max_tokens` long.
+    """
+
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    cost: float
+    most: float
+
+
+def estimate(
+    settings: EndpointSettings, prompt_tokens: Iterable[int], *, records: int | None = None, reply_tokens: float = 0
+) -> Estimate:
+    """Estimate the cost of judging.
+
+    Args:
+        settings: The endpoint, with prices and samples a record.
+        prompt_tokens: Prompt tokens of the records, or of a sample of them.
+        records: How many records there are, where `prompt_tokens` is a sample.
+        reply_tokens: Mean reply tokens, where known; 0 takes `max_tokens`.
+    """
+    measured = list(prompt_tokens)
+    count = len(measured) if records is None else records
+    mean = sum(measured) / len(measured) if measured else 0.0
+    requests = count * settings.samples
+    tokens_in = round(mean * requests)
+    tokens_out = round((reply_tokens or settings.max_tokens) * requests)
+    most = price(settings, tokens_in, settings.max_tokens * requests)
+    return Estimate(requests, tokens_in, tokens_out, price(settings, tokens_in, tokens_out), most)

@@ -1,0 +1,1 @@
+"""The journal of paid-for replies, and batch files."""

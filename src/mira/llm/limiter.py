@@ -1,0 +1,170 @@
+"""How many requests a replica gets at a time, found by watching it.
+
+Room is counted in permits. A request takes one seat for every 8,192 prompt tokens begun, so that a 60K-token record
+counts eight times a short one: 256 permits of 8,192 tokens are 2.1M, about what the KV cache of one H200 holds for the
+card's model. Concurrency starts low, doubles each round of replies up to half of what went well before, grows by a
+fifth a round up to all of it, and by a twentieth beyond; 429 and timeouts halve it. (The numbers are ours.)
+"""
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from typing import NamedTuple
+
+__all__ = ["Limiter", "Outcome", "Permit", "permits", "retry_after"]
+
+_TOKENS_A_SEAT = 8192
+_START = 16
+_IN_A_ROW = 3
+_PAUSE_S, _MAX_PAUSE_S = 0.1, 30.0
+
+
+class Outcome(Enum):
+    """What became of a request, as far as the limiter cares."""
+
+    OK = auto()  # the server answered, be it with a refusal of this one request
+    BUSY = auto()  # 429
+    SLOW = auto()  # no reply in time
+    BROKEN = auto()  # 5xx, or the connection was lost
+    CANCELLED = auto()  # the request was withdrawn
+
+
+class Permit(NamedTuple):
+    """What a request in flight holds."""
+
+    weight: int
+    epoch: int
+
+
+def permits(tokens: int) -> int:
+    """Return how many permits a request of `tokens` prompt tokens takes."""
+    return 1 + tokens // _TOKENS_A_SEAT
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for (a number or an HTTP date), or None."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+class Limiter:
+    """The permits of one replica. Not thread-safe: it lives in one event loop.
+
+    Args:
+        maximum: Most permits there will be.
+        clock: Seconds, for tests.
+
+    Attributes:
+        limit: Seats there are now.
+        in_use: Seats taken.
+        down: Whether the replica is taken for dead: one probe at a time until one is answered.
+    """
+
+    def __init__(self, maximum: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = float(min(maximum, _START))
+        self.in_use = 0
+        self.down = False
+        self._maximum, self._clock = maximum, clock
+        self._peak = float(maximum)  # highest limit that is known, or hoped, to go well
+        self._epoch = 0  # counts cuts and pauses; what was sent before the last one is no news
+        self._good = 0  # answers since the last cut
+        self._broken = 0  # failures in a row
+        self._pressed = False  # the last request found most permits taken
+        self._probing = False  # a dead replica's one request is out
+        self._pause = _PAUSE_S
+        self._paused_until = 0.0
+
+    def wait(self) -> float:
+        """Return the seconds until requests may be sent again; 0 when they may now."""
+        return max(0.0, self._paused_until - self._clock())
+
+    def has_room(self, weight: int) -> bool:
+        """Whether a request may be sent now. One heavier than the limit goes alone."""
+        if self.wait() > 0:
+            return False
+        if self.down:
+            return not self._probing
+        return self.in_use == 0 or self.in_use + weight <= self.limit
+
+    @property
+    def load(self) -> float:
+        """Share of the permits taken."""
+        return self.in_use / self.limit
+
+    def take(self, weight: int) -> Permit:
+        """Take permits for a request that is being sent."""
+        self.in_use += weight
+        self._probing = self.down
+        self._pressed = self.in_use >= 0.8 * self.limit
+        return Permit(weight, self._epoch)
+
+    def give(self, seat: Permit, outcome: Outcome, after: float | None = None) -> None:
+        """Give permits back and learn from the outcome.
+
+        Args:
+            seat: What `take` returned.
+            outcome: What became of the request.
+            after: Seconds that the server asked to wait, where it did.
+        """
+        self.in_use -= seat.weight
+        if seat.epoch == self._epoch:
+            self._probing = False
+        if outcome is Outcome.OK:
+            self._answered()
+        elif outcome in {Outcome.BUSY, Outcome.SLOW} and seat.epoch == self._epoch:
+            self._cut(after)
+        elif outcome is Outcome.BROKEN:
+            self._break(seat, after)
+
+    def _answered(self) -> None:
+        self._broken, self._pause = 0, _PAUSE_S
+        self._good += 1
+        if self.down:
+            self._revive()
+        elif self._pressed:  # a limit that is not reached proves nothing
+            step = 1.0 if self.limit < self._peak / 2 else 0.2 if self.limit < self._peak else 0.05
+            self.limit = min(float(self._maximum), self.limit + step)
+            self._peak = max(self._peak, self.limit)
+
+    def _revive(self) -> None:
+        self.down = False
+        self._epoch += 1
+        self._paused_until = 0.0
+        self.limit = min(self.limit, float(_START))
+
+    def _cut(self, after: float | None) -> None:
+        if self.down:
+            self._revive()
+        if self._good >= self.limit:  # a whole round went well at this limit: it, not a storm's, is what to return to
+            self._peak = self.limit
+        if not self._good:
+            self._paused_until = self._clock() + (min(1.0, self._jitter()) if after is None else after)
+        self.limit = max(1.0, self.limit / 2)
+        self._good = 0
+        self._epoch += 1
+
+    def _break(self, seat: Permit, after: float | None) -> None:
+        self._broken += 1
+        if seat.epoch != self._epoch:
+            self.down = self.down or self._broken >= max(_IN_A_ROW, self.limit)
+            return
+        self.down = self._broken >= _IN_A_ROW
+        self._epoch += 1
+        self._paused_until = self._clock() + max(self._jitter(), after or 0.0 if self.down else 0.0)
+
+    def _jitter(self) -> float:
+        pause = self._pause
+        self._pause = min(_MAX_PAUSE_S, 2 * pause)
+        return pause * random.uniform(0.75, 1.25)

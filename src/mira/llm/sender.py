@@ -1,0 +1,257 @@
+"""One request, from its seat to its answer: retries, budget, and the point where an endpoint is given up."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from mira.config.settings import EndpointSettings
+from mira.errors import JudgeError
+from mira.llm.answer import Answer, Failed, Patience
+from mira.llm.cost import Spending, price
+from mira.llm.limiter import Outcome, Permit, permits
+from mira.llm.replicas import Replica, ReplicaPool
+from mira.llm.reply import Reply
+from mira.llm.request import Request
+from mira.llm.response import Broken, Busy, Rejected, Unusable, Verdict, listed_models, verdict
+from mira.llm.stats import Stats
+from mira.llm.transport import Lost, TimedOut, Transport
+from mira.unscored import Unscored
+
+__all__ = ["Sender", "Withdrawn"]
+
+_MAX_BACKOFF_S = 30.0
+_REJECTIONS = 20
+_FOREIGN = 8
+_TOLD_EVERY_S = 60.0
+_BUSY_TRIES = 10
+
+
+class Withdrawn(Exception):
+    """The work is being stopped; this request is not sent (again)."""
+
+
+class Sender:
+    """Sends requests; lives in one event loop.
+
+    Args:
+        settings: The endpoint.
+        urls: Its base URLs.
+        transport: How requests are sent.
+        spending: The cost guard.
+        stats: Counted up.
+        patience: How long to wait.
+        find: Looks a key up in the journal.
+        say: Told, at most once a minute for each cause, why requests are sent again.
+
+    Attributes:
+        flying: Tasks whose request is at the server.
+        closing: Set to stop sending.
+    """
+
+    def __init__(
+        self, settings: EndpointSettings, urls: list[str], transport: Transport, *, spending: Spending, stats: Stats,
+        patience: Patience, find: Callable[[bytes], Awaitable[Reply | None]], say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._settings, self._urls, self._transport = settings, urls, transport
+        self._spending, self._stats, self._patience, self._find = spending, stats, patience, find
+        self._fleet = ReplicaPool(urls, settings.max_concurrency)
+        self._returned = asyncio.Event()
+        self._say = say
+        self._rejected = 0
+        self._foreign: int | None = 0  # such answers so far; None once there was a reply
+        self._told: dict[str, float] = {}
+        self.flying: set[asyncio.Task[None]] = set()
+        self.closing = False
+
+    async def answer(self, asked: Request) -> Answer:
+        """Return what comes of a request; asked once more, smaller, when the server has no room for it.
+
+        Raises:
+            JudgeError: The endpoint cannot be used at all, or the spending limit is reached.
+            Withdrawn: The work is being stopped.
+        """
+        result = await self._ask(asked)
+        if not (isinstance(result, Rejected) and result.reason is Unscored.OVERFLOW and asked.smaller):
+            return _answer(asked, asked, result)
+        request = asked.smaller(result.context)
+        if request is None:
+            return _answer(asked, asked, result)
+        self._stats.cut_prompts += 1
+        if (known := await self._find(request.key)) is not None:
+            self._stats.from_journal += 1
+            return Answer(asked, request, known)
+        return _answer(asked, request, await self._ask(request))
+
+    async def _ask(self, request: Request) -> Reply | Rejected | Failed:
+        tries = busy = 0
+        while True:
+            replica, said = await self._send(request)
+            if isinstance(said, Reply):
+                self._rejected, self._foreign = 0, None
+                return said
+            if isinstance(said, Rejected):
+                self._count_rejection(replica, said)
+                return said
+            if isinstance(said, Unusable):
+                if not self._fleet.answered or said.status in {402, 429}:
+                    raise await self._unusable(replica, said)
+                said = Broken(f"HTTP {said.status}", said.detail)
+            if self.closing:
+                raise Withdrawn
+            self._check_foreign(replica, said)
+            self._check_silence(replica, said)
+            self._tell(replica, said)
+            # A 429 speaks of the crowd, not of this request, so it may be sent again more often.
+            busy, tries = (busy + 1, tries) if isinstance(said, Busy) else (busy, tries + 1)
+            if tries > self._settings.max_retries or busy > _BUSY_TRIES * (self._settings.max_retries + 1):
+                return Failed(Unscored.ENDPOINT_ERROR, _words(said), tries + busy)
+            await asyncio.sleep(self._backoff(tries + busy, said.after))
+
+    def _backoff(self, tries: int, after: float | None) -> float:
+        longest = min(_MAX_BACKOFF_S, self._patience.backoff_s * 2.0 ** (tries - 1))
+        return max(after or 0.0, longest * random.uniform(0.5, 1.0))
+
+    async def _send(self, request: Request) -> tuple[Replica, Verdict]:
+        most = price(self._settings, request.tokens, self._settings.max_tokens)
+        replica, seat = await self._seat(request, most)
+        task = asyncio.current_task()
+        assert task is not None
+        self.flying.add(task)
+        stats = self._stats
+        stats.requests, stats.concurrency, stats.limit = stats.requests + 1, len(self.flying), self._fleet.limit
+        outcome, after, cost = Outcome.CANCELLED, None, 0.0
+        try:
+            said = await self._post(replica, request)
+            outcome, after = _outcome(said)
+            cost = self._count(request, said)
+            return replica, said
+        finally:
+            self.flying.discard(task)
+            stats.concurrency = len(self.flying)
+            self._spending.pay(most, cost)
+            self._fleet.give(replica, seat, outcome, after)
+            self._returned.set()
+
+    async def _seat(self, request: Request, most: float) -> tuple[Replica, Permit]:
+        while not self.closing:
+            replica, seat = await self._fleet.seat(permits(request.tokens))
+            if not self.closing and self._spending.reserve(most):
+                return replica, seat
+            self._fleet.give(replica, seat, Outcome.CANCELLED)
+            if not self.flying:  # nothing will come back and cost less than was reserved
+                raise self._spending.stop()
+            self._returned.clear()
+            await self._returned.wait()
+        raise Withdrawn
+
+    async def _post(self, replica: Replica, request: Request) -> Verdict:
+        assert request.form is not None, "hopeless requests are not sent"
+        url = replica.url + request.form.path
+        try:
+            return verdict(await self._transport.post(url, request.body, self._settings.timeout_s), request.form.read)
+        except TimedOut as error:
+            return Broken("timeout", str(error))
+        except Lost as error:
+            return Broken("connection", f"no connection to {replica.url} ({error})")
+
+    def _count(self, request: Request, said: Verdict) -> float:
+        """Count a response and return what it costs."""
+        if isinstance(said, Reply):
+            tokens_in = said.tokens_in or request.tokens
+            cost = price(self._settings, tokens_in, said.tokens_out)
+            self._stats.tokens_in += tokens_in
+            self._stats.tokens_out += said.tokens_out
+            self._stats.cost += cost
+            return cost
+        if isinstance(said, Busy | Broken):
+            self._stats.waits[said.what if isinstance(said, Broken) else "HTTP 429"] += 1
+            return price(self._settings, request.tokens, 0) if _timed_out(said) else 0.0
+        return 0.0
+
+    def _count_rejection(self, replica: Replica, said: Rejected) -> None:
+        """An endpoint that rejects everything is set up wrongly: say so instead of failing every record."""
+        if said.reason is not Unscored.ENDPOINT_ERROR:
+            return
+        self._rejected += 1
+        if self._rejected >= _REJECTIONS:
+            raise JudgeError(
+                f"{replica.url} rejected {self._rejected} requests in a row: {said.detail}",
+                "Look at model, temperature, max_tokens and extra_body (null takes a field out).",
+            )
+
+    async def _unusable(self, replica: Replica, said: Unusable) -> JudgeError:
+        name = self._settings.api_key_env
+        if said.status == 404:
+            hint = f"Is base_url right (it mostly ends in /v1), and the model {self._settings.model!r}? "
+            hint += await self._models(replica)
+        elif said.status in {401, 403}:
+            hint = f"Look at the key in ${name}." if name else "Name the variable that holds the key in api_key_env."
+        else:
+            hint = "The account has no credit or quota left. Run the same command again when it has: it goes on."
+        return JudgeError(f"{replica.url} cannot be used: {said.detail}", hint.strip())
+
+    async def _models(self, replica: Replica) -> str:
+        try:
+            names = sorted(listed_models(await self._transport.get(f"{replica.url}/models", 10.0)))
+        except (Lost, TimedOut, ValueError):
+            return ""
+        return f"It offers: {', '.join(names[:10])}." if names else ""
+
+    def _check_foreign(self, replica: Replica, said: Busy | Broken) -> None:
+        """An endpoint that never answers as one does is something else: say so instead of asking again and again."""
+        if self._foreign is None or not isinstance(said, Broken) or not said.foreign:
+            return
+        self._foreign += 1
+        if self._foreign >= _FOREIGN:
+            raise JudgeError(
+                f"{replica.url} answers, but no model does: what it sends is {said.foreign}",
+                "Is base_url right (it mostly ends in /v1), and nothing else, such as a login page, in between?",
+            )
+
+    def _tell(self, replica: Replica, said: Busy | Broken) -> None:
+        """Tell of trouble: while all requests are being sent again nothing else would."""
+        what, now = said.what if isinstance(said, Broken) else "HTTP 429", time.monotonic()
+        if now - self._told.get(what, -_TOLD_EVERY_S) >= _TOLD_EVERY_S:
+            self._told[what] = now
+            self._say(f"  {replica.url}: {_words(said)}; sent again so far: {self._stats.waits[what]:,}")
+
+    def _check_silence(self, replica: Replica, said: Busy | Broken) -> None:
+        patience = self._patience
+        if (said.after or 0.0) > patience.outage_s:
+            raise JudgeError(
+                f"{replica.url} asks to wait for {said.after:,.0f} s", "Run the same command again after that time."
+            )
+        limit = patience.outage_s
+        if _timed_out(said):
+            limit = max(limit, self._settings.timeout_s * (self._settings.max_retries + 1))
+        elif isinstance(said, Broken) and said.what == "connection" and not self._fleet.answered:
+            limit = patience.start_s
+        if self._fleet.silent_s > limit:
+            raise JudgeError(
+                f"no reply from {', '.join(self._urls)} for {self._fleet.silent_s:,.0f} s: {_words(said)}",
+                "Is the server running? What was paid for is in the journal: run the same command again to go on.",
+            )
+
+
+def _answer(asked: Request, request: Request, result: Reply | Rejected | Failed) -> Answer:
+    if isinstance(result, Rejected):
+        return Answer(asked, request, Failed(result.reason, result.detail, 1))
+    return Answer(asked, request, result, fresh=isinstance(result, Reply))
+
+
+def _outcome(said: Verdict) -> tuple[Outcome, float | None]:
+    if isinstance(said, Busy):
+        return Outcome.BUSY, said.after
+    if isinstance(said, Broken):
+        return Outcome.SLOW if _timed_out(said) else Outcome.BROKEN, said.after
+    # An endpoint that has turned unusable is left out like a dead one.
+    return (Outcome.BROKEN if isinstance(said, Unusable) else Outcome.OK), None
+
+
+def _timed_out(said: Busy | Broken) -> bool:
+    return isinstance(said, Broken) and said.what == "timeout"
+
+
+def _words(said: Busy | Broken) -> str:
+    return said.detail if isinstance(said, Broken) else "HTTP 429, too many requests"

@@ -1,0 +1,1 @@
+"""Run the stages: order, fingerprints, resume, plan, validation."""

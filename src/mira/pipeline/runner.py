@@ -1,0 +1,343 @@
+"""Runs the stages in order: their fingerprints, and what is redone when something changes.
+
+A stage's fingerprint is the hash of its code version, the settings that it reads, the files that it is given and the
+digests of the stages that it builds on. Same fingerprint and its output is there: skipped. Different: redone. A digest
+is the hash of a stage's output, so a change that leaves an output as it was stops there.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mira._version import __version__
+from mira.config.loading import load_config
+from mira.config.settings import Config
+from mira.corpus.provenance import check_provenance
+from mira.errors import ConfigError, RunError
+from mira.grouping.groups import load_groups
+from mira.llm.cost import shared_spending
+from mira.pipeline.registry import EXTRAS, STAGES, Stage, extra_files, needed_stages
+from mira.progress import Log, Quiet
+from mira.run_folder.files import check_writable, hash_file, hash_json, read_json, write_json
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["StageState", "check_teacher", "run_extra", "run_stages", "stage_states"]
+
+Result = TypeVar("Result")
+
+FORMAT = 1  # of the run folder
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """Whether a stage is up to date, and if not, why.
+
+    Attributes:
+        stage: The stage.
+        reasons: Empty when it is up to date; else what is new or changed, in words.
+        record: What the manifest says of its last run, or None.
+    """
+
+    stage: Stage
+    reasons: tuple[str, ...]
+    record: dict[str, Any] | None
+
+
+def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None, *, force: bool = False) -> None:
+    """Run stages in order, skipping what is up to date.
+
+    Args:
+        config: The settings.
+        names: Stages to run; when empty, all that the configured selection needs. A stage that is named alone needs
+            the output of the earlier ones.
+        log: Where progress goes; nowhere by default.
+        force: Run them even when they are up to date.
+
+    Raises:
+        MiraError: A stage cannot run; what finished before it is kept.
+    """
+    log = log or Quiet()
+    run = RunFolder(config.run)
+    known = [stage.name for stage in STAGES]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"there is no stage '{unknown[0]}'", f"Stages are {', '.join(known)}.")
+    wanted = set(names) or needed_stages(config)
+    if wanted & {"discover", "label"}:
+        check_teacher(config)
+    if "select" in wanted or (config.teacher.endpoint and wanted & {"discover", "label"}):
+        check_provenance(config)
+    with _locked(run), shared_spending(config.teacher):
+        manifest = _read_manifest(run)
+        manifest["config"] = hash_json({stage.name: stage.settings(config) for stage in STAGES})
+        for stage in STAGES:
+            if stage.name in wanted:
+                _run_stage(stage, config, run, manifest, log, force=force)
+            elif _needed_by(stage.name, wanted, config):
+                _check_earlier(stage, config, run, manifest, log)
+
+
+def run_extra(
+    path: Path,
+    overrides: Sequence[str],
+    function: Callable[[Config, RunFolder, Log], Result],
+    log: Log,
+) -> Result:
+    """Run what is not a stage (compare, evaluate, explain) over a finished run, alone in its folder.
+
+    The report is written again if it shows what was made.
+
+    Raises:
+        RunError: There is no run, or another process works in it.
+    """
+    config = load_config(path, overrides)
+    run = RunFolder(config.run)
+    if not run.manifest.is_file():
+        raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
+    if run.groups.is_file() and _needed_by("group", {"select"}, config):
+        _check_groups(config, run)
+    before = extra_files(config, run)
+    with _locked(run), shared_spending(config.teacher):
+        result = function(config, run, log)
+    if extra_files(config, run) != before:
+        try:
+            run_stages(config, ["report"], log)
+        except RunError as error:
+            log.note(f"the report is left as it is: {error.message}")
+    return result
+
+
+def stage_states(config: Config) -> list[StageState]:
+    """Tell, for every stage, whether it is up to date, as far as that is known before the earlier ones run."""
+    run = RunFolder(config.run)
+    manifest = _read_manifest(run)
+    states: list[StageState] = []
+    wanted = needed_stages(config)
+    stale: set[str] = set()
+    for stage in STAGES:
+        if stage.name not in wanted:
+            continue
+        waiting = [n for n in stage.needs(config) if n in stale]
+        reasons = tuple(f"waits for {n}" for n in waiting) or _reasons(
+            stage, _inputs(stage, config, run, manifest), run, manifest
+        )
+        if reasons:
+            stale.add(stage.name)
+        states.append(StageState(stage, tuple(reasons), manifest["stages"].get(stage.name)))
+    return states
+
+
+def check_teacher(config: Config) -> None:
+    """Check that there is a teacher, before anything is spent.
+
+    Raises:
+        ConfigError: There is none; says the three ways to provide one.
+    """
+    teacher = config.teacher
+    if config.distill.student in ("endpoint", "bundle") and not teacher.endpoint and not teacher.replies:
+        _check_released(config)
+        return
+    has_rubrics = bool(config.discover.rubrics) and set(config.group.given) == set(config.discover.rubrics)
+    free = teacher.endpoint or teacher.free_judgments or has_rubrics
+    anchored = teacher.endpoint or teacher.replies
+    if free and anchored:
+        return
+    missing = " and ".join(name for name, there in (("free-form judgments", free), ("labels", anchored)) if not there)
+    raise ConfigError(
+        f"no teacher is configured, and {missing} need one; nothing was asked or spent",
+        "There are three ways to provide one:\n"
+        "  1. a live endpoint:   teacher: {endpoint: {base_url: https://.../v1, model: NAME, api_key_env: VARIABLE}}\n"
+        "  2. batch files:       the same with offline: true; then `mira discover CONFIG --export FILE`, run the\n"
+        "                        requests, `--import RESULTS`; and so with `mira label`\n"
+        "  3. recorded replies:  teacher: {free_judgments: FILE.jsonl, replies: FILE.jsonl}\n"
+        "Without one: select: {method: random}, ppl, or dsir with a target of your own.",
+    )
+
+
+def _check_released(config: Config) -> None:
+    if not config.discover.rubrics:
+        raise ConfigError(
+            f"a student of kind '{config.distill.student}' without a teacher needs its rubric",
+            "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
+            "sources: group: {given: {text_group_A: [...]}}",
+        )
+
+
+def _check_earlier(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log) -> None:
+    """Refuse a stage that never ran, and say so of one that would run again: its output is taken as it is."""
+    if not manifest["stages"].get(stage.name):
+        raise RunError(
+            f"stage '{stage.name}' has not run in {run.path}",
+            f"Run it first: mira {stage.name} CONFIG, or mira run",
+        )
+    if reasons := _reasons(stage, _inputs(stage, config, run, manifest), run, manifest):
+        log.note(f"{stage.name:<12} taken as it is, but not up to date ({'; '.join(reasons)}): see mira run")
+
+
+def _needed_by(name: str, wanted: set[str], config: Config) -> bool:
+    return any(name in stage.needs(config) for stage in STAGES if stage.name in wanted)
+
+
+def _run_stage(
+    stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log, *, force: bool
+) -> None:
+    inputs = _inputs(stage, config, run, manifest)
+    reasons = _reasons(stage, inputs, run, manifest)
+    if not reasons and not force:
+        log.note(f"{stage.name:<12} up to date")
+        return
+    if "group" in stage.needs(config):
+        _check_groups(config, run)
+    why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
+    log.note(f"{stage.name:<12} running{why}")
+    if manifest["stages"].pop(stage.name, None):
+        write_json(run.manifest, manifest)  # an interrupted redo must not look finished
+    for extra, maker in EXTRAS.items():
+        if maker == stage.name and (run.path / extra).is_file():
+            (run.path / extra).unlink()
+            log.note(f"  removed {extra}: it was about the earlier {stage.name}")
+    started = time.monotonic()
+    summary = stage.function(config, run, log)
+    seconds = time.monotonic() - started
+    digest, files, size = _digest(stage, run)
+    manifest["stages"][stage.name] = {
+        "fingerprint": hash_json(inputs),
+        "inputs": inputs,
+        "digest": digest,
+        "files": files,
+        "bytes": size,
+        "seconds": round(seconds, 2),
+        "summary": summary,
+    }
+    write_json(run.manifest, manifest)
+    log.note(f"{stage.name:<12} done in {seconds:.1f} s")
+
+
+def _check_groups(config: Config, run: RunFolder) -> None:
+    """Check that the groups are of the configured sources: a stage that is run alone may find those of others."""
+    differ = {s for group in load_groups(run) for s in group.sources} ^ {s.name for s in config.sources}
+    if differ:
+        raise RunError(
+            f"{run.groups}: made of other sources than those of the settings; '{min(differ)}' is in one of the two",
+            "Run the earlier stages again: mira run does.",
+        )
+
+
+def _read_stages(stage: Stage, config: Config, manifest: dict[str, Any]) -> Sequence[str]:
+    """Return the stages whose output is read; the report shows whatever there is."""
+    if stage.name != "report":
+        return stage.needs(config)
+    return [
+        s.name for s in STAGES if s is not stage and (s.name in manifest["stages"] or s.name in stage.needs(config))
+    ]
+
+
+def _inputs(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "version": stage.version,
+        "settings": stage.settings(config),
+        "files": stage.files(config, run),
+        "stages": {
+            name: manifest["stages"].get(name, {}).get("digest") for name in _read_stages(stage, config, manifest)
+        },
+    }
+
+
+def _reasons(stage: Stage, inputs: dict[str, Any], run: RunFolder, manifest: dict[str, Any]) -> tuple[str, ...]:
+    record = manifest["stages"].get(stage.name)
+    if record is None:
+        return ("not run yet",)
+    if record["fingerprint"] != hash_json(inputs):
+        return tuple(_changes(record["inputs"], inputs))
+    _, files, size = _digest(stage, run, content=False)
+    if (files, size) != (record["files"], record["bytes"]):
+        return ("its output was changed or removed",)
+    return ()
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    if before["version"] != after["version"]:
+        yield "its code changed"
+    for kind in ("settings", "files"):
+        yield from (f"{name} changed" for name in _differing(before[kind], after[kind]))
+    old, new = before["stages"], after["stages"]
+    differing = _differing(old, new)
+    yield from (f"{name} gave another output" for name in differing if name in old and name in new)
+    # The stages that are read follow from the settings, which say it better where they changed.
+    if before["version"] == after["version"] and before["settings"] == after["settings"]:
+        yield from (
+            f"{name} is {'new' if name in new else 'not read any more'}"
+            for name in differing
+            if name not in old or name not in new
+        )
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
+def _digest(stage: Stage, run: RunFolder, *, content: bool = True) -> tuple[str, int, int]:
+    """Return the hash of a stage's output, its number of files and its bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    files = size = 0
+    for output in stage.outputs(run):
+        for path in [output] if output.is_file() else sorted(output.rglob("*")):
+            if path.is_dir() or any(part.startswith(".") for part in path.relative_to(output).parts):
+                continue  # of hidden folders, too: unfinished and earlier students lie there
+            files += 1
+            size += path.stat().st_size
+            if content:
+                digest.update(f"{path.relative_to(run.path)}\0{hash_file(path)}\n".encode())
+    return digest.hexdigest(), files, size
+
+
+def _read_manifest(run: RunFolder) -> dict[str, Any]:
+    try:
+        manifest: Any = read_json(run.manifest)
+    except FileNotFoundError:
+        return {"mira": __version__, "format": FORMAT, "stages": {}}
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise RunError(f"{run.manifest}: not a manifest", "Remove the file to have every stage checked anew.")
+    if manifest.get("format") != FORMAT:
+        raise RunError(
+            f"{run.path}: made by mira {manifest.get('mira')}, whose run folders have another form",
+            "Choose a new run folder.",
+        )
+    return manifest | {"mira": __version__}
+
+
+@contextmanager
+def _locked(run: RunFolder) -> Iterator[None]:
+    try:
+        check_writable(run.path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        file = (run.path / ".lock").open("a+")
+    except OSError as error:
+        raise RunError(
+            f"{run.path}: cannot be written: {error.strerror}", "Choose another run folder in 'run:'."
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise RunError(
+                f"{run.path}: another mira (process {holder}) is working in this run folder", "Wait for it, or stop it."
+            ) from None
+        except OSError as error:
+            raise RunError(
+                f"{run.path}: cannot be locked: {error.strerror}", "Choose a run folder on a file system with locks."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,184 @@
+"""What can be checked of the settings before anything is spent: files, groups, scorer bundles, endpoints."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mira import corpus
+from mira.cascade.served import check_cascade, is_cascade
+from mira.config.settings import Config, EndpointSettings
+from mira.corpus.provenance import check_provenance
+from mira.distillation.bundle import verify
+from mira.errors import ConfigError, RunError
+from mira.grouping.groups import load_groups
+from mira.llm.check import WARNING, check_endpoint
+from mira.pipeline.registry import STAGES, needed_stages
+from mira.pipeline.runner import check_teacher
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import check_writable
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["check_bundles", "method_endpoint", "validate"]
+
+
+def validate(config: Config) -> Iterator[str]:
+    """Check files, fields, bundles and endpoints; yield one line for each thing that is in order.
+
+    An endpoint that answers, but says nothing of its models, is a line with a warning.
+
+    Nothing is written but what the index remembers of unchanged files, and nothing is generated.
+
+    Raises:
+        MiraError: The first thing that is wrong.
+    """
+    _check_tokenizers(config)
+    for source, found in corpus.shards(config).items():
+        record = corpus.peek(config, source)
+        yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
+    check_provenance(config)
+    _check_run_folder(config)
+    yield from check_bundles(config)
+    if needed_stages(config) & {"discover", "label"}:
+        check_teacher(config)
+    _check_files(config)
+    warnings = 0
+    for line in _check_endpoints(config):
+        warnings += WARNING in line
+        yield line
+    if not config.teacher.endpoint and config.teacher.replies:
+        yield f"teacher: recorded replies in {config.teacher.replies}"
+    yield f"{warnings} warning(s), all else in order" if warnings else "all in order"
+
+
+def check_bundles(config: Config) -> Iterator[str]:
+    """Check that groups in the settings exist, and that every scorer bundle is whole and scores by its group's rubric.
+
+    Groups and rubrics are those of the run, or those that the settings give; what neither tells is not checked.
+
+    Yields:
+        One line a bundle that is in order.
+
+    Raises:
+        ConfigError: There is no such group, or a group lacks a bundle or an endpoint.
+        InputError: A bundle is missing, damaged or unsafe, or its prompt is not the one that it was trained with.
+        RunError: A bundle scores by another rubric than its group's.
+    """
+    distill = config.distill
+    groups = _groups(config)
+    named: dict[str, Mapping[str, object]] = {
+        "discover.rubrics": config.discover.rubrics,
+        "distill.bundles": distill.bundles,
+        "distill.endpoints": distill.endpoints,
+        "distill.cascade.bundles": distill.cascade.bundles,
+    }
+    for setting, given in named.items():
+        _check_groups(setting, given, groups)
+    rubrics = {group: _rubric(config, group) for group in groups or {*distill.bundles, *distill.cascade.bundles}}
+    if distill.student == "bundle":
+        yield from _own_bundles(config, rubrics)
+    if is_cascade(config):
+        for group, folder in distill.cascade.bundles.items():
+            verify(Path(folder))
+            yield f"cascade, {group}: {folder} is whole"
+        check_cascade(config, rubrics)
+
+
+def _own_bundles(config: Config, rubrics: Mapping[str, Rubric | None]) -> Iterator[str]:
+    for group, rubric in rubrics.items():
+        folder = config.distill.bundles.get(group)
+        if folder is None:
+            raise ConfigError(f"distill.bundles has none for {group}", "Name a bundle for every group.")
+        facts = verify(Path(folder))
+        own = Rubric.load(Path(folder) / "rubric.jsonl", group)
+        if rubric is not None and rubric.hash != own.hash:
+            raise RunError(
+                f"distill.bundles: {folder} scores by another rubric than {group}'s",
+                f"Use the bundle's own: discover: {{rubrics: {{{group}: {Path(folder) / 'rubric.jsonl'}}}}}",
+            )
+        if facts["kind"] != "encoder" and config.distill.endpoint_of(group) is None:
+            raise ConfigError(
+                f"distill.bundles: {folder} has to be served, but distill.endpoint does not say where",
+                "Serve it, and add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
+            )
+        yield f"student of {group}: {folder} is whole"
+
+
+def _groups(config: Config) -> list[str]:
+    """Return the groups as far as they are known; none before the sources are clustered."""
+    run = RunFolder(config.run)
+    known = {group.name for group in load_groups(run)} if run.groups.is_file() else set()
+    members = {source for sources in config.group.given.values() for source in sources}
+    settled = known or {s.name for s in config.sources} == members
+    return sorted(known | set(config.group.given)) if settled else []
+
+
+def _check_groups(setting: str, given: Mapping[str, object], groups: list[str]) -> None:
+    strange = [name for name in given if groups and name not in groups]
+    if strange:
+        raise ConfigError(
+            f"{setting}: there is no group '{strange[0]}'; groups are {', '.join(groups)}",
+            "Name one of these, or fix the groups with group.given.",
+        )
+
+
+def _rubric(config: Config, group: str) -> Rubric | None:
+    """Return the rubric that a group has or is to have; None where it is still to be discovered."""
+    given, own = config.discover.rubrics.get(group), RunFolder(config.run).rubric(group)
+    if given:
+        return Rubric.load(Path(given), group)
+    return Rubric.load(own, group) if own.is_file() else None
+
+
+def _check_tokenizers(config: Config) -> None:
+    asked = {f"{setting}.tokenizer": endpoint.tokenizer for setting, _, endpoint in _endpoints(config)}
+    given = {"tokenizer": config.tokenizer} | asked
+    for setting, name in given.items():
+        try:
+            corpus.tokenizer(name)
+        except ConfigError as error:
+            raise ConfigError(f"{setting}: {error.message.removeprefix('tokenizer: ')}", error.hint) from None
+
+
+def _check_run_folder(config: Config) -> None:
+    try:
+        check_writable(config.run)
+    except OSError as error:
+        raise RunError(
+            f"{config.run}: cannot be written: {error.strerror}", "Choose another run folder in 'run:'."
+        ) from None
+
+
+def _check_files(config: Config) -> None:
+    """Read every file that the settings name, as a run does to see what has changed."""
+    wanted = needed_stages(config) - {"index", "report"}
+    for stage in STAGES:
+        if stage.name in wanted:
+            stage.files(config, RunFolder(config.run))
+
+
+def _endpoints(config: Config) -> list[tuple[str, str, EndpointSettings]]:
+    """Return every endpoint that the settings would have asked: its setting, who answers there, and itself."""
+    distill, method = config.distill, config.select.method
+    given = [
+        ("teacher.endpoint", "teacher", config.teacher.endpoint),
+        ("distill.endpoint", "student", distill.endpoint),
+        *((f"distill.endpoints.{group}", f"student of {group}", at) for group, at in distill.endpoints.items()),
+        (f"select.{method}.endpoint", method, method_endpoint(config)),
+    ]
+    return [(setting, name, endpoint) for setting, name, endpoint in given if endpoint]
+
+
+def _check_endpoints(config: Config) -> Iterator[str]:
+    for _, name, endpoint in _endpoints(config):
+        if config.teacher.offline:
+            yield f"{name}: not asked, because of teacher.offline"
+            continue
+        for line in check_endpoint(endpoint):
+            yield f"{name}: {line}"
+
+
+def method_endpoint(config: Config) -> EndpointSettings | None:
+    """Return the endpoint that the configured selection method asks."""
+    select = config.select
+    if select.method == "ppl":
+        return select.ppl.endpoint
+    return select.dataman.endpoint if select.method == "dataman" and not select.dataman.scores else None

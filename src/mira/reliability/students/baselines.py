@@ -1,0 +1,158 @@
+"""Naive students: what a student must beat before it is worth anything."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.linalg import solve
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+
+from mira.arrays import Floats
+from mira.reliability.evidence import Predictions, folds_of, matrix, slot_columns
+
+__all__ = ["naive_students"]
+
+_Predict = Callable[[Floats, NDArray[np.int64]], Floats]
+"""Scores and folds -> predictions of every record by the labels of the other folds."""
+Rows = NDArray[np.int64]
+
+_MOST_PRODUCTS = 4096
+"""Records up to which the products of all pairs are held: 128 MB."""
+
+
+def naive_students(
+    labels: pa.Table, texts: Mapping[tuple[str, str], str] | None = None, folds: int = 5
+) -> dict[str, Predictions]:
+    """Predict a group's labels by naive means.
+
+    "constant" and "source mean" take the mean of all labels and of the source's labels. They do not vary within a
+    source, so they are not cross-fitted: the means of the other folds would only add an artificial, negative
+    correlation. "length" is a straight line on the logarithm of the tokens, fitted a source; "n-grams" a ridge on
+    TF-IDF of character 2- to 4-grams over the group. Both are cross-fitted over folds by a hash of the id.
+
+    Held-out records are predicted once more, by all four fitted on the other records alone.
+
+    Args:
+        labels: A group's labels with n_tokens and split; a record's first judgement counts.
+        texts: (source, id) -> text; without it there is no "n-grams". A record without text gets no prediction.
+        folds: Folds of cross-fitting.
+
+    Returns:
+        Name -> its predictions, to be compared with a student by `compare_students`.
+    """
+    first = _first_judgements(labels)
+    scores, fold = matrix(first, slot_columns(first.schema)), folds_of(first["id"].to_pylist(), folds)
+    held_out = pc.equal(first["split"], "held_out").to_numpy(zero_copy_only=False)
+    fitted = np.where(held_out[:, None], np.nan, scores)
+    features: dict[str, _Predict] = {"length": _by_length(first)}
+    if texts is not None:
+        features["n-grams"] = _by_ngrams(first, texts)
+    crossed = {**_by_means(first, scores), **{name: predict(scores, fold) for name, predict in features.items()}}
+    # Two folds, of which one has no label that is fitted on: held-out records are predicted by the others.
+    split = held_out.astype(np.int64)
+    unseen = {**_by_means(first, fitted), **{name: predict(fitted, split) for name, predict in features.items()}}
+    rows = pa.array(held_out)
+    return {
+        name: Predictions(
+            out_of_fold=_table(first, values),
+            held_out=_table(first, unseen[name]).filter(rows) if held_out.any() else None,
+        )
+        for name, values in crossed.items()
+    }
+
+
+def _first_judgements(labels: pa.Table) -> pa.Table:
+    labels = labels.sort_by([("source", "ascending"), ("id", "ascending"), ("replicate", "ascending")])
+    keys = list(zip(labels["source"].to_pylist(), labels["id"].to_pylist(), strict=True))
+    return labels.take(pa.array([i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]], pa.int64()))
+
+
+def _means(scores: Floats) -> Floats:
+    scored = np.isfinite(scores)
+    total, n = np.where(scored, scores, 0.0).sum(axis=0), scored.sum(axis=0)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def _by_means(labels: pa.Table, scores: Floats) -> dict[str, Floats]:
+    sources = np.array(labels["source"].to_pylist(), dtype=object)
+    by_source = np.empty_like(scores)
+    for source in sorted(set(sources)):
+        rows = np.flatnonzero(sources == source)
+        by_source[rows] = _means(scores[rows])
+    return {"constant": np.broadcast_to(_means(scores), scores.shape), "source mean": by_source}
+
+
+def _by_length(labels: pa.Table) -> _Predict:
+    length = np.log1p(labels["n_tokens"].to_numpy().astype(np.float64))[:, None]
+    sources = np.array(labels["source"].to_pylist(), dtype=object)
+
+    def predict(scores: Floats, fold: NDArray[np.int64]) -> Floats:
+        predicted = np.full_like(scores, np.nan)
+        for source in sorted(set(sources)):
+            rows = np.flatnonzero(sources == source)
+            predicted[rows] = _cross_fitted(length[rows], scores[rows], fold[rows], alpha=1e-6)
+        return predicted
+
+    return predict
+
+
+def _by_ngrams(labels: pa.Table, texts: Mapping[tuple[str, str], str]) -> _Predict:
+    found = [texts.get(key) for key in zip(labels["source"].to_pylist(), labels["id"].to_pylist(), strict=True)]
+    have = np.array([i for i, text in enumerate(found) if text], dtype=np.int64)
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=30_000, sublinear_tf=True)
+    features = vectorizer.fit_transform(text[:20_000] for text in found if text) if len(have) else None
+
+    def predict(scores: Floats, fold: NDArray[np.int64]) -> Floats:
+        predicted = np.full_like(scores, np.nan)
+        if features is not None:
+            predicted[have] = _cross_fitted(features, scores[have], fold[have], alpha=1.0)
+        return predicted
+
+    return predict
+
+
+def _cross_fitted(
+    features: Floats | sparse.csr_matrix, scores: Floats, fold: NDArray[np.int64], alpha: float
+) -> Floats:
+    """Ridge predictions of every record by the other folds' labels; NaN where those are fewer than 2."""
+    predicted = np.full_like(scores, np.nan)
+    fit = _by_products if sparse.issparse(features) and features.shape[0] <= _MOST_PRODUCTS else _by_columns
+    for train, test, columns in _fits(scores, fold):
+        predicted[np.ix_(test, columns)] = fit(features, scores[np.ix_(train, columns)], train, test, alpha)
+    return predicted
+
+
+def _fits(scores: Floats, fold: NDArray[np.int64]) -> Iterator[tuple[Rows, Rows, Rows]]:
+    """Yield (records to fit, records to predict, slots): slots that lack the same scores go together."""
+    scored = np.isfinite(scores)
+    for f in np.unique(fold):
+        patterns, of = np.unique(scored & (fold != f)[:, None], axis=1, return_inverse=True)
+        for p in range(patterns.shape[1]):
+            train = np.flatnonzero(patterns[:, p])
+            if len(train) >= 2:
+                yield train, np.flatnonzero(fold == f), np.flatnonzero(of.ravel() == p)
+
+
+def _by_columns(features: Floats | sparse.csr_matrix, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
+    predicted: Floats = Ridge(alpha).fit(features[train], scores).predict(features[test]).reshape(len(test), -1)
+    return predicted
+
+
+def _by_products(features: sparse.csr_matrix, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
+    """Fit the same ridge in its dual form: with more features than records, many times as fast."""
+    seen, new = (np.asarray((features[rows] @ features[train].T).todense()) for rows in (train, test))
+    column, all_of_it = seen.mean(axis=0), seen.mean()
+    centred = seen - column - column[:, None] + all_of_it
+    mean = scores.mean(axis=0)
+    weights = solve(centred + alpha * np.eye(len(train)), scores - mean, assume_a="pos")
+    predicted: Floats = (new - new.mean(axis=1, keepdims=True) - column + all_of_it) @ weights + mean
+    return predicted
+
+
+def _table(labels: pa.Table, predicted: Floats) -> pa.Table:
+    columns = {f"A{j + 1}": pa.array(column, from_pandas=True) for j, column in enumerate(predicted.T)}
+    return pa.table({"id": labels["id"], "source": labels["source"], **columns})

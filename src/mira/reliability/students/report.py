@@ -1,0 +1,257 @@
+"""`mira students`: every student of every group compared, what more labels would buy, and where -> students.json."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mira import corpus
+from mira.config.settings import Config, ReliabilitySettings
+from mira.corpus.record import Record
+from mira.distillation.bundle import read_bundle
+from mira.distillation.encoder.curve import learning_curve
+from mira.distillation.encoder.kernel import FeatureBlocks
+from mira.embedding import load_embedder
+from mira.errors import RunError
+from mira.grouping.groups import Group, load_groups
+from mira.progress import Log
+from mira.reliability.ceiling import ceilings
+from mira.reliability.cells import measure_group
+from mira.reliability.evidence import GroupEvidence, Predictions, collect, slot_columns
+from mira.reliability.masking import Reason, Verdict, verdicts
+from mira.reliability.students.baselines import naive_students
+from mira.reliability.students.candidates import StudentCandidate, check_compared, find_students
+from mira.reliability.students.compare import compare_students
+from mira.reliability.students.label_next import Need, label_next, need
+from mira.reliability.students.notes import notes
+from mira.reliability.students.table import Table, compare_figures
+from mira.reliability.summary import plain
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import write_json
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["compare_group_students"]
+
+_MOST_TEXTS = 20_000
+"""Labelled records up to which their texts are read: beyond it, n-grams and the curve would take longer than all else,
+and what they tell is known without them."""
+
+Cells = NDArray[np.bool_]
+
+
+def compare_group_students(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Compare all students of all groups with one another and with naive means; write students.json.
+
+    The held-out table rests on predictions of models that saw the training split alone, students and naive means
+    alike, and its cells are chosen on the training split; the held-out labels are read for it once. The cross-fitted
+    table has every labelled record, each predicted by models that have not seen it. Learning curves use the training
+    split.
+
+    Returns:
+        What students.json holds: `interval` (confidence of all intervals), and a group:
+
+        - `students`: name -> kind, folder, cross_fitted; cheap to dear.
+        - `labels`: records labelled, held_out, doubly_judged, and `mean_ceiling` of the teacher.
+        - `held_out`, `cross_fitted`: null, or `unmasked` and `all`, a `Table` each: over the cells that a student is
+          trusted with, and over all in which the teacher's scores vary.
+        - `cells`: `CellChoice` a cell: which student to use there, or none.
+        - `curve`: `learning_curve` of the encoder, or null.
+        - `label_next`: see `label_next`.
+        - `notes`: what all this says, in words.
+
+    Raises:
+        RunError: A stage before has not run.
+        InputError: An entry of `distill.compare` is no bundle, or scores by another rubric.
+    """
+    there = load_groups(run) if run.groups.is_file() else []
+    groups = [g for g in there if run.rubric(g.name).is_file() and run.labels(g.name).is_file()]
+    if not groups:
+        raise RunError(
+            f"{run.path}: there is no student in this run, and no labels to compare students on",
+            "Both need a teacher: with one in the settings, mira run makes them.",
+        )
+    check_compared(config, run)
+    found = {}
+    with log.task("students", total=len(groups)) as task:
+        for group in groups:
+            found[group.name] = _Compared(config, run, group).told(log)
+            task.advance()
+    result: dict[str, Any] = plain({"interval": config.reliability.interval, "groups": found})
+    write_json(run.students_report, result)
+    return result
+
+
+class _Compared:
+    """One group: its labels, its students and naive means."""
+
+    def __init__(self, config: Config, run: RunFolder, group: Group) -> None:
+        self.config, self.run, self.group = config, run, group
+        slots = slot_columns(pq.read_schema(run.labels(group.name)))
+        columns = ["id", "source", "replicate", "overall", "recommendation", "split", "n_tokens", *slots]
+        self.labels = pq.read_table(run.labels(group.name), columns=columns)
+        self.names = [a.name for a in Rubric.load(run.rubric(group.name), group.name).anchors]
+        self.students = find_students(config, run, group, slots)
+        self.records = self._records()
+        texts = {(r.source, r.id): r.text for r in self.records} if self.records else None
+        self.naive = naive_students(self.labels, texts)
+        self.evidence = self._collect(self.labels, next(iter(self.naive.values())))
+        self.ceiling = ceilings(self.evidence, config.reliability.min_pairs).rho
+
+    def told(self, log: Log) -> dict[str, Any]:
+        settings, seed = self.config.reliability, self.config.seed
+        everyone = {s.name: s.predictions for s in self.students}
+        comparison = compare_students(
+            self.group.name, self.names, self.group.sources, self.labels, everyone, settings=settings, seed=seed
+        )
+        result: dict[str, Any] = {
+            "students": {
+                s.name: {
+                    "kind": s.kind, "folder": str(s.folder), "cross_fitted": s.predictions.out_of_fold is not None,
+                }
+                for s in self.students
+            },
+            "labels": {
+                "records": sum(len(s.ids) for s in self.evidence.sources),
+                "held_out": self._split("held_out").group_by(["source", "id"]).aggregate([]).num_rows,
+                "doubly_judged": sum(len(s.retests) for s in self.evidence.sources),
+                "mean_ceiling": float(np.nanmean(self.ceiling)) if np.isfinite(self.ceiling).any() else float("nan"),
+            },
+            **self._tables(),
+            "cells": [asdict(c) for c in comparison.cells],
+            "curve": self._curve(log),
+            "label_next": label_next(self._needs(), self._unlabelled()),
+        }  # fmt: skip
+        told = notes(result, [s.name for s in self.students], settings)
+        for section in ("held_out", "cross_fitted"):
+            tables = result[section]
+            result[section] = tables and {which: asdict(table) for which, table in tables.items()}
+        return {**result, "notes": told}
+
+    def _collect(self, labels: pa.Table, predictions: Predictions) -> GroupEvidence:
+        return collect(self.group.name, self.names, self.group.sources, labels, predictions)
+
+    def _split(self, name: str) -> pa.Table:
+        return self.labels.filter(pc.equal(self.labels["split"], name))
+
+    def _records(self) -> list[Record] | None:
+        """Return the labelled records, or None where they are too many."""
+        if self.labels.num_rows > _MOST_TEXTS:
+            return None
+        return [
+            record
+            for source in self.group.sources
+            for record in corpus.fetch(
+                self.config, self.run, source,
+                pc.unique(self.labels.filter(pc.equal(self.labels["source"], source))["id"]).to_pylist(),
+                allow_missing=True,
+            )
+        ]  # fmt: skip
+
+    def _tables(self) -> dict[str, dict[str, Table] | None]:
+        cells = self._cells()
+        held_out, crossed = {}, {}
+        for name, p in {**{s.name: s.predictions for s in self.students}, **self.naive}.items():
+            if p.held_out is not None:
+                held_out[name] = Predictions(held_out=p.held_out)
+            if p.out_of_fold is not None:
+                crossed[name] = Predictions(out_of_fold=p.out_of_fold)
+        return {
+            "held_out": self._table(self._split("held_out"), held_out, cells),
+            "cross_fitted": self._table(self.labels, crossed, cells),
+        }
+
+    def _table(
+        self, labels: pa.Table, predictions: Mapping[str, Predictions], cells: Mapping[str, Cells]
+    ) -> dict[str, Table] | None:
+        if not labels.num_rows or not any(s.name in predictions for s in self.students):
+            return None
+        evidence = {name: self._collect(labels, p) for name, p in predictions.items()}
+        return {
+            key: compare_figures(
+                evidence, self.ceiling, taken, settings=self.config.reliability, seed=self.config.seed
+            )
+            for key, taken in cells.items()
+        }  # fmt: skip
+
+    def _cells(self) -> dict[str, Cells]:
+        """Choose cells on the training split: those a cross-fitted student is trusted with, and those that vary.
+
+        Students without cross-fitted predictions have been fitted on that split, so it cannot tell about them.
+        """
+        train = self._split("train")
+        varied = self._verdicts(train, Predictions(out_of_fold=self.naive["length"].out_of_fold))
+        every = np.array(
+            [[v.level == "cell" and v.reason is not Reason.COLLAPSED for v in row] for row in varied], np.bool_
+        ).reshape(self.ceiling.shape)
+        trusted = [
+            np.array([[v.level == "cell" and not v.masked for v in row] for row in found], np.bool_)
+            for s in self.students
+            if s.predictions.out_of_fold is not None
+            for found in [self._verdicts(train, Predictions(out_of_fold=s.predictions.out_of_fold))]
+        ]
+        return {"unmasked": np.any(trusted, axis=0) if trusted else every, "all": every}
+
+    def _verdicts(self, labels: pa.Table, predictions: Predictions) -> tuple[tuple[Verdict, ...], ...]:
+        return self._judged(labels, predictions)[1]
+
+    def _judged(
+        self, labels: pa.Table, predictions: Predictions
+    ) -> tuple[list[list[int]], tuple[tuple[Verdict, ...], ...]]:
+        settings: ReliabilitySettings = self.config.reliability
+        measure = measure_group(
+            self._collect(labels, predictions), bootstrap=settings.bootstrap, confidence=settings.interval,
+            seed=self.config.seed,
+        )  # fmt: skip
+        return [[c.n for c in row] for row in measure.cells], verdicts(measure, settings)
+
+    def _needs(self) -> dict[str, list[Need]]:
+        """Return what each source's cells need under the student that needs least."""
+        found: dict[tuple[int, int], list[Need | None]] = {}
+        for student in self.students:
+            n, decided = self._judged(self.labels, student.predictions)
+            share = 1.0 if student.predictions.out_of_fold is not None else max(self.config.label.held_out, 0.01)
+            for i, row in enumerate(decided):
+                for j, verdict in enumerate(row):
+                    wanted = need(f"A{j + 1}", self.names[j], n[i][j], verdict, self.config.reliability, share)
+                    found.setdefault((i, j), []).append(wanted)
+        result: dict[str, list[Need]] = {source: [] for source in self.group.sources}
+        for (i, _), needs in sorted(found.items()):
+            least = _least(needs)
+            if least is not None:
+                result[self.group.sources[i]].append(least)
+        return result
+
+    def _unlabelled(self) -> dict[str, int]:
+        valid = corpus.totals(self.config, self.run)
+        labelled = {s.source: len(s.ids) for s in self.evidence.sources}
+        return {source: max(valid[source]["valid"] - labelled[source], 0) for source in self.group.sources}
+
+    def _curve(self, log: Log) -> dict[str, Any] | None:
+        encoder = _encoder(self.students)
+        if encoder is None or not self.records:
+            return None
+        facts = read_bundle(encoder.folder, "encoder")
+        blocks = FeatureBlocks(**facts["blocks"])
+        known = {(r.source, r.id) for r in self.records}
+        there = [k in known for k in zip(*(self.labels[c].to_pylist() for c in ("source", "id")), strict=True)]
+        return learning_curve(
+            self.labels.filter(pa.array(there)), self.records, len(self.names), blocks, facts["target"],
+            load_embedder(self.config.embedding) if blocks.embedding else None, self.config.distill.folds,
+            self.config.seed, log,
+        )  # fmt: skip
+
+
+def _encoder(students: Sequence[StudentCandidate]) -> StudentCandidate | None:
+    return next((s for s in students if s.kind == "encoder"), None)
+
+
+def _least(needs: Sequence[Need | None]) -> Need | None:
+    order = ("near", "masked", "too few to tell", "hopeless")
+    if any(n is None for n in needs):
+        return None
+    return min((n for n in needs if n is not None), key=lambda n: (order.index(n.outlook), n.labels or 0))

@@ -1,0 +1,1 @@
+"""The data of judging: rubric, judgment points, judgements."""

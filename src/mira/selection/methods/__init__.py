@@ -1,0 +1,1 @@
+"""The selection methods: MIRA and the baselines."""

@@ -1,0 +1,71 @@
+"""DataMan: the overall score of its rubric (Peng et al. 2025, arXiv 2502.19363), filled in proportion per domain.
+
+The paper keeps the records of the best overall score and fills the budget in proportion per source and domain. Here a
+record ranks by its overall score, ties (there are many) by hash, below `min_overall` not at all; with `by_domain` each
+pool's budget is split over its domains in proportion to their tokens, so scope `source` is the paper's fill. Going on
+to lower scores where the best do not fill the budget is ours.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mira.config.settings import Config
+from mira.corpus import Shard
+from mira.corpus.index_reader import Block
+from mira.corpus.sidecar import Sidecar
+from mira.run_folder.files import hash_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.values import Ranked, file_state
+
+__all__ = ["DataMan", "dataman_scores"]
+
+_MADE_BY = "mira select --set select.method=dataman` with a `select.dataman.endpoint` or `select.dataman.scores"
+
+
+@dataclass(frozen=True)
+class DataMan:
+    """Ranks records by DataMan's overall score, 1 to 5."""
+
+    name: str = "dataman"
+    has_quality: bool = True
+    reads_text: bool = False
+    to_median: bool = False
+
+    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+        """The sidecar and how it is read."""
+        settings = config.select.dataman
+        return hash_json([settings.min_overall, settings.by_domain, file_state(dataman_scores(config, run, shard))])
+
+    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+        """Value every record by its overall score.
+
+        Records without one have the sidecar's reason, or "no_overall"; those below the least score "below_min_overall".
+
+        Raises:
+            RunError: The sidecar is missing, or does not hold exactly the shard's valid records.
+        """
+        settings = config.select.dataman
+        columns = ["overall", "domain_tag", "reason_unscored"]
+        sidecar = Sidecar(dataman_scores(config, run, shard), run, shard, columns, _MADE_BY)
+        for block in blocks:
+            batch = sidecar.take(block)
+            overall = batch["overall"].to_numpy(zero_copy_only=False).astype(np.float64)
+            why = pc.if_else(
+                batch["overall"].is_valid(), "below_min_overall", pc.coalesce(batch["reason_unscored"], "no_overall")
+            )
+            lacking = ~(overall >= settings.min_overall)
+            reasons = pc.if_else(pa.array(lacking), why, None) if lacking.any() else None
+            domains = pc.fill_null(batch["domain_tag"], "Other") if settings.by_domain else None
+            yield Ranked(np.where(lacking, np.nan, overall), reasons, domains)
+        sidecar.finish()
+
+
+def dataman_scores(config: Config, run: RunFolder, shard: Shard) -> Path:
+    """Return where a shard's DataMan scores are."""
+    folder = Path(config.select.dataman.scores).expanduser() if config.select.dataman.scores else run.path / "dataman"
+    return folder / shard.source / f"{shard.name}.parquet"

@@ -1,0 +1,203 @@
+"""DSIR: importance weights of hashed n-grams (Xie et al. 2023, arXiv 2302.03169).
+
+log w(x) = sum over x's n-grams of log(p_target + 1e-8) - log(p_raw + 1e-8), with p = (count + laplace) / total by
+bucket. Buckets and log w are those of the authors' package (data-selection 1.0.3 over an NLTK that splits words by
+Python's `re`, before 3.10). Differences from it, ours: the budget is in tokens, the noise is seeded by record id, and
+the raw distribution of a corpus of more than `fit_ngrams` n-grams is fitted on a hash sample of its records (theirs on
+the first ones of each worker's part).
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mira.arrays import Floats
+from mira.config.settings import Config
+from mira.corpus import Record, Shard, read, records_key, shards, totals
+from mira.corpus.index_reader import Block
+from mira.hashing import hash_ids, uniform
+from mira.progress import Log
+from mira.run_folder.files import atomic, hash_json, read_json, write_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.map_shards import each
+from mira.selection.methods.ngrams import Featuriser
+from mira.selection.methods.reference import reference_texts, top_judged
+from mira.selection.ordering import gumbel
+from mira.selection.values import Ranked
+
+__all__ = ["Dsir", "fit_dsir", "log_ratio", "weigh"]
+
+Counts = npt.NDArray[np.int64]
+
+_FLOOR = 1e-8
+_TEXTS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Dsir:
+    """Ranks records by log importance weight.
+
+    Attributes:
+        log_diff: By bucket, log of target over raw probability; float64.
+        fit: Identity of what it was fitted to.
+    """
+
+    log_diff: Floats
+    fit: str
+    name: str = "dsir"
+    has_quality: bool = True
+    reads_text: bool = True
+    to_median: bool = False
+
+    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+        """The fit, the settings, and the shard's content."""
+        return hash_json([self.fit, config.select.dsir.model_dump(mode="json"), shard.fingerprint])
+
+    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+        """Value every record by log w, with noise where that is set; short records have none ("too_short")."""
+        records, mean = read(config, run, shard), config.select.dsir.normalise == "mean"
+        for block in blocks:
+            weighed = _weigh_records(records, len(block), self.log_diff, mean)
+            values = _finish(config, shard.source, block.ids, *weighed)
+            short = np.isnan(values)
+            yield Ranked(values, pc.if_else(pa.array(short), "too_short", None) if short.any() else None)
+
+    def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
+        """Value texts as `rank` would value records of that source, ids and texts; NaN where they are too short."""
+        weighed = weigh(texts, self.log_diff, mean=config.select.dsir.normalise == "mean")
+        return _finish(config, source, pa.array(ids, pa.string()), *weighed)
+
+
+def _finish(config: Config, source: str, ids: pa.Array, values: Floats, words: Counts) -> Floats:
+    """Add the noise, and take the value from short texts."""
+    settings = config.select.dsir
+    if settings.noise:
+        values = values + gumbel(hash_ids(ids, config.seed, source, "dsir"))
+    return np.where(words < settings.min_words, np.nan, values)
+
+
+def weigh(texts: Sequence[str], log_diff: Floats, *, mean: bool = False) -> tuple[Floats, Counts]:
+    """Weigh texts.
+
+    Args:
+        texts: The texts.
+        log_diff: By bucket, log of target over raw probability.
+        mean: Divide by the number of n-grams.
+
+    Returns:
+        log w and the number of word tokens, one a text.
+    """
+    sums, words = [np.zeros(0)], [np.zeros(0, np.int64)]
+    for features in _featuriser(len(log_diff))(texts):
+        sums.append(features.sums(log_diff))
+        words.append(features.lengths())
+    total, n = np.concatenate(sums), np.concatenate(words)
+    return (total / np.maximum(2 * n - 1, 1) if mean else total), n
+
+
+def log_ratio(target: Counts, raw: Counts, laplace: float = 0.0) -> Floats:
+    """Return log(p_target + 1e-8) - log(p_raw + 1e-8) by bucket, from counts."""
+    p, q = (((c + laplace) / max((c + laplace).sum(), _FLOOR)) for c in (target, raw))
+    return np.asarray(np.log(p + _FLOOR) - np.log(q + _FLOOR), dtype=np.float64)
+
+
+def fit_dsir(config: Config, run: RunFolder, log: Log) -> Dsir:
+    """Count target and corpus, unless that is done already.
+
+    Raises:
+        RunError: The corpus is not indexed, or there are no labels to take the top of.
+        InputError: The target's path matches nothing.
+    """
+    settings = config.select.dsir
+    chosen = top_judged(config, run, settings.target_share) if settings.target == "top_judged" else settings.target
+    target_identity, texts = reference_texts(config, run, chosen)
+    of_source = shards(config)
+    counted = settings.model_dump(mode="json", include={"buckets", "fit_ngrams"})
+    records = [records_key(run, s) for parts in of_source.values() for s in parts]
+    identity = hash_json([target_identity, counted, records, config.seed])
+    folder = run.path / "values" / "dsir"
+    if not _is_fitted(folder, identity):
+        target = _count_texts(texts, settings.buckets)
+        _save(folder, identity, target, _count_corpus(config, run, log))
+    counts = np.load(folder / "counts.npy", allow_pickle=False)
+    return Dsir(log_ratio(counts[0], counts[1], settings.laplace), identity)
+
+
+def _is_fitted(folder: Path, identity: str) -> bool:
+    told = folder / "fit.json"
+    return told.is_file() and read_json(told) == {"identity": identity} and (folder / "counts.npy").is_file()
+
+
+def _save(folder: Path, identity: str, target: Counts, raw: Counts) -> None:
+    (folder / "fit.json").unlink(missing_ok=True)
+    with atomic(folder / "counts.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, np.stack([target, raw]))
+    write_json(folder / "fit.json", {"identity": identity})
+
+
+class _CountTask(NamedTuple):
+    config: Config
+    run: RunFolder
+    shard: Shard
+    share: float
+
+
+def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
+    settings = config.select.dsir
+    told = totals(config, run)
+    n_tokens = sum(source["tokens"] for source in told.values())
+    share = min(1.0, settings.fit_ngrams / max(2 * n_tokens, 1))  # two n-grams a token
+    tasks = [_CountTask(config, run, shard, share) for parts in shards(config).values() for shard in parts]
+    counts = np.zeros(settings.buckets, np.int64)
+    with log.task("select: fit dsir", len(tasks)) as task:
+        for part in each(config, _count_shard, tasks, rows=sum(source["valid"] for source in told.values())):
+            counts += part
+            task.advance()
+    return counts
+
+
+def _count_shard(task: _CountTask) -> Counts:
+    config, run, shard, share = task
+    records = read(config, run, shard)
+    counts = np.zeros(config.select.dsir.buckets, np.int64)
+    while batch := list(islice(records, _TEXTS)):
+        if share < 1:
+            chances = uniform(hash_ids(pa.array([r.id for r in batch]), config.seed, shard.source, "dsir fit"))
+            batch = [record for record, chance in zip(batch, chances, strict=True) if chance < share]
+        counts += _count_texts((record.text for record in batch), config.select.dsir.buckets)
+    return counts
+
+
+def _count_texts(texts: Iterator[str], n_buckets: int) -> Counts:
+    counts = np.zeros(n_buckets, np.int64)
+    for features in _featuriser(n_buckets)(texts):
+        counts += features.counts(n_buckets)
+    return counts
+
+
+def _weigh_records(records: Iterator[Record], n: int, log_diff: Floats, mean: bool) -> tuple[Floats, Counts]:
+    parts = []
+    while n > 0:
+        texts = [record.text for record in islice(records, min(n, _TEXTS))]
+        parts.append(weigh(texts, log_diff, mean=mean))
+        n -= min(n, _TEXTS)
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+_own = threading.local()
+
+
+def _featuriser(n_buckets: int) -> Featuriser:
+    """Return this thread's featuriser: its table of n-grams serves all the shards that the thread sees."""
+    if getattr(_own, "n_buckets", 0) != n_buckets:
+        _own.n_buckets, _own.featuriser = n_buckets, Featuriser(n_buckets)
+    featuriser: Featuriser = _own.featuriser
+    return featuriser

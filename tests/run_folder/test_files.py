@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mira.run_folder.files import (
+    KEY,
+    atomic,
+    hash_file,
+    hash_json,
+    read_json,
+    read_key,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
+
+
+def test_atomic_leaves_the_old_file_when_the_body_fails(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    write_bytes(path, b"old")
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_hash_json_ignores_key_order_only() -> None:
+    assert hash_json({"a": 1, "b": [1, 2]}) == hash_json({"b": [1, 2], "a": 1})
+    assert hash_json({"a": [1, 2]}) != hash_json({"a": [2, 1]})
+
+
+def test_parquet_bytes_depend_on_the_table_alone(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_parquet(tmp_path / name, pa.table({"x": [1, 2, None]}))
+    assert hash_file(tmp_path / "a") == hash_file(tmp_path / "b")
+
+
+def test_a_key_is_read_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    assert read_key(path) == ""
+    write_parquet(path, pa.table({"x": [1]}).replace_schema_metadata({KEY: b"abc"}))
+    assert read_key(path) == "abc"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert read_key(path) == ""
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"é": [1, None, 0.5]})
+    assert read_json(tmp_path / "a.json") == {"é": [1, None, 0.5]}
+
+
+def test_sha256(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"abc")
+    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
