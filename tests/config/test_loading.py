@@ -7,6 +7,7 @@ import yaml
 from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.config.template import template, write_template
+from mira.config.tokens import Tokens
 from mira.errors import ConfigError
 
 GOOD = """\
@@ -133,7 +134,8 @@ def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     config = _load(tmp_path, GOOD, "select.budget=25%", "seed=7", "select.source_max={docs: 10%}")
-    assert (config.select.budget, config.seed, config.select.source_max) == ("25%", 7, {"docs": "10%"})
+    assert (config.select.budget, config.seed) == (Tokens.parse("25%"), 7)
+    assert config.select.source_max == {"docs": Tokens.parse("10%")}
     assert "expected KEY=VALUE" in _problem(tmp_path, GOOD, "seed")
     assert "did you mean 'budget'" in _problem(tmp_path, GOOD, "select.bugdet=3")
 
@@ -143,7 +145,7 @@ def test_overrides(tmp_path: Path) -> None:
     [
         ("select.method=foo", "input should be 'mira', 'raw'"),
         ("select.budget=0.5", "expected a share of the tokens or a count of them: 50%, 25B or 1000000"),
-        ("select.budget=5 apples", "'5 apples' is no number of tokens"),
+        ("select.budget=5 apples", "'5 apples' is not a number of tokens"),
         ("select.source_min={dcs: 10%}", "there is no source 'dcs'"),
         ("distill.endpoint.model=m", "field 'distill.endpoint.base_url' is missing"),
         ("flags.benchmarks=[b.jsonl]", "flags.benchmarks.0: expected fields, such as {name: ..., path: ...}"),

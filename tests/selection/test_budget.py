@@ -2,24 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mira.config.tokens import parse_tokens
-from mira.errors import BudgetError, ConfigError
+from mira.errors import BudgetError
 from mira.selection.budget import Share, split
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [("50%", 500), ("12.5%", 125), ("100%", 1000), ("0%", 0), ("25B", 25 * 10**9), ("1.5k", 1500), ("300M", 3 * 10**8),
-     (7, 7), ("7", 7), ("1,000", 1000), ("1_000", 1000), ("2T", 2 * 10**12), (" 3 m ", 3 * 10**6)],
-)  # fmt: skip
-def test_a_budget_is_a_share_or_a_count(text, tokens):
-    assert parse_tokens(text, 1000, "select.budget") == tokens
-
-
-@pytest.mark.parametrize("text", ["", "half", "-5", "-5%", "120%", "5 B tokens", "0x10", -3])
-def test_anything_else_is_refused_by_name(text):
-    with pytest.raises(ConfigError, match=r"select\.budget"):
-        parse_tokens(text, 1000, "select.budget")
 
 
 SHARES = st.dictionaries(

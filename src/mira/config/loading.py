@@ -6,24 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mira.config.settings import Config, DistillSettings, EndpointSettings, SelectSettings, SourceSettings
-from mira.config.tokens import parse_tokens
+from mira.config.paths import FOLDER
+from mira.config.settings import Config
 from mira.errors import ConfigError
-from mira.tokens import BUILT_IN
 
 __all__ = ["config_from", "load_config"]
 
-# pydantic tells of every member of a union, and puts the member's name into the place of the problem
-_UNION_MEMBER = re.compile(r"str|int|list\[.*\]|literal\[.*\]|[A-Z]\w*Settings")
-_TOKENS = re.compile(r"select\.(budget|source_min\..+|source_max\..+)")
-
 Location = tuple[str | int, ...]
-Endpoint = TypeVar("Endpoint", bound=EndpointSettings)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -88,14 +82,14 @@ def _build(value: dict[str, Any], overrides: Sequence[str], path: Path, root: ya
         _override(value, override)
     origin = _Origin(path, root, tuple(overrides))
     try:
-        config = Config.model_validate(value)
+        config = Config.model_validate(value, context={FOLDER: path.parent.absolute()})
     except ValidationError as error:
-        told = dict.fromkeys(_explain(error, origin))
+        told = dict.fromkeys(_explain(error, value, origin))
         of_command = all(_COMMAND_LINE in line for line in told)
         hint = "Correct the command line." if of_command else "Correct the lines above."
         raise ConfigError("\n".join(told), hint) from None
     _check(config, origin)
-    return _resolve(config, path.parent.absolute())
+    return config
 
 
 _COMMAND_LINE = " (from the command line)"
@@ -163,8 +157,8 @@ def _doubled_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
             yield from _doubled_keys(child)
 
 
-def _explain(error: ValidationError, origin: _Origin) -> Iterator[str]:
-    for location, problems in _by_place(error).items():
+def _explain(error: ValidationError, value: dict[str, Any], origin: _Origin) -> Iterator[str]:
+    for location, problems in _by_place(error, value).items():
         name = ".".join(map(str, location))
         problem = problems[0]
         if problem["type"] == "extra_forbidden":
@@ -175,18 +169,30 @@ def _explain(error: ValidationError, origin: _Origin) -> Iterator[str]:
             where = origin.where(location)
             if not where.endswith(_COMMAND_LINE) or not where.startswith(f"{name}="):
                 where = f"{where}: {name}"
-            yield f"{where}: {_expected(name, location, problems)}"
+            yield f"{where}: {_expected(location, problems)}"
 
 
-def _by_place(error: ValidationError) -> dict[Location, list[Any]]:
+def _by_place(error: ValidationError, value: dict[str, Any]) -> dict[Location, list[Any]]:
     """Return the problems of each place; what the members of a union say is about one place."""
     found: dict[Location, list[Any]] = {}
     for problem in error.errors(include_url=False, include_input=False):
-        place = tuple(p for p in problem["loc"] if not (isinstance(p, str) and _UNION_MEMBER.fullmatch(p)))
+        place = _place(problem, value)
         found.setdefault(place, []).append(problem)
     inner = {place[:n] for place in found for n in range(len(place))}
     # Where a member of a union says what is wrong inside it, the other members have nothing to add.
     return {place: problems for place, problems in found.items() if place not in inner}
+
+
+def _place(problem: Any, value: Any) -> Location:
+    """Return where in the settings a problem is: pydantic puts names of unions' members and of checks in between."""
+    place: list[str | int] = []
+    for part in problem["loc"]:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            place.append(part)
+            value = value[part]
+    if problem["type"] == "missing":
+        place.append(problem["loc"][-1])
+    return tuple(place)
 
 
 def _known(location: Location) -> str:
@@ -198,9 +204,7 @@ def _known(location: Location) -> str:
     return advice + (" Keys come from the environment, never from this file." if close == ["api_key_env"] else "")
 
 
-def _expected(name: str, location: Location, problems: Sequence[Any]) -> str:
-    if _TOKENS.fullmatch(name):
-        return "expected a share of the tokens or a count of them: 50%, 25B or 1000000"
+def _expected(location: Location, problems: Sequence[Any]) -> str:
     return " or ".join(dict.fromkeys(_said(location, problem) for problem in problems))
 
 
@@ -277,107 +281,6 @@ def _check(config: Config, origin: _Origin) -> None:
     if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
         problem = "distill.student is 'endpoint', but distill.endpoint is missing"
         raise ConfigError(f"{origin.path}: {problem}", "Add base_url and model.")
-    _check_tokens(config, origin)
     if config.distill.student == "bundle" and not config.distill.bundles:
         problem = "distill.student is 'bundle', but distill.bundles is missing"
         raise ConfigError(f"{origin.path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
-
-
-def _check_tokens(config: Config, origin: _Origin) -> None:
-    """Check budget, floors and caps now: the selection comes last, after all that costs something."""
-    settings = config.select
-    bounds = {f"source_min.{name}": text for name, text in settings.source_min.items()}
-    bounds |= {f"source_max.{name}": text for name, text in settings.source_max.items()}
-    for name, text in {"budget": settings.budget, **bounds}.items():
-        parse_tokens(text, 1, origin.setting(f"select.{name}"))
-
-
-def _resolve(config: Config, folder: Path) -> Config:
-    """Make local paths absolute: they are relative to the file's folder."""
-    to = _Absolute(folder)
-    teacher, flags, evaluate = config.teacher, config.flags, config.evaluate
-    teaching = {
-        "free_judgments": to.path(teacher.free_judgments),
-        "replies": to.path(teacher.replies),
-        "endpoint": to.endpoint(teacher.endpoint),
-    }
-    benchmarks = [b.model_copy(update={"path": to.every(b.path)}) for b in flags.benchmarks]
-    proxy = evaluate.proxy.model_copy(update={"gold": [to.source(s) for s in evaluate.proxy.gold]})
-    return config.model_copy(
-        update={
-            "run": folder / config.run.expanduser(),
-            "tokenizer": to.tokenizer(config.tokenizer),
-            "sources": [to.source(s) for s in config.sources],
-            "embedding": config.embedding.model_copy(update={"model": to.folder_or_name(config.embedding.model)}),
-            "teacher": teacher.model_copy(update=teaching),
-            "discover": config.discover.model_copy(update={"rubrics": to.values(config.discover.rubrics)}),
-            "distill": _resolve_distill(config.distill, to),
-            "reliability": config.reliability.model_copy(update={"mask": to.path(config.reliability.mask)}),
-            "select": _resolve_select(config.select, to),
-            "evaluate": evaluate.model_copy(update={"proxy": proxy}),
-            "flags": flags.model_copy(update={"benchmarks": benchmarks}),
-        }
-    )
-
-
-def _resolve_distill(distill: DistillSettings, to: "_Absolute") -> DistillSettings:
-    tuning = {"model": to.folder_or_name(distill.sft.model), "chat_template": to.path(distill.sft.chat_template)}
-    return distill.model_copy(
-        update={
-            "compare": [to.path(p) for p in distill.compare],
-            "bundles": to.values(distill.bundles),
-            "cascade": distill.cascade.model_copy(update={"bundles": to.values(distill.cascade.bundles)}),
-            "endpoint": to.endpoint(distill.endpoint),
-            "endpoints": {group: to.endpoint(given) for group, given in distill.endpoints.items()},
-            "sft": distill.sft.model_copy(update=tuning),
-        }
-    )
-
-
-def _resolve_select(select: SelectSettings, to: "_Absolute") -> SelectSettings:
-    ppl = {
-        "model": select.ppl.model if select.ppl.model == "ngram" else to.path(select.ppl.model),
-        "reference": to.source(select.ppl.reference),
-        "endpoint": to.endpoint(select.ppl.endpoint),
-    }
-    dataman = {"scores": to.path(select.dataman.scores), "endpoint": to.endpoint(select.dataman.endpoint)}
-    return select.model_copy(
-        update={
-            "dsir": select.dsir.model_copy(update={"target": to.source(select.dsir.target)}),
-            "ppl": select.ppl.model_copy(update=ppl),
-            "dataman": select.dataman.model_copy(update=dataman),
-        }
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Absolute:
-    """Settings with the local paths in them made absolute; URLs and names stay as they are."""
-
-    folder: Path
-
-    def path(self, path: str) -> str:
-        return path if not path or "://" in path else str(self.folder / Path(path).expanduser())
-
-    def every(self, paths: str | list[str]) -> str | list[str]:
-        return self.path(paths) if isinstance(paths, str) else [self.path(p) for p in paths]
-
-    def values(self, given: dict[str, str]) -> dict[str, str]:
-        return {key: self.path(path) for key, path in given.items()}
-
-    def source(self, settings: SourceSettings | str) -> SourceSettings | str:
-        if isinstance(settings, str):
-            return settings  # "sample", "top_judged"
-        return settings.model_copy(update={"path": self.every(settings.path)})
-
-    def folder_or_name(self, model: str) -> str:  # a name on a hub may look like a relative path
-        return self.path(model) if model != "minilm" and Path(self.path(model)).is_dir() else model
-
-    def tokenizer(self, name: str) -> str:
-        is_file = name not in BUILT_IN and (name.endswith(".json") or Path(self.path(name)).exists())
-        return self.path(name) if is_file else name
-
-    def endpoint(self, given: Endpoint | None) -> Endpoint | None:
-        found = self.tokenizer(given.tokenizer) if given else ""
-        # A copy would count the field as given, and a bundle's own tokenizer would not be taken.
-        return given.model_copy(update={"tokenizer": found}) if given and found != given.tokenizer else given

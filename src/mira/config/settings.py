@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mira.config.paths import BundlePath, FilePath, ModelPath, RunPath, SourcePath, TokenizerPath
+from mira.config.tokens import Tokens, TokensField
 from mira.family import FamilyName
 
 __all__ = [
@@ -46,7 +48,7 @@ class SourceSettings(Settings):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
     """Short name, used in folders."""
-    path: str | list[str]
+    path: SourcePath | list[SourcePath]
     """Files, globs or fsspec URLs: JSONL (plain, .gz, .zst), Parquet, or a Hugging Face dataset folder."""
     family: FamilyName = FamilyName.TEXT
     """text, qa, qa_with_think or agent."""
@@ -77,7 +79,7 @@ class EndpointSettings(Settings):
     """Reply tokens at most."""
     max_model_len: int = 65536
     """The model's context; records are cut middle-out to fit it."""
-    tokenizer: str = "qwen3"
+    tokenizer: TokenizerPath = "qwen3"
     """Tokenizer for measuring prompts: qwen3, cl100k_base, o200k_base, llama3, or a path to tokenizer.json."""
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Sent with every request, e.g. {chat_template_kwargs: {enable_thinking: false}}."""
@@ -104,9 +106,9 @@ class TeacherSettings(Settings):
 
     endpoint: EndpointSettings | None = None
     """A live teacher."""
-    free_judgments: str = ""
+    free_judgments: FilePath = ""
     """Recorded free-form judgments (JSONL: id, source, points) instead of a live Phase 1."""
-    replies: str = ""
+    replies: FilePath = ""
     """Recorded replies instead of a live Phase 2: JSONL of id, source, replicate, reply; or OpenAI batch results."""
     offline: bool = False
     """Send nothing: requests go out with --export as batch files, and replies come in with --import."""
@@ -121,7 +123,7 @@ class TeacherSettings(Settings):
 class EmbeddingSettings(Settings):
     """Text -> unit vectors."""
 
-    model: str = "minilm"
+    model: ModelPath = "minilm"
     """minilm (built in, offline), a sentence-transformers model by name or folder (extra embed), or the /v1 base URL of
     an embeddings endpoint."""
     windows: int = Field(default=3, ge=1)
@@ -161,7 +163,7 @@ class DiscoverSettings(Settings):
     exemplars of the 12 largest stand in."""
     name_weight: Fraction = 0.85
     """Weight of the dimension's name against its reason in a point's embedding (ours)."""
-    rubrics: dict[str, str] = Field(default_factory=dict)
+    rubrics: dict[str, FilePath] = Field(default_factory=dict)
     """Group -> rubric file to use as it is, e.g. a released one; the group is then not discovered."""
     corpus: str = "training data for the mid-training of a code-oriented language model"
     """What the records are judged as; part of the prompt."""
@@ -181,7 +183,7 @@ class LabelSettings(Settings):
 class SftSettings(Settings):
     """How a causal LM is tuned into a student. All values are ours; the paper's are unpublished."""
 
-    model: str = "Qwen/Qwen3.5-35B-A3B-Base"
+    model: ModelPath = "Qwen/Qwen3.5-35B-A3B-Base"
     """Base model: a folder, or a name on the hub. Its weights must be safetensors."""
     where: Literal["here", "job"] = "here"
     """here: tune on this machine; job: only write the files of a Megatron job for a GPU machine."""
@@ -214,7 +216,7 @@ class SftSettings(Settings):
     """0 tunes all parameters; above it, LoRA adapters of this rank, merged into the weights at the end."""
     checkpoint_steps: int = Field(default=0, ge=0)
     """Steps between checkpoints from which an interrupted run goes on; 0 writes none."""
-    chat_template: str = ""
+    chat_template: FilePath = ""
     """A Jinja file, for base models whose tokenizer has no chat template."""
 
     @model_validator(mode="after")
@@ -233,7 +235,7 @@ class CascadeSettings(Settings):
     """Instead of `share`: records whose quality is within this many errors of the cheap student from the threshold."""
     audit: Fraction = 0.01
     """A random share of all records besides, on which both students are compared."""
-    bundles: dict[str, str] = Field(default_factory=dict)
+    bundles: dict[str, BundlePath] = Field(default_factory=dict)
     """Group -> the sft bundle that distill.endpoint serves, e.g. of another run. Without one, what is served counts as
     a released scorer, which is asked with the run's rubric."""
 
@@ -250,13 +252,13 @@ class DistillSettings(Settings):
     student: Literal["encoder", "sft", "endpoint", "bundle"] = "encoder"
     """encoder: trained here in seconds; sft: a causal LM is tuned; endpoint: a released scorer that is served; bundle:
     scorer bundles that are there already, see `bundles`."""
-    bundles: dict[str, str] = Field(default_factory=dict)
+    bundles: dict[str, BundlePath] = Field(default_factory=dict)
     """Group -> the scorer bundle to use as it is, e.g. one that was pulled; needed by `bundle` students."""
     endpoint: EndpointSettings | None = None
     """Where the student is served: needed by `endpoint` students, and to score by a served `sft` student."""
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
     """Group -> where its student is served, where groups have endpoints of their own."""
-    compare: list[str] = Field(default_factory=list)
+    compare: list[BundlePath] = Field(default_factory=list)
     """Other scorer bundles, or folders of them, to compare this run's students with (`mira students`)."""
     sft: SftSettings = SftSettings()
     cascade: CascadeSettings = CascadeSettings()
@@ -298,7 +300,7 @@ class ReliabilitySettings(Settings):
     """Confidence of the bootstrap interval."""
     bootstrap: int = Field(default=1000, ge=100)
     """Bootstrap resamples (fewer, but at least 200, where a source has more than 5,000 labels)."""
-    mask: str = ""
+    mask: FilePath = ""
     """A mask to use as it is where there are no labels, e.g. a released one: JSONL of source, slot, why."""
 
 
@@ -307,7 +309,7 @@ class BenchmarkSettings(Settings):
 
     name: Annotated[str, Field(min_length=1)]
     """Short name, told with every record that shares text with it."""
-    path: str | list[str]
+    path: SourcePath | list[SourcePath]
     """Files or globs: JSONL (plain, .gz, .zst), Parquet, or plain text (.txt, .md)."""
     fields: list[str] = Field(default_factory=list)
     """Fields that hold its text, in order; a dot goes into nested objects. Empty: every string of an object."""
@@ -390,7 +392,7 @@ class PplEndpoint(EndpointSettings):
 class PplSettings(Settings):
     """Perplexity filter, in bits per byte under a language model. The paper's choices are unpublished."""
 
-    model: str = "ngram"
+    model: ModelPath = "ngram"
     """ngram: byte n-grams trained here; or a path to a KenLM model (.arpa, .bin, .klm; pip install kenlm-ex), or
     to the folder of a causal LM (pip install 'mira-select[train]')."""
     endpoint: PplEndpoint | None = None
@@ -434,7 +436,7 @@ class DataManEndpoint(EndpointSettings):
 class DataManSettings(Settings):
     """DataMan's overall score."""
 
-    scores: str = ""
+    scores: FilePath = ""
     """Folder of sidecars, <source>/<shard>.parquet (row, id, overall, domain_tag); by default <run>/dataman."""
     endpoint: DataManEndpoint | None = None
     """A served DataMan model: it judges every record, once, into <run>/dataman. Not asked where `scores` is given."""
@@ -453,7 +455,7 @@ class SelectSettings(Settings):
     """What `mira` ranks by: the student's scores, or those that `mira cascade` made of them."""
     scope: Literal["global", "group", "source"] = "group"
     """Where records compete: all together, within their group, or within their source."""
-    budget: str | int = "50%"
+    budget: TokensField = Tokens.parse("50%")
     """Tokens to keep: a share ("50%") or a count ("25B", "300M", 1000000)."""
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     """Share of a record's unmasked slots trimmed at each end before the mean (ours)."""
@@ -461,9 +463,9 @@ class SelectSettings(Settings):
     """Unmasked slots that must be scored for a record to have a quality (ours)."""
     masked_source: Literal["random", "drop"] = "random"
     """A source whose every slot is masked: keep its share of the budget at random, or nothing (ours)."""
-    source_min: dict[str, str | int] = Field(default_factory=dict)
+    source_min: dict[str, TokensField] = Field(default_factory=dict)
     """Source -> least tokens to keep, as a share of the source or a count; met to within one record."""
-    source_max: dict[str, str | int] = Field(default_factory=dict)
+    source_max: dict[str, TokensField] = Field(default_factory=dict)
     """Source -> most tokens to keep, as a share of the source or a count; never passed."""
     temperature: float = Field(default=0.0, ge=0)
     """0 keeps the top; above it, Gumbel noise of this size is added to z-scored quality (sampling, seeded)."""
@@ -502,11 +504,11 @@ class EvaluateSettings(Settings):
 class Config(Settings):
     """All of mira.yaml."""
 
-    run: Path = Path("run")
+    run: RunPath = Path("run")
     """The run folder."""
     seed: int = 0
     """Seed of every sample, split and clustering."""
-    tokenizer: str = "qwen3"
+    tokenizer: TokenizerPath = "qwen3"
     """Tokenizer that budgets are counted with: qwen3, cl100k_base, o200k_base, llama3, or a path to tokenizer.json."""
     shard_bytes: int = Field(default=256 * 2**20, ge=1024)
     """Plain JSONL files are sliced into shards of this many bytes; compressed and Parquet files are one shard each."""

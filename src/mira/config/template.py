@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from mira.config.settings import Config, EndpointSettings
+from mira.config.tokens import Tokens
 from mira.errors import ConfigError
 from mira.run_folder.files import write_bytes
 
@@ -123,4 +124,6 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 
 def _yaml(value: Any) -> str:
+    if isinstance(value, Tokens):
+        value = value.written
     return yaml.safe_dump(value, default_flow_style=True, width=200).removesuffix("\n...\n").strip()

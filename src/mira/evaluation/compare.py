@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from mira.arrays import Floats
 from mira.config.settings import Config, SelectSettings
-from mira.config.tokens import parse_tokens
 from mira.corpus import Shard, read, records_key
 from mira.errors import ConfigError, RunError
 from mira.evaluation.agreement import Held, agreement
@@ -145,7 +144,7 @@ def _result(told: _Told, settings: SelectSettings, plan: Plan, agreements: Mappi
     for summary in plan.summaries:
         of_source[summary.source] = of_source.get(summary.source, 0) + summary.tokens
     return {
-        "budget_tokens": parse_tokens(settings.budget, sum(of_source.values()), "select.budget"),
+        "budget_tokens": settings.budget.of(sum(of_source.values())),
         "tokens_in": sum(of_source.values()),
         "scope": settings.scope,
         "sources": {source: {"tokens_in": tokens} for source, tokens in sorted(of_source.items())},

@@ -23,7 +23,6 @@ import numpy as np
 
 from mira.arrays import Floats, Words
 from mira.config.settings import SelectSettings
-from mira.config.tokens import parse_tokens
 from mira.errors import BudgetError, ConfigError
 from mira.selection.budget import Share, split
 from mira.selection.cuts import (
@@ -207,7 +206,7 @@ def retain(
     bounds = _bounds(settings, summaries, notes)
     keys = _pool_keys(settings, summaries, group_of)
     total = sum(s.tokens for s in summaries)
-    budget = parse_tokens(settings.budget, total, "select.budget")
+    budget = settings.budget.of(total)
     parts = _split(budget, bounds, keys, settings.scope, notes)
     members: dict[str, list[str]] = {}
     for unit in sorted(keys):
@@ -281,12 +280,9 @@ def _strata_bounds(source: str, parts: Sequence[Summary]) -> dict[str, _Bounds]:
 
 def _source_bounds(settings: SelectSettings, name: str, parts: Sequence[Summary], notes: list[str]) -> _Bounds:
     valid, ranked = sum(s.tokens for s in parts), sum(s.ranked_tokens for s in parts)
-    least = parse_tokens(settings.source_min.get(name, 0), valid, f"select.source_min.{name}")
-    cap = (
-        parse_tokens(settings.source_max[name], valid, f"select.source_max.{name}")
-        if name in settings.source_max
-        else None
-    )
+    floor, ceiling = settings.source_min.get(name), settings.source_max.get(name)
+    least = floor.of(valid) if floor else 0
+    cap = ceiling.of(valid) if ceiling else None
     if cap is not None and least > cap:
         raise BudgetError(
             f"source '{name}': source_min is {least:,} tokens, source_max {cap:,}",

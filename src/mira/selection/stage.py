@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from mira.config.settings import Config, SelectSettings
+from mira.config.tokens import Tokens
 from mira.corpus import Shard, shards
 from mira.errors import ConservationError, RunError
 from mira.progress import Log
@@ -136,7 +137,13 @@ def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) 
 def _in_effect(settings: SelectSettings, method: str) -> SelectSettings:
     if method != "raw":
         return settings
-    everything = {"budget": "100%", "scope": "global", "source_min": {}, "source_max": {}, "temperature": 0.0}
+    everything = {
+        "budget": Tokens.parse("100%"),
+        "scope": "global",
+        "source_min": {},
+        "source_max": {},
+        "temperature": 0.0,
+    }
     return settings.model_copy(update=everything)
 
 
