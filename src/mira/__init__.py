@@ -1,18 +1,19 @@
 """mira: choose the training data of language models' mid-training by quality, source by source.
 
-Each stage is a function from files to files, `stage(config, run, log) -> summary`, with the name of its verb::
+Every verb of the command line is a function of its name, on the same safe road::
 
     import mira
 
-    config = mira.load_config("mira.yaml")
-    mira.run_stages(config)                  # all that is not up to date, as `mira run` does
-    mira.run_stages(config, ["select"])      # one stage, with fingerprint and manifest
-    mira.select(config, mira.RunFolder(config.run), mira.Quiet())  # the bare stage
+    run = mira.run("mira.yaml")                  # all that is not up to date, as `mira run` does
+    run = mira.run("mira.yaml", "select")        # one stage
+
+    run = mira.open("run")                       # look at a run
+    run.kept                                     # a pyarrow.Table
+    run.sql("SELECT source, avg(quality) FROM selection GROUP BY source")
+    run.explain("record-17")
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mira._version import __version__
@@ -27,55 +28,55 @@ from mira.errors import (
 )
 
 if TYPE_CHECKING:
+    from mira.api import plan, run, validate
     from mira.config.loading import load_config
     from mira.config.settings import Config
-    from mira.corpus import Record, build_index
-    from mira.demo.demo import demo
-    from mira.discovery.stage import discover
-    from mira.distillation.stage import distill
-    from mira.grouping.stage import group
+    from mira.corpus.record import Part, Record
+    from mira.embedding.embedder import Embedder
+    from mira.engine.engine import Engine
+    from mira.family import FamilyName
+    from mira.judging.endpoint import EndpointJudge
     from mira.judging.grammar.reply import parse_reply
     from mira.judging.judge import Judge, JudgeTask
-    from mira.labelling.stage import label
-    from mira.pipeline.plan import plan
-    from mira.pipeline.runner import run_stages
-    from mira.pipeline.validate import validate
-    from mira.progress import Quiet, Terminal
-    from mira.reliability.stage import reliability
-    from mira.report import report
+    from mira.pipeline.plan import PlannedStage
+    from mira.progress import Log, Quiet, Terminal
     from mira.rubric.judgement import Judgement
     from mira.rubric.rubric import Rubric
     from mira.run_folder.paths import RunFolder
-    from mira.scoring import score
-    from mira.selection.stage import select
+    from mira.run_view import Run
+    from mira.run_view import open_run as open
+    from mira.selection.methods.method import Method
+    from mira.selection.values import Ranked, SelectionMethod
     from mira.unscored import Unscored
 
 _HOMES = {
     "Config": "mira.config.settings",
+    "Embedder": "mira.embedding.embedder",
+    "EndpointJudge": "mira.judging.endpoint",
+    "Engine": "mira.engine.engine",
+    "FamilyName": "mira.family",
     "Judge": "mira.judging.judge",
     "JudgeTask": "mira.judging.judge",
     "Judgement": "mira.rubric.judgement",
+    "Log": "mira.progress",
+    "Method": "mira.selection.methods.method",
+    "Part": "mira.corpus.record",
+    "PlannedStage": "mira.pipeline.plan",
     "Quiet": "mira.progress",
-    "Record": "mira.corpus",
+    "Ranked": "mira.selection.values",
+    "Record": "mira.corpus.record",
     "Rubric": "mira.rubric.rubric",
+    "Run": "mira.run_view",
     "RunFolder": "mira.run_folder.paths",
+    "SelectionMethod": "mira.selection.values",
     "Terminal": "mira.progress",
     "Unscored": "mira.unscored",
-    "build_index": "mira.corpus",
-    "demo": "mira.demo.demo",
-    "discover": "mira.discovery.stage",
-    "distill": "mira.distillation.stage",
-    "group": "mira.grouping.stage",
-    "label": "mira.labelling.stage",
     "load_config": "mira.config.loading",
+    "open": "mira.run_view:open_run",
     "parse_reply": "mira.judging.grammar.reply",
-    "plan": "mira.pipeline.plan",
-    "reliability": "mira.reliability.stage",
-    "report": "mira.report",
-    "run_stages": "mira.pipeline.runner",
-    "score": "mira.scoring",
-    "select": "mira.selection.stage",
-    "validate": "mira.pipeline.validate",
+    "plan": "mira.api",
+    "run": "mira.api",
+    "validate": "mira.api",
 }
 
 __all__ = [
@@ -83,55 +84,47 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConservationError",
+    "Embedder",
+    "EndpointJudge",
+    "Engine",
+    "FamilyName",
     "InputError",
     "Judge",
     "JudgeError",
     "JudgeTask",
     "Judgement",
+    "Log",
+    "Method",
     "MiraError",
+    "Part",
+    "PlannedStage",
     "Quiet",
+    "Ranked",
     "Record",
     "Rubric",
+    "Run",
     "RunError",
     "RunFolder",
+    "SelectionMethod",
     "Terminal",
     "Unscored",
     "__version__",
-    "build_index",
-    "demo",
-    "discover",
-    "distill",
-    "group",
-    "label",
     "load_config",
+    "open",
     "parse_reply",
     "plan",
-    "reliability",
-    "report",
-    "run_stages",
-    "score",
-    "select",
+    "run",
     "validate",
 ]
 
 
-class _Package(ModuleType):
-    """Loads names when they are asked for: `mira --help` need not wait for scikit-learn and ONNX Runtime.
-
-    Some stages have the name of their folder; `mira.report` is the stage, whether or not the folder is imported yet.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'mira' has no attribute '{name}'")
-        return getattr(importlib.import_module(_HOMES[name]), name)
-
-    def __dir__(self) -> list[str]:
-        return sorted(__all__)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):  # the import system sets submodules
-            super().__setattr__(name, value)
+def __getattr__(name: str) -> Any:
+    """Load a name when it is asked for: `mira --help` need not wait for DuckDB and ONNX Runtime."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mira' has no attribute '{name}'")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted(__all__)

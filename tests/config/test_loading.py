@@ -143,7 +143,7 @@ def test_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("select.method=foo", "input should be 'mira', 'raw'"),
+        ("select.method=foo", "input should be 'raw', 'random'"),
         ("select.budget=0.5", "expected a share of the tokens or a count of them: 50%, 25B or 1000000"),
         ("select.budget=5 apples", "'5 apples' is not a number of tokens"),
         ("select.source_min={dcs: 10%}", "there is no source 'dcs'"),

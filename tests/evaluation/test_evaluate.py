@@ -27,7 +27,7 @@ from mira.rubric.judgement import Judgement, Recommendation, judgement_schema, j
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import read_json, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
-from mira.selection.methods.registry import load_method
+from mira.selection.methods.method import load_method
 from mira.selection.quality import load_mask
 from mira.selection.stage import select
 from mira.selection.values import values_path

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from mira.errors import BudgetError
 from mira.selection.budget import Share, split
 
-
 SHARES = st.dictionaries(
     st.text("abc", min_size=1, max_size=3),
     st.tuples(st.integers(1, 10**6), st.integers(0, 10**4), st.integers(0, 10**6)).map(

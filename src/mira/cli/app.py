@@ -119,8 +119,9 @@ def validate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
 @app.command()
 def plan(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     """Show what a run would do: records, tokens, LLM calls and cost of each stage, and what is already done."""
+    from mira.cli.plan import print_plan  # noqa: PLC0415
     from mira.config.loading import load_config  # noqa: PLC0415
-    from mira.pipeline.plan import missing_teacher, print_plan  # noqa: PLC0415
+    from mira.pipeline.plan import missing_teacher  # noqa: PLC0415
     from mira.pipeline.plan import plan as make_plan  # noqa: PLC0415
 
     settings = load_config(config, set_)
@@ -432,7 +433,7 @@ def cascade(
     set_: Overrides = NO_OVERRIDES,
 ) -> None:
     """Have a served student (distill.endpoint) judge again what the encoder puts near the thresholds."""
-    from mira.cascade.verb import cascade as run_cascade  # noqa: PLC0415
+    from mira.pipeline.cascade import cascade as run_cascade  # noqa: PLC0415
 
     set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
     for source, told in run_cascade(config, set_, Terminal()).items():

@@ -1,10 +1,12 @@
 """mira.yaml: typed settings. Every field's description is what `mira init` writes beside it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from mira import plugins
 from mira.config.paths import BundlePath, FilePath, ModelPath, RunPath, SourcePath, TokenizerPath
 from mira.config.tokens import Tokens, TokensField
 from mira.family import FamilyName
@@ -35,6 +37,17 @@ __all__ = [
 ]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _known(kind: str) -> Callable[[str], str]:
+    """Return a check that a name is built in, or added by an installed package."""
+
+    def check(name: str) -> str:
+        if name not in (known := plugins.names(kind)):
+            raise ValueError(f"input should be {', '.join(map(repr, known))}")
+        return name
+
+    return check
 
 
 class Settings(BaseModel):
@@ -277,8 +290,8 @@ class ScoreSettings(Settings):
 
     workers: int = Field(default=0, ge=0)
     """Processes; 0 is one a core."""
-    engine: Literal["local", "ray"] = "local"
-    """Where shards run: processes on this machine, or Ray tasks (the run folder must then be on shared storage)."""
+    engine: Annotated[str, AfterValidator(_known(plugins.ENGINES))] = "local"
+    """Where shards run: local (processes here) or ray (Ray tasks; the run folder must be on shared storage)."""
 
 
 class ReliabilitySettings(Settings):
@@ -449,8 +462,8 @@ class DataManSettings(Settings):
 class SelectSettings(Settings):
     """Retention under a token budget."""
 
-    method: Literal["mira", "raw", "random", "ppl", "dsir", "dataman"] = "mira"
-    """How records are ranked."""
+    method: Annotated[str, AfterValidator(_known(plugins.METHODS))] = "mira"
+    """How records are ranked: raw, random, ppl, dsir, dataman, mira, or a method that an installed package adds."""
     scores: Literal["student", "cascade"] = "student"
     """What `mira` ranks by: the student's scores, or those that `mira cascade` made of them."""
     scope: Literal["global", "group", "source"] = "group"

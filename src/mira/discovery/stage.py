@@ -1,6 +1,6 @@
 """Stage `discover`: free-form judgments -> judgment points -> anchors -> one rubric a group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from mira.rubric.points import JudgmentPoint
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import remove_others, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.stage import FREE_REPLY_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs, reads
 
-__all__ = ["discover"]
+__all__ = ["STAGE", "discover"]
 
 
 def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -127,3 +128,22 @@ def _alignment(given: Rubric, discovered: Rubric, embedder: Embedder) -> dict[st
         anchor.slot: [discovered.anchors[j].slot, discovered.anchors[j].name, round(float(cosines[i, j]), 3)]
         for i, (anchor, j) in enumerate(zip(given.anchors, nearest, strict=True))
     }
+
+
+def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
+    given = {source for group in config.discover.rubrics for source in config.group.given.get(group, ())}
+    records = {source: min(n, config.discover.sample) for source, n in valid.items() if source not in given}
+    asked = None if config.teacher.free_judgments else config.teacher.endpoint
+    return Work(records, records, dict.fromkeys(valid, asked), TEMPLATE_TOKENS, FREE_REPLY_TOKENS, from_journal=True)
+
+
+STAGE = Stage(
+    name="discover",
+    help="Cluster the teacher's free-form judgments into each group's rubric.",
+    version=1,
+    run=discover,
+    needs=needs("index", "group"),
+    reads=reads("discover", "embedding", "teacher.endpoint", "teacher.free_judgments"),
+    outputs=lambda run: [run.path / "discovery", run.path / "rubrics"],
+    work=_work,
+)

@@ -27,8 +27,9 @@ from mira.rubric.judgement import judgements_table, slot_names
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_file, hash_json, read_json, remove_folder, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.stage import Stage, needs, reads
 
-__all__ = ["distill"]
+__all__ = ["STAGE", "distill"]
 
 
 def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -178,3 +179,26 @@ def _labelled(config: Config, run: RunFolder, labels: pa.Table) -> Iterator[Reco
         wanted.setdefault(source, set()).add(id)
     for source in sorted(wanted):
         yield from corpus.pick(config, run, source, wanted[source])
+
+
+def _unread(config: Config) -> list[str]:
+    """Return what has no effect: other verbs read it, or another kind of student does."""
+    kind = config.distill.student
+    unread = ["distill.compare", "distill.cascade"]
+    if kind == "encoder":  # where the cascade's student is served changes nothing for the encoder
+        unread += ["distill.endpoint", "distill.endpoints"]
+    if kind != "sft":
+        unread += ["distill.sft"]
+    return unread if kind == "bundle" else [*unread, "distill.bundles"]
+
+
+STAGE = Stage(
+    name="distill",
+    help="Train each group's student on the labels.",
+    version=2,
+    run=distill,
+    needs=needs("index", "group", "discover", "label"),
+    reads=reads("distill", "embedding", "discover.corpus"),
+    unread=_unread,
+    outputs=lambda run: [run.path / "students"],
+)

@@ -1,6 +1,6 @@
 """A group's student, whatever its kind, as a judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from mira.distillation.encoder.student import EncoderStudent
 from mira.distillation.sft.student import served_student
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
+from mira.grouping.groups import known_groups
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
 from mira.judging.prompt import build_prompt
@@ -87,3 +88,24 @@ def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettin
     facts = {"kind": ENDPOINT, "group": rubric.group, "rubric": rubric.hash, "endpoint": hash_json(answers)}
     write_json(folder / "bundle.json", facts)
     seal(folder)
+
+
+def served_endpoints(config: Config, run: RunFolder, sources: Iterable[str]) -> dict[str, EndpointSettings | None]:
+    """Return source -> the endpoint that scores its records; None where an encoder does.
+
+    Before groups are known, the first endpoint of a group stands for all.
+    """
+    groups = known_groups(config, run)
+    first = next(iter(config.distill.endpoints), "")
+    return {source: _served(config, groups.get(source, first)) for source in sources}
+
+
+def _served(config: Config, group: str) -> EndpointSettings | None:
+    distill = config.distill
+    if distill.student == ENCODER:
+        return None
+    own = distill.bundles.get(group)
+    folders = [own] if own else list(distill.bundles.values())
+    if distill.student == "bundle" and all(read_bundle(Path(f))["kind"] == ENCODER for f in folders):
+        return None
+    return distill.endpoint_of(group)

@@ -1,12 +1,13 @@
 """From settings to an embedder."""
 
+from mira import plugins
 from mira.config.settings import EmbeddingSettings
 from mira.embedding.embedder import Embedder
 from mira.embedding.endpoint import EndpointEmbedder
 from mira.embedding.minilm import MiniLM
 from mira.embedding.sentence_transformer import SentenceTransformerEmbedder
 
-__all__ = ["load_embedder"]
+__all__ = ["load_embedder", "load_minilm"]
 
 
 def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
@@ -22,8 +23,14 @@ def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
         InputError: The built-in model's file is missing or changed.
         JudgeError: The endpoint does not tell its model.
     """
-    if settings.model == "minilm":
-        return MiniLM(settings.windows, settings.window_tokens, threads)
+    if settings.model in plugins.names(plugins.EMBEDDERS):
+        added: Embedder = plugins.load(plugins.EMBEDDERS, settings.model)(settings, threads)
+        return added
     if settings.model.startswith(("http://", "https://")):
         return EndpointEmbedder(settings)
     return SentenceTransformerEmbedder(settings)
+
+
+def load_minilm(settings: EmbeddingSettings, threads: int) -> MiniLM:
+    """Return the built-in model."""
+    return MiniLM(settings.windows, settings.window_tokens, threads)

@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
+from mira import plugins
 from mira.errors import MiraError, install_hint
 
 __all__ = ["Engine", "LocalEngine", "RayEngine", "load_engine"]
@@ -31,8 +32,9 @@ class Engine(Protocol):
 
 
 def load_engine(name: str, workers: int) -> Engine:
-    """Return the engine `name` ("local" or "ray") with `workers` processes (0: one a core)."""
-    return RayEngine(workers) if name == "ray" else LocalEngine(workers)
+    """Return an engine by name, with so many worker processes; 0 means one per core."""
+    engine: Engine = plugins.load(plugins.ENGINES, name)(workers)
+    return engine
 
 
 class LocalEngine:

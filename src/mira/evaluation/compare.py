@@ -23,7 +23,7 @@ from mira.progress import Log
 from mira.run_folder.files import atomic, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.map_shards import each
-from mira.selection.methods.registry import METHODS, load_method
+from mira.selection.methods.method import load_method, method_names
 from mira.selection.quality import held_out_quality
 from mira.selection.stage import Plan, make_plan, threshold_of
 from mira.selection.value_reader import aligned, read_values
@@ -63,10 +63,10 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
         RunError: What a method needs is not in the run folder yet.
         BudgetError: Budget, floors and caps contradict each other.
     """
-    unknown = [name for name in methods if name not in METHODS]
+    unknown = [name for name in methods if name not in method_names()]
     if unknown or not methods:
         raise ConfigError(
-            f"compare: unknown methods: {', '.join(unknown) or 'none given'}", f"Known: {', '.join(METHODS)}."
+            f"compare: unknown methods: {', '.join(unknown) or 'none given'}", f"Known: {', '.join(method_names())}."
         )
     names = list(dict.fromkeys(methods))
     plans = {name: _plan(name, config, run, log) for name in names}

@@ -19,10 +19,10 @@ from mira.progress import Log
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.dataman import DataMan
 from mira.selection.methods.dsir import Dsir
+from mira.selection.methods.method import load_method
 from mira.selection.methods.ppl import Ppl
 from mira.selection.methods.ppl_endpoint import MeasuredPpl
 from mira.selection.methods.rate_records import dataman_overall, served_bits
-from mira.selection.methods.registry import load_method
 from mira.selection.methods.simple import RandomOrder
 from mira.selection.stage import make_plan, threshold_of
 from mira.selection.values import SelectionMethod, values_path

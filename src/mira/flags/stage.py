@@ -22,15 +22,16 @@ from mira.config.settings import Config
 from mira.corpus import Shard, records_key
 from mira.engine import load_engine
 from mira.errors import ConfigError, ConservationError
-from mira.flags.benchmarks import make_benchmarks
+from mira.flags.benchmarks import benchmark_files, make_benchmarks
 from mira.flags.clusters import Duplicates, find_duplicates
 from mira.flags.minhash import load_minhash
 from mira.flags.signatures import SignatureTask, is_done, make_signatures, signature_key, signature_path
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_json, read_key, remove_others
 from mira.run_folder.paths import RunFolder
+from mira.stage import Stage, needs, reads
 
-__all__ = ["flag", "flags_path"]
+__all__ = ["STAGE", "flag", "flags_path"]
 
 VERSION = 1
 SCHEMA = pa.schema(
@@ -227,3 +228,24 @@ def _summary(
             )
     named = {name: {**of, **total(list(counts), f"by {name}")} for name, of in benchmarks.items()}
     return {"sources": sources, "benchmarks": named}
+
+
+def _files(config: Config, run: RunFolder) -> dict[str, str]:
+    return {
+        f"flags.benchmarks.{benchmark.name}": hash_json(
+            [f.fingerprint for f in benchmark_files(config, run, benchmark)]
+        )
+        for benchmark in config.flags.benchmarks
+    }
+
+
+STAGE = Stage(
+    name="flag",
+    help="Flag duplicates, and records that share text with given benchmarks.",
+    version=1,
+    run=flag,
+    needs=needs("index"),
+    reads=reads("flags"),
+    outputs=lambda run: [run.path / "flags"],
+    files=_files,
+)

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from mira.config.settings import Config
 from mira.errors import RunError
 from mira.family import FamilyName
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["Group", "load_groups"]
+__all__ = ["Group", "known_groups", "load_groups"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,11 @@ def load_groups(run: RunFolder) -> list[Group]:
         Group(g["name"], FamilyName(g["family"]), tuple(g["sources"]), tuple((a, b, c) for a, b, c in g["cosines"]))
         for g in found
     ]
+
+
+def known_groups(config: Config, run: RunFolder) -> dict[str, str]:
+    """Return source -> group, as far as groups are given or clustered already."""
+    given = {source: group for group, sources in config.group.given.items() for source in sources}
+    clustered = load_groups(run) if run.groups.is_file() else []
+    found = {source: group.name for group in clustered for source in group.sources}
+    return found | given

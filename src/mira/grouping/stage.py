@@ -1,7 +1,7 @@
 """Stage `group`: one mean embedding per source, KMeans within each family."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations, count, product
 from string import ascii_uppercase
 from typing import Any
@@ -20,8 +20,9 @@ from mira.grouping.groups import Group
 from mira.progress import Log
 from mira.run_folder.files import write_json
 from mira.run_folder.paths import RunFolder
+from mira.stage import Stage, Work, needs, reads
 
-__all__ = ["cluster_sources", "group"]
+__all__ = ["STAGE", "cluster_sources", "group"]
 
 Vectors = NDArray[np.float32]
 
@@ -155,3 +156,19 @@ def _plain(g: Group) -> dict[str, Any]:
         "sources": list(g.sources),
         "cosines": [list(c) for c in g.cosines],
     }
+
+
+def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
+    return Work(records={source: min(n, config.group.sample) for source, n in valid.items()})
+
+
+STAGE = Stage(
+    name="group",
+    help="Cluster the sources of each family into groups.",
+    version=1,
+    run=group,
+    needs=needs("index"),
+    reads=reads("group", "embedding"),
+    outputs=lambda run: [run.groups],
+    work=_work,
+)

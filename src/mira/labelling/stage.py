@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from mira.rubric.judgement import Judgement, judgements_table
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import remove_others, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs, reads
 
-__all__ = ["label"]
+__all__ = ["STAGE", "label"]
 
 _CHECKED_REPLIES = 50
 _SLOT_LINE = re.compile(r"^\W*\[(A\d+)\]\s*(.+?):\s*\d", re.MULTILINE)
@@ -156,3 +158,26 @@ def _summary(table: pa.Table, unscored: dict[str, Counter[str]]) -> dict[str, An
 
 def _remove_strays(run: RunFolder, groups: list[Group]) -> None:
     remove_others((run.path / "labels").glob("*.parquet"), {run.labels(g.name) for g in groups})
+
+
+def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
+    teacher = config.teacher
+    if teacher.replies:
+        return Work()
+    samples = teacher.endpoint.samples if teacher.endpoint else 1
+    records = {source: min(n, config.label.sample) for source, n in valid.items()}
+    calls = {source: (n + round(n * config.label.replicates)) * samples for source, n in records.items()}
+    prompt = SYSTEM_TOKENS + TEMPLATE_TOKENS
+    return Work(records, calls, dict.fromkeys(valid, teacher.endpoint), prompt, REPLY_TOKENS, from_journal=True)
+
+
+STAGE = Stage(
+    name="label",
+    help="Have the teacher judge a sample on the rubric (or take its recorded replies).",
+    version=1,
+    run=label,
+    needs=needs("index", "group", "discover"),
+    reads=reads("label", "teacher.endpoint", "teacher.replies", "discover.corpus"),
+    outputs=lambda run: [run.path / "labels"],
+    work=_work,
+)

@@ -1,38 +1,25 @@
 """The dry run: what each stage would do, and what it would cost."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from mira import corpus
 from mira.cascade.served import is_cascade
-from mira.cli.tables import wide_console
-from mira.config.settings import Config, EndpointSettings
-from mira.distillation.bundle import read_bundle
+from mira.config.settings import Config
 from mira.distillation.sft.student import served_settings
 from mira.errors import ConfigError
-from mira.grouping.groups import load_groups
+from mira.grouping.groups import known_groups
 from mira.pipeline.registry import needed_stages
 from mira.pipeline.runner import check_teacher, run_stages, stage_states
 from mira.pipeline.unanswered import count_unanswered
-from mira.pipeline.validate import check_bundles, method_endpoint
+from mira.pipeline.validate import check_bundles
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
+from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Work
 
-__all__ = ["PlannedStage", "missing_teacher", "plan", "print_plan"]
-
-Endpoints = dict[str, EndpointSettings | None]
-
-# Tokens of prompts and replies, for estimates before there is anything to measure: 15 slots, 12 of them with three
-# references, rationales of one sentence.
-SYSTEM_TOKENS = 2_800
-TEMPLATE_TOKENS = 350
-REPLY_TOKENS = 600
-FREE_REPLY_TOKENS = 900
+__all__ = ["PlannedStage", "missing_teacher", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +59,23 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
     for _ in check_bundles(config):
         pass
     run_stages(config, ["index"], log)
-    totals = corpus.totals(config, RunFolder(config.run))
+    run = RunFolder(config.run)
+    totals = corpus.totals(config, run)
     valid = {source: counts["valid"] for source, counts in totals.items()}
     mean = {source: counts["tokens"] / max(counts["valid"], 1) for source, counts in totals.items()}
     planned = []
     for state in stage_states(config):
-        name = state.stage.name
+        name, work = state.stage.name, state.stage.work(config, run, valid)
         text = "; ".join(state.reasons) or "up to date"
-        records, calls, endpoints, reply = _work(name, config, valid)
-        system = (0 if name in ("discover", "select") else SYSTEM_TOKENS) + TEMPLATE_TOKENS
-        asked = {source: n for source, n in calls.items() if state.reasons and endpoints.get(source)}
-        told = None
-        if asked and name in ("discover", "label") and not any(r.startswith("waits for") for r in state.reasons):
-            told = count_unanswered(config, name, log)
-        spent = _spent(told.left if told else asked, endpoints, mean, system, reply)
-        planned.append(PlannedStage(name, text, sum(records.values()), *spent, told.answered if told else 0))
+        asked = {source: n for source, n in work.calls.items() if state.reasons and work.endpoints.get(source)}
+        unanswered = None
+        if asked and work.from_journal and not any(r.startswith("waits for") for r in state.reasons):
+            unanswered = count_unanswered(config, name, log)
+        spent = _spent(unanswered.left if unanswered else asked, work, mean)
+        answered = unanswered.answered if unanswered else 0
+        planned.append(PlannedStage(name, text, sum(work.records.values()), *spent, answered))
     if is_cascade(config):
-        planned.append(_cascade(config, valid, mean))
+        planned.append(_cascade(config, run, valid, mean))
     return planned
 
 
@@ -102,129 +89,40 @@ def missing_teacher(config: Config) -> str:
     return ""
 
 
-def _spent(
-    asked: dict[str, int], endpoints: Endpoints, mean: dict[str, float], system: int, reply: int
-) -> tuple[int, int, int, float | None]:
+def _spent(asked: Mapping[str, int], work: Work, mean: Mapping[str, float]) -> tuple[int, int, int, float | None]:
     """Return calls, prompt tokens, reply tokens and cost; None for the cost where an endpoint has no price.
 
     Args:
         asked: Source -> calls.
-        endpoints: Source -> the endpoint that is asked.
+        work: The endpoints that are asked, and the tokens of a prompt and of a reply.
         mean: Source -> mean tokens of a record.
-        system: Tokens of a prompt besides the record.
-        reply: Tokens of a reply.
     """
     tokens_in, cost, priced = 0.0, 0.0, True
     for source, n in asked.items():
-        endpoint = endpoints[source]
+        endpoint = work.endpoints[source]
         assert endpoint is not None, "only sources with an endpoint are asked about"
-        tokens = n * (min(mean[source], endpoint.max_model_len) + system)
+        tokens = n * (min(mean[source], endpoint.max_model_len) + work.prompt_tokens)
         tokens_in += tokens
-        cost += (tokens * endpoint.price_in + n * reply * endpoint.price_out) / 1e6
+        cost += (tokens * endpoint.price_in + n * work.reply_tokens * endpoint.price_out) / 1e6
         priced &= bool(endpoint.price_in or endpoint.price_out)
     calls = sum(asked.values())
-    return calls, round(tokens_in), calls * reply, cost if priced else None
+    return calls, round(tokens_in), calls * work.reply_tokens, cost if priced else None
 
 
-def _cascade(config: Config, valid: dict[str, int], mean: dict[str, float]) -> PlannedStage:
+def _cascade(config: Config, run: RunFolder, valid: dict[str, int], mean: dict[str, float]) -> PlannedStage:
     """Plan the served part of a cascade: a share of each source's records near the threshold, and the audit slice."""
     settings = config.distill.cascade
-    endpoints = _by_group(config, valid, config.distill.endpoint_of)
-    for source, group in _group_of(config).items():
+    groups = known_groups(config, run)
+    first = next(iter(config.distill.endpoints), "")
+    endpoints = {source: config.distill.endpoint_of(groups.get(source, first)) for source in valid}
+    for source, group in groups.items():
         if group in settings.bundles and (endpoint := endpoints.get(source)):
             endpoints[source] = served_settings(Path(settings.bundles[group]), endpoint)
     near = 1.0 if settings.errors is not None else settings.share
     asked = {s: ceil(n * (near + settings.audit * (1 - near))) for s, n in valid.items()}
     at_most = "at most: how many are near is known after scoring; " if settings.errors is not None else ""
-    spent = _spent(asked, endpoints, mean, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
+    work = Work(valid, asked, endpoints, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
+    spent = _spent(asked, work, mean)
     return PlannedStage(
         "cascade", f"{at_most}not part of a run: mira cascade", sum(valid.values()), *spent, in_run=False
     )
-
-
-def print_plan(planned: list[PlannedStage], console: Console | None = None) -> None:
-    """Print the plan as a table."""
-    table = Table(title="What a run would do", title_justify="left")
-    for column in ("stage", "state"):
-        table.add_column(column)
-    for column in ("records", "LLM calls", "tokens in", "tokens out", "cost"):
-        table.add_column(column, justify="right")
-    for stage in planned:
-        paid = f"; {stage.answered:,} replies are there already" if stage.answered else ""
-        table.add_row(stage.name, stage.state + paid, *_cells(stage))
-    table.add_section()
-    table.add_row("all", "of a run", *_cells(_total([stage for stage in planned if stage.in_run])))
-    (console or wide_console()).print(table)
-
-
-def _cells(stage: PlannedStage) -> list[str]:
-    numbers = [f"{n:,}" if n else "" for n in (stage.records, stage.calls, stage.tokens_in, stage.tokens_out)]
-    return [*numbers, "no price set" if stage.cost is None else f"{stage.cost:,.2f}" if stage.calls else ""]
-
-
-def _total(planned: list[PlannedStage]) -> PlannedStage:
-    costs = [stage.cost for stage in planned if stage.calls]
-    cost = None if None in costs else sum(c for c in costs if c is not None)
-    calls, tokens_in, tokens_out = (
-        sum(getattr(stage, name) for stage in planned) for name in ("calls", "tokens_in", "tokens_out")
-    )
-    return PlannedStage("all", "", 0, calls, tokens_in, tokens_out, cost)
-
-
-Counts = dict[str, int]
-
-
-def _work(name: str, config: Config, valid: Counts) -> tuple[Counts, Counts, Endpoints, int]:
-    """Return a stage's records and calls a source, the endpoint of each source's calls, and the tokens of one reply."""
-    teacher = config.teacher
-    if name == "index":
-        return valid, {}, {}, 0
-    if name == "group":
-        return {s: min(n, config.group.sample) for s, n in valid.items()}, {}, {}, 0
-    if name == "discover":
-        given = {s for group in config.discover.rubrics for s in config.group.given.get(group, ())}
-        records = {s: min(n, config.discover.sample) for s, n in valid.items() if s not in given}
-        asked = None if teacher.free_judgments else teacher.endpoint
-        return records, records, dict.fromkeys(valid, asked), FREE_REPLY_TOKENS
-    if name == "label":
-        if teacher.replies:
-            return {}, {}, {}, 0
-        samples = teacher.endpoint.samples if teacher.endpoint else 1
-        records = {s: min(n, config.label.sample) for s, n in valid.items()}
-        calls = {s: (n + round(n * config.label.replicates)) * samples for s, n in records.items()}
-        return records, calls, dict.fromkeys(valid, teacher.endpoint), REPLY_TOKENS
-    if name == "score":
-        return valid, valid, _by_group(config, valid, lambda group: _served(config, group)), REPLY_TOKENS
-    if name == "select":
-        endpoint = method_endpoint(config)
-        return valid, valid, dict.fromkeys(valid, endpoint), endpoint.max_tokens if endpoint else 0
-    return {}, {}, {}, 0
-
-
-def _group_of(config: Config) -> dict[str, str]:
-    """Return source -> group, as far as groups are known."""
-    run = RunFolder(config.run)
-    given = {source: group for group, sources in config.group.given.items() for source in sources}
-    found = {s: g.name for g in load_groups(run) for s in g.sources} if run.groups.is_file() else {}
-    return found | given
-
-
-def _by_group(
-    config: Config, valid: dict[str, int], endpoint_of: Callable[[str], EndpointSettings | None]
-) -> Endpoints:
-    """Return source -> its group's endpoint; before groups are known, the first one that there is."""
-    group_of = _group_of(config)
-    first = next(iter(config.distill.endpoints), "")
-    return {source: endpoint_of(group_of.get(source, first)) for source in valid}
-
-
-def _served(config: Config, group: str) -> EndpointSettings | None:
-    """Return the endpoint that scores a group's records; None where an encoder does."""
-    distill = config.distill
-    if distill.student == "encoder":
-        return None
-    own = distill.bundles.get(group)
-    folders = [own] if own else list(distill.bundles.values())
-    if distill.student == "bundle" and all(read_bundle(Path(f))["kind"] == "encoder" for f in folders):
-        return None
-    return distill.endpoint_of(group)

@@ -22,16 +22,19 @@ from mira.corpus.provenance import check_provenance
 from mira.errors import ConfigError, RunError
 from mira.grouping.groups import load_groups
 from mira.llm.cost import shared_spending
-from mira.pipeline.registry import EXTRAS, STAGES, Stage, extra_files, needed_stages
+from mira.pipeline.fingerprints import changes, stage_files, stage_settings
+from mira.pipeline.registry import EXTRAS, STAGES, needed_stages
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable, hash_file, hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
+from mira.stage import Stage
 
 __all__ = ["StageState", "check_teacher", "run_extra", "run_stages", "stage_states"]
 
 Result = TypeVar("Result")
 
 FORMAT = 1  # of the run folder
+REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
         check_provenance(config)
     with _locked(run), shared_spending(config.teacher):
         manifest = _read_manifest(run)
-        manifest["config"] = hash_json({stage.name: stage.settings(config) for stage in STAGES})
+        manifest["config"] = hash_json({stage.name: stage_settings(stage, config) for stage in STAGES})
         for stage in STAGES:
             if stage.name in wanted:
                 _run_stage(stage, config, run, manifest, log, force=force)
@@ -102,10 +105,10 @@ def run_extra(
         raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
     if run.groups.is_file() and _needed_by("group", {"select"}, config):
         _check_groups(config, run)
-    before = extra_files(config, run)
+    before = _extras(run)
     with _locked(run), shared_spending(config.teacher):
         result = function(config, run, log)
-    if extra_files(config, run) != before:
+    if _extras(run) != before:
         try:
             run_stages(config, ["report"], log)
         except RunError as error:
@@ -199,11 +202,11 @@ def _run_stage(
     if manifest["stages"].pop(stage.name, None):
         write_json(run.manifest, manifest)  # an interrupted redo must not look finished
     for extra, maker in EXTRAS.items():
-        if maker == stage.name and (run.path / extra).is_file():
+        if maker is stage and (run.path / extra).is_file():
             (run.path / extra).unlink()
             log.note(f"  removed {extra}: it was about the earlier {stage.name}")
     started = time.monotonic()
-    summary = stage.function(config, run, log)
+    summary = stage.run(config, run, log)
     seconds = time.monotonic() - started
     digest, files, size = _digest(stage, run)
     manifest["stages"][stage.name] = {
@@ -229,9 +232,14 @@ def _check_groups(config: Config, run: RunFolder) -> None:
         )
 
 
+def _extras(run: RunFolder) -> dict[str, str]:
+    """Return name -> hash of what other verbs have made of the run: the report shows it."""
+    return {name: hash_file(run.path / name) for name in EXTRAS if (run.path / name).is_file()}
+
+
 def _read_stages(stage: Stage, config: Config, manifest: dict[str, Any]) -> Sequence[str]:
     """Return the stages whose output is read; the report shows whatever there is."""
-    if stage.name != "report":
+    if stage.name != REPORT:
         return stage.needs(config)
     return [
         s.name for s in STAGES if s is not stage and (s.name in manifest["stages"] or s.name in stage.needs(config))
@@ -241,8 +249,8 @@ def _read_stages(stage: Stage, config: Config, manifest: dict[str, Any]) -> Sequ
 def _inputs(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": stage.version,
-        "settings": stage.settings(config),
-        "files": stage.files(config, run),
+        "settings": stage_settings(stage, config),
+        "files": _extras(run) if stage.name == REPORT else stage_files(stage, config, run),
         "stages": {
             name: manifest["stages"].get(name, {}).get("digest") for name in _read_stages(stage, config, manifest)
         },
@@ -254,32 +262,11 @@ def _reasons(stage: Stage, inputs: dict[str, Any], run: RunFolder, manifest: dic
     if record is None:
         return ("not run yet",)
     if record["fingerprint"] != hash_json(inputs):
-        return tuple(_changes(record["inputs"], inputs))
+        return tuple(changes(record["inputs"], inputs))
     _, files, size = _digest(stage, run, content=False)
     if (files, size) != (record["files"], record["bytes"]):
         return ("its output was changed or removed",)
     return ()
-
-
-def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    if before["version"] != after["version"]:
-        yield "its code changed"
-    for kind in ("settings", "files"):
-        yield from (f"{name} changed" for name in _differing(before[kind], after[kind]))
-    old, new = before["stages"], after["stages"]
-    differing = _differing(old, new)
-    yield from (f"{name} gave another output" for name in differing if name in old and name in new)
-    # The stages that are read follow from the settings, which say it better where they changed.
-    if before["version"] == after["version"] and before["settings"] == after["settings"]:
-        yield from (
-            f"{name} is {'new' if name in new else 'not read any more'}"
-            for name in differing
-            if name not in old or name not in new
-        )
-
-
-def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
 
 def _digest(stage: Stage, run: RunFolder, *, content: bool = True) -> tuple[str, int, int]:

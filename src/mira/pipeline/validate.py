@@ -11,13 +11,15 @@ from mira.distillation.bundle import verify
 from mira.errors import ConfigError, RunError
 from mira.grouping.groups import load_groups
 from mira.llm.check import WARNING, check_endpoint
+from mira.pipeline.fingerprints import stage_files
 from mira.pipeline.registry import STAGES, needed_stages
 from mira.pipeline.runner import check_teacher
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder
+from mira.selection.methods.method import find_method
 
-__all__ = ["check_bundles", "method_endpoint", "validate"]
+__all__ = ["check_bundles", "validate"]
 
 
 def validate(config: Config) -> Iterator[str]:
@@ -152,7 +154,7 @@ def _check_files(config: Config) -> None:
     wanted = needed_stages(config) - {"index", "report"}
     for stage in STAGES:
         if stage.name in wanted:
-            stage.files(config, RunFolder(config.run))
+            stage_files(stage, config, RunFolder(config.run))
 
 
 def _endpoints(config: Config) -> list[tuple[str, str, EndpointSettings]]:
@@ -162,7 +164,7 @@ def _endpoints(config: Config) -> list[tuple[str, str, EndpointSettings]]:
         ("teacher.endpoint", "teacher", config.teacher.endpoint),
         ("distill.endpoint", "student", distill.endpoint),
         *((f"distill.endpoints.{group}", f"student of {group}", at) for group, at in distill.endpoints.items()),
-        (f"select.{method}.endpoint", method, method_endpoint(config)),
+        (f"select.{method}.endpoint", method, find_method(method).endpoint(config)),
     ]
     return [(setting, name, endpoint) for setting, name, endpoint in given if endpoint]
 
@@ -174,11 +176,3 @@ def _check_endpoints(config: Config) -> Iterator[str]:
             continue
         for line in check_endpoint(endpoint):
             yield f"{name}: {line}"
-
-
-def method_endpoint(config: Config) -> EndpointSettings | None:
-    """Return the endpoint that the configured selection method asks."""
-    select = config.select
-    if select.method == "ppl":
-        return select.ppl.endpoint
-    return select.dataman.endpoint if select.method == "dataman" and not select.dataman.scores else None

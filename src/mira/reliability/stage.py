@@ -19,8 +19,9 @@ from mira.reliability.summary import plain, source_notes, summarise
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.stage import Stage, needs, reads
 
-__all__ = ["RELIABILITY_SCHEMA", "load_evidence", "reliability"]
+__all__ = ["RELIABILITY_SCHEMA", "STAGE", "load_evidence", "reliability"]
 
 RELIABILITY_SCHEMA = pa.schema(
     [
@@ -180,3 +181,14 @@ def _figures(cell: Measure, held_out: Measure, verdict: Verdict) -> dict[str, An
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+STAGE = Stage(
+    name="reliability",
+    help="Test every (source, slot) cell on the labels, and mask what fails.",
+    version=1,
+    run=reliability,
+    needs=needs("group", "discover", "label", "distill"),
+    reads=reads("reliability"),
+    outputs=lambda run: [run.reliability],
+)

@@ -18,8 +18,9 @@ from mira.report.render import Page, render
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json, write_bytes
 from mira.run_folder.paths import RunFolder
+from mira.stage import Stage, needs, reads
 
-__all__ = ["report"]
+__all__ = ["STAGE", "report"]
 
 
 def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -72,3 +73,15 @@ def _read(run: RunFolder) -> Mapping[str, Any]:
         return {}
     manifest: Mapping[str, Any] = read_json(run.manifest)
     return manifest
+
+
+STAGE = Stage(
+    name="report",
+    help="Write the HTML report.",
+    version=2,
+    run=report,
+    needs=needs("select"),
+    reads=reads(),
+    settings=lambda _config: {},
+    outputs=lambda run: [run.report],
+)

@@ -1,7 +1,7 @@
 """Stage `score`: shard in, sidecar out. A sidecar's existence, with the right fingerprint, means done."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from mira import corpus
 from mira.config.settings import Config
 from mira.corpus import Shard, records_key
 from mira.corpus.record import Record
-from mira.distillation.student import open_student, runs_here
+from mira.distillation.student import open_student, runs_here, served_endpoints
 from mira.engine import load_engine
 from mira.errors import ConservationError
 from mira.grouping.groups import Group, load_groups
@@ -27,9 +27,10 @@ from mira.progress import QUIET, Log, Quiet, Task
 from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
 from mira.run_folder.files import hash_json, remove_others, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs
 from mira.unscored import Unscored
 
-__all__ = ["score", "score_schema", "score_shards"]
+__all__ = ["STAGE", "score", "score_schema", "score_shards"]
 
 BATCH = 4096  # judgements held as objects; beyond that they are columns
 FINGERPRINT = b"mira.fingerprint"
@@ -272,3 +273,26 @@ def _remove_strays(run: RunFolder, shards: dict[str, list[Shard]]) -> None:
     """Remove sidecars of shards that are no longer there."""
     wanted = {_sidecar_path(run, shard) for found in shards.values() for shard in found}
     remove_others((run.path / "scores").glob("*/*.parquet"), wanted)
+
+
+def _reads(config: Config) -> tuple[str, ...]:
+    """Return what a served student's answers depend on besides its bundle, which says all of an encoder."""
+    if config.distill.student == "encoder":
+        return ()
+    return ("distill.endpoint", "distill.endpoints", "discover.corpus")
+
+
+def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
+    return Work(valid, valid, served_endpoints(config, run, valid), SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
+
+
+STAGE = Stage(
+    name="score",
+    help="Score every record with its group's student.",
+    version=1,
+    run=score,
+    needs=needs("index", "group", "distill"),
+    reads=_reads,
+    outputs=lambda run: [run.path / "scores"],
+    work=_work,
+)

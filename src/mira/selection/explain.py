@@ -20,7 +20,7 @@ from mira.progress import Quiet
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import Cutoff
-from mira.selection.methods.registry import METHODS, load_method
+from mira.selection.methods.method import load_method, method_names
 from mira.selection.ordering import rank_keys
 from mira.selection.quality import trim_count
 from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, unit_of
@@ -238,7 +238,7 @@ def _counted(
 
 def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, Any]:
     told = {}
-    for name in METHODS:
+    for name in method_names():
         path = values_path(run, name, shard.source, shard.name)
         if name in (plan.method.name, "raw") or not path.is_file():
             continue

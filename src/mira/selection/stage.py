@@ -16,13 +16,14 @@ from mira.run_folder.files import hash_json, read_json, remove_folder, write_jso
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.map_shards import each
-from mira.selection.methods.registry import load_method
+from mira.selection.methods.method import find_method, load_method, method_names
 from mira.selection.ordering import value_of_key
 from mira.selection.retention import Retention, SourceRule, retain
 from mira.selection.values import SelectionMethod, Summary, ValueTask, make_values, values_path
 from mira.selection.write import Counts, Rule, WriteTask, write_shard
+from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
-__all__ = ["Plan", "make_plan", "read_groups", "select", "threshold_of"]
+__all__ = ["STAGE", "Plan", "make_plan", "read_groups", "select", "threshold_of"]
 
 
 @dataclass(frozen=True)
@@ -278,3 +279,43 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str
             "The run folder is inconsistent: remove its `index` folder and run again.",
         )
     return entry
+
+
+def _needs(config: Config) -> tuple[str, ...]:
+    settings = config.select
+    wanted = ["index", *find_method(settings.method).needs(config)]
+    if settings.scope == "group":
+        wanted.append("group")
+    if "drop" in (config.flags.duplicates, config.flags.contaminated):
+        wanted.append("flag")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _unread(config: Config) -> list[str]:
+    """Return the sections of other methods."""
+    sections = {name: find_method(name).section for name in method_names()}
+    return [section for name, section in sections.items() if section and name != config.select.method]
+
+
+def _files(config: Config, run: RunFolder) -> Mapping[str, str]:
+    return find_method(config.select.method).files(config, run)
+
+
+def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
+    endpoint = find_method(config.select.method).endpoint(config)
+    reply = endpoint.max_tokens if endpoint else 0
+    return Work(valid, valid, dict.fromkeys(valid, endpoint), TEMPLATE_TOKENS, reply)
+
+
+STAGE = Stage(
+    name="select",
+    help="Keep the best records under the token budget.",
+    version=1,
+    run=select,
+    needs=_needs,
+    reads=reads("select", "flags.duplicates", "flags.contaminated"),
+    unread=_unread,
+    outputs=lambda run: [run.path / "selection", run.path / "selected", run.thresholds],
+    files=_files,
+    work=_work,
+)

@@ -16,7 +16,7 @@ from mira.evaluation.proxy.model import SEPARATOR, Tokens
 from mira.hashing import hash_ids
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
-from mira.selection.methods.registry import METHODS, load_method
+from mira.selection.methods.method import load_method, method_names
 from mira.selection.stage import Plan, make_plan
 from mira.selection.value_reader import aligned
 from mira.selection.write import keep_mask
@@ -86,10 +86,10 @@ def parse_arm(name: str, default: str) -> tuple[str, str]:
         ConfigError: There is no such method or scope.
     """
     method, colon, scope = name.partition(":")
-    if method not in METHODS or (colon and scope not in _SCOPES):
+    if method not in method_names() or (colon and scope not in _SCOPES):
         raise ConfigError(
             f"proxy: '{name}' is no method",
-            f"Known: {', '.join(METHODS)}; each also with a scope: mira:{', mira:'.join(_SCOPES)}.",
+            f"Known: {', '.join(method_names())}; each also with a scope: mira:{', mira:'.join(_SCOPES)}.",
         )
     return method, scope or default
 

@@ -28,12 +28,13 @@ from mira.progress import Log
 from mira.run_folder.files import atomic, hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.map_shards import each
+from mira.selection.methods.method import Method, target_files, target_needs
 from mira.selection.methods.ngrams import Featuriser
 from mira.selection.methods.reference import reference_texts, top_judged
 from mira.selection.ordering import gumbel
 from mira.selection.values import Ranked
 
-__all__ = ["Dsir", "fit_dsir", "log_ratio", "weigh"]
+__all__ = ["METHOD", "Dsir", "fit_dsir", "log_ratio", "weigh"]
 
 Counts = npt.NDArray[np.int64]
 
@@ -201,3 +202,12 @@ def _featuriser(n_buckets: int) -> Featuriser:
         _own.n_buckets, _own.featuriser = n_buckets, Featuriser(n_buckets)
     featuriser: Featuriser = _own.featuriser
     return featuriser
+
+
+METHOD = Method(
+    name="dsir",
+    load=fit_dsir,
+    needs=lambda config: target_needs(config.select.dsir.target),
+    files=lambda config, _run: target_files(config, "select.dsir.target", config.select.dsir.target),
+    section="select.dsir",
+)

@@ -12,14 +12,15 @@ from mira.corpus import Shard
 from mira.corpus.index_reader import Block
 from mira.corpus.sidecar import Sidecar
 from mira.errors import RunError
-from mira.run_folder.files import hash_json
+from mira.run_folder.files import hash_file, hash_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.methods.method import Method
 from mira.selection.methods.simple import random_values
-from mira.selection.quality import trimmed_mean
+from mira.selection.quality import load_mask, trimmed_mean
 from mira.selection.score_sidecars import CASCADE, check_merged, made_by, scores_path
 from mira.selection.values import MASKED, Ranked, file_state
 
-__all__ = ["Mira"]
+__all__ = ["METHOD", "Mira"]
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,18 @@ def _quality(config: Config, batch: pa.RecordBatch, slots: tuple[str, ...]) -> R
     why = np.where(given > scored, "not_finite", "too_few_slots")
     reasons = pc.if_else(pa.array(lacking), pc.coalesce(batch["reason_unscored"], pa.array(why)), None)
     return Ranked(quality, reasons)
+
+
+def _cascade_files(config: Config, run: RunFolder) -> dict[str, str]:
+    if config.select.scores != CASCADE:
+        return {}
+    paths = sorted((run.path / "cascade").glob("*/*.parquet"))
+    return {"cascade": hash_json([[str(p.relative_to(run.path)), hash_file(p)] for p in paths])}
+
+
+METHOD = Method(
+    name="mira",
+    load=lambda _config, run, _log: Mira(load_mask(run)),
+    needs=lambda _config: ("group", "score", "reliability"),
+    files=_cascade_files,
+)

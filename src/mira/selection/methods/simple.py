@@ -11,9 +11,10 @@ from mira.corpus import Shard
 from mira.corpus.index_reader import Block
 from mira.hashing import hash_ids, uniform
 from mira.run_folder.paths import RunFolder
+from mira.selection.methods.method import Method
 from mira.selection.values import Ranked
 
-__all__ = ["RandomOrder", "Raw", "random_values"]
+__all__ = ["RANDOM", "RAW", "RandomOrder", "Raw", "random_values"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,7 @@ class RandomOrder:
 def random_values(config: Config, shard: Shard, block: Block) -> Floats:
     """Return a uniform value in (0, 1) per record: a hash of seed, source and id."""
     return uniform(hash_ids(block.ids, config.seed, shard.source, "random"))
+
+
+RAW = Method(name="raw", load=lambda _config, _run, _log: Raw())
+RANDOM = Method(name="random", load=lambda _config, _run, _log: RandomOrder())

@@ -1,0 +1,38 @@
+"""The table that `mira plan` prints."""
+
+from rich.console import Console
+from rich.table import Table
+
+from mira.cli.tables import wide_console
+from mira.pipeline.plan import PlannedStage
+
+__all__ = ["print_plan"]
+
+
+def print_plan(planned: list[PlannedStage], console: Console | None = None) -> None:
+    """Print the plan as a table."""
+    table = Table(title="What a run would do", title_justify="left")
+    for column in ("stage", "state"):
+        table.add_column(column)
+    for column in ("records", "LLM calls", "tokens in", "tokens out", "cost"):
+        table.add_column(column, justify="right")
+    for stage in planned:
+        paid = f"; {stage.answered:,} replies are there already" if stage.answered else ""
+        table.add_row(stage.name, stage.state + paid, *_cells(stage))
+    table.add_section()
+    table.add_row("all", "of a run", *_cells(_total([stage for stage in planned if stage.in_run])))
+    (console or wide_console()).print(table)
+
+
+def _cells(stage: PlannedStage) -> list[str]:
+    numbers = [f"{n:,}" if n else "" for n in (stage.records, stage.calls, stage.tokens_in, stage.tokens_out)]
+    return [*numbers, "no price set" if stage.cost is None else f"{stage.cost:,.2f}" if stage.calls else ""]
+
+
+def _total(planned: list[PlannedStage]) -> PlannedStage:
+    costs = [stage.cost for stage in planned if stage.calls]
+    cost = None if None in costs else sum(c for c in costs if c is not None)
+    calls, tokens_in, tokens_out = (
+        sum(getattr(stage, name) for stage in planned) for name in ("calls", "tokens_in", "tokens_out")
+    )
+    return PlannedStage("all", "", 0, calls, tokens_in, tokens_out, cost)

@@ -1,0 +1,71 @@
+"""Extension points: what is built in, and what installed packages add through entry points.
+
+A package adds a selection method, an embedder or an engine with an entry point in its pyproject.toml::
+
+    [project.entry-points."mira.methods"]
+    my_method = "my_package.my_method:METHOD"
+
+Built-in names win, so that a package cannot replace what mira documents.
+"""
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from mira.errors import ConfigError
+
+__all__ = ["EMBEDDERS", "ENGINES", "METHODS", "load", "names"]
+
+METHODS = "mira.methods"
+"""Selection methods: `mira.selection.methods.method.Method`."""
+
+EMBEDDERS = "mira.embedders"
+"""Embedders: functions (settings, threads) -> `mira.embedding.embedder.Embedder`."""
+
+ENGINES = "mira.engines"
+"""Engines: functions (workers) -> `mira.engine.engine.Engine`."""
+
+_BUILT_IN = {
+    METHODS: {
+        "raw": "mira.selection.methods.simple:RAW",
+        "random": "mira.selection.methods.simple:RANDOM",
+        "ppl": "mira.selection.methods.ppl_choice:METHOD",
+        "dsir": "mira.selection.methods.dsir:METHOD",
+        "dataman": "mira.selection.methods.dataman_choice:METHOD",
+        "mira": "mira.selection.methods.mira:METHOD",
+    },
+    EMBEDDERS: {"minilm": "mira.embedding.load:load_minilm"},
+    ENGINES: {"local": "mira.engine.engine:LocalEngine", "ray": "mira.engine.engine:RayEngine"},
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Return the names that may be used for an extension point: built-in ones first, then those of packages."""
+    return tuple(dict.fromkeys([*_BUILT_IN[kind], *_installed(kind)]))
+
+
+def load(kind: str, name: str) -> Any:
+    """Return what stands behind a name.
+
+    Raises:
+        ConfigError: Nothing does, or the package that should provide it cannot be imported.
+    """
+    target = _BUILT_IN[kind].get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    found = _installed(kind).get(name)
+    if found is None:
+        raise ConfigError(f"'{name}' is not one of {kind}", f"Known: {', '.join(names(kind))}.")
+    try:
+        return found.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{kind}: '{name}' cannot be loaded: {error}", "Reinstall the package that adds it."
+        ) from None
+
+
+@cache
+def _installed(kind: str) -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=kind)}

@@ -1,0 +1,212 @@
+"""A finished or running run, to look at from Python: its tables, its documents, and why one record was kept."""
+
+import glob
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from mira.config.loading import load_config
+from mira.config.settings import Config
+from mira.errors import ConfigError, InputError, RunError
+from mira.grouping.groups import Group, load_groups
+from mira.rubric.rubric import Rubric
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.explain import explain
+
+__all__ = ["Run", "open_run"]
+
+_SETTINGS = "mira.yaml"
+_BY_SHARD = ("index", "scores", "selection", "flags", "cascade")
+_MEMORY = "1GB"
+
+
+class Run:
+    """A run folder, opened for reading. Nothing is written, and text is never copied.
+
+    Tables are `pyarrow.Table`s; `sql` queries them without loading them whole. They are as they were written: rows of
+    `index` are lines of the sources, those of `scores` and `selection` are valid records.
+
+    Attributes:
+        folder: Paths of the run folder.
+    """
+
+    def __init__(self, folder: RunFolder, config: Config | None = None) -> None:
+        """Open a run folder. `open_run` finds it from a settings file, too."""
+        self.folder = folder
+        self._config = config
+        self._con: duckdb.DuckDBPyConnection | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r}, tables={list(self.tables)})"
+
+    @property
+    def config(self) -> Config:
+        """The settings.
+
+        Raises:
+            ConfigError: The run was opened by its folder, and no mira.yaml lies beside it.
+        """
+        if self._config is None:
+            raise ConfigError(
+                f"{self.folder.path}: the settings of this run are not known", "Open it by them: mira.open('mira.yaml')"
+            )
+        return self._config
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """Names of the tables that are there, for `table` and `sql`."""
+        return tuple(self._files())
+
+    def table(self, name: str, source: str = "") -> pa.Table:
+        """Return a table, all of it or that of one source.
+
+        Args:
+            name: index, labels, scores, cells, selection, flags or cascade.
+            source: Name of a source; all by default.
+
+        Raises:
+            InputError: There is no such table yet.
+        """
+        self._check(name)
+        if not source:
+            return self.sql(f"SELECT * FROM {name}")
+        return self.sql(f"SELECT * FROM {name} WHERE source = $source", {"source": source})
+
+    def sql(self, query: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """Run a DuckDB query over the tables, e.g. "SELECT source, avg(quality) FROM selection GROUP BY source".
+
+        Args:
+            query: Names of tables are those of `tables`. Memory is bounded; the result is a table in memory.
+            parameters: Values of `$name` in the query.
+
+        Raises:
+            duckdb.Error: The query is wrong.
+        """
+        found = self._connection().execute(query, dict(parameters or {}))
+        return found.to_arrow_table()
+
+    @property
+    def index(self) -> pa.Table:
+        """Every line of every source: source, shard, row, id, n_tokens, n_chars, reason_rejected, detail."""
+        return self.table("index")
+
+    @property
+    def labels(self) -> pa.Table:
+        """The teacher's judgements: group, source, id, replicate, A1.., overall, recommendation, split, ..."""
+        return self.table("labels")
+
+    @property
+    def scores(self) -> pa.Table:
+        """The students' scores: source, shard, row, id, n_tokens, A1.., overall, reason_unscored, ..."""
+        return self.table("scores")
+
+    @property
+    def cells(self) -> pa.Table:
+        """The reliability map: group, source, slot, n, mae, rho, ceiling, masked, why, ..."""
+        return self.table("cells")
+
+    @property
+    def selection(self) -> pa.Table:
+        """What was decided of every valid record: source, shard, row, id, n_tokens, quality, kept, reason."""
+        return self.table("selection")
+
+    @property
+    def kept(self) -> pa.Table:
+        """The records that were kept, as in `selection`."""
+        self._check("selection")
+        return self.sql("SELECT * FROM selection WHERE kept")
+
+    @property
+    def thresholds(self) -> dict[str, Any]:
+        """The thresholds, and tokens in and kept of every scope and source.
+
+        Raises:
+            RunError: Nothing has been selected yet.
+        """
+        try:
+            found: dict[str, Any] = read_json(self.folder.thresholds)
+        except FileNotFoundError:
+            raise RunError(f"{self.folder.thresholds}: nothing is selected yet", "Run: mira select CONFIG") from None
+        return found
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups and their sources."""
+        return load_groups(self.folder)
+
+    def rubric(self, group: str) -> Rubric:
+        """Return a group's rubric."""
+        return Rubric.load(self.folder.rubric(group), group)
+
+    def explain(self, id: str, source: str = "") -> dict[str, Any]:
+        """Return all that decided on one record: slots, masks, quality, threshold, ranks, and what would flip it.
+
+        Args:
+            id: The record's id.
+            source: Its source, where several have the id.
+
+        Raises:
+            ConfigError: The run's settings are not known.
+            InputError: No valid record has this id, or several have.
+            RunError: Nothing has been selected yet.
+        """
+        return explain(self.config, self.folder, id, source)
+
+    def _check(self, name: str) -> None:
+        if name not in self._files():
+            raise InputError(
+                f"{self.folder.path}: there is no table '{name}' yet", f"Tables are: {', '.join(self._files())}"
+            )
+
+    def _files(self) -> dict[str, list[Path]]:
+        path = self.folder.path
+        found = {name: sorted((path / name).glob("*/*.parquet")) for name in _BY_SHARD}
+        found["index"] = [p for p in found["index"] if p.name != "duplicates.parquet"]
+        found["labels"] = sorted((path / "labels").glob("*.parquet"))
+        found["cells"] = [self.folder.reliability] if self.folder.reliability.is_file() else []
+        return {name: paths for name, paths in found.items() if paths}
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Return a database whose views are the tables as they are now."""
+        self._con = self._con or duckdb.connect(":memory:", config={"memory_limit": _MEMORY})
+        for name, paths in self._files().items():
+            listed = ", ".join("'" + glob.escape(str(p)).replace("'", "''") + "'" for p in paths)
+            read = f"read_parquet([{listed}], filename = true, union_by_name = true)"
+            columns = "* EXCLUDE (filename)"
+            if name in _BY_SHARD:
+                columns = f"parse_path(filename)[-2] AS source, parse_filename(filename, true) AS shard, {columns}"
+            elif name == "labels":
+                columns = f'parse_filename(filename, true) AS "group", {columns}'
+            self._con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {read}")
+        return self._con
+
+
+def open_run(path: Path | str) -> Run:
+    """Open a run for reading.
+
+    Args:
+        path: The settings file, or the run folder. Of a run folder, the settings are those of the mira.yaml beside it,
+            if there is one that names this folder.
+
+    Raises:
+        ConfigError: The settings file is wrong.
+        RunError: There is no run yet.
+    """
+    path = Path(path)
+    if path.is_file():
+        config: Config | None = load_config(path)
+        assert config is not None
+        folder = RunFolder(config.run)
+    else:
+        folder, config = RunFolder(path), None
+        with suppress(ConfigError):
+            beside = load_config(path.absolute().parent / _SETTINGS)
+            config = beside if beside.run == path.absolute() else None
+    if not folder.path.is_dir():
+        raise RunError(f"{folder.path}: there is no run yet", "Run it first: mira.run('mira.yaml')")
+    return Run(folder, config)

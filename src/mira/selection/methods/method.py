@@ -1,0 +1,75 @@
+"""What a selection method declares: its name, what it needs, what it reads, and how it gets ready to rank."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mira import plugins
+from mira.config.settings import Config, EndpointSettings, SourceSettings
+from mira.corpus import shards
+from mira.progress import Log
+from mira.run_folder.files import hash_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.values import SelectionMethod
+
+__all__ = ["Method", "find_method", "load_method", "method_names", "target_files", "target_needs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A selection method as `select.method` names it.
+
+    Attributes:
+        name: Its name.
+        load: Returns the method, ready to rank; fits it, or has its endpoint asked, first where that is needed.
+        needs: Stages whose output it reads besides `index`.
+        files: Files that it reads and no setting names: name -> hash.
+        section: Its section of the settings, e.g. "select.dsir"; "" where it has none. The files that the section
+            names count as inputs only while the method is selected.
+        endpoint: The endpoint that it asks; None where it asks none.
+    """
+
+    name: str
+    load: Callable[[Config, RunFolder, Log], SelectionMethod]
+    needs: Callable[[Config], Sequence[str]] = lambda _config: ()
+    files: Callable[[Config, RunFolder], Mapping[str, str]] = lambda _config, _run: {}
+    section: str = ""
+    endpoint: Callable[[Config], EndpointSettings | None] = lambda _config: None
+
+
+def method_names() -> tuple[str, ...]:
+    """Return the names of all methods: those of mira, and those that installed packages add."""
+    return plugins.names(plugins.METHODS)
+
+
+def find_method(name: str) -> Method:
+    """Return what a method declares.
+
+    Raises:
+        ConfigError: There is no such method.
+    """
+    found: Method = plugins.load(plugins.METHODS, name)
+    return found
+
+
+def load_method(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMethod:
+    """Return a method that is ready to rank.
+
+    Raises:
+        ConfigError: There is no such method.
+        JudgeError: Its endpoint cannot be used, or left too many records without a score.
+        RunError: What the method needs is not in the run folder yet.
+    """
+    return find_method(name).load(config, run, log)
+
+
+def target_needs(target: SourceSettings | str) -> tuple[str, ...]:
+    """Return the stages that a method's target texts come from: `top_judged` needs the teacher's labels."""
+    return ("group", "discover", "label") if target == "top_judged" else ()
+
+
+def target_files(config: Config, setting: str, target: SourceSettings | str) -> dict[str, str]:
+    """Return setting -> hash of the texts that a method is fitted on, where they are a source of their own."""
+    if not isinstance(target, SourceSettings):
+        return {}
+    found = shards(config.model_copy(update={"sources": [target]}))[target.name]
+    return {setting: hash_json([[s.name, s.fingerprint] for s in found])}

@@ -1,0 +1,107 @@
+"""The tree keeps its shape: imports run down, rooms stay small, files stay short."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mira
+
+PACKAGE = Path(mira.__file__).parent
+
+# From the ground floor up: a room imports from the floors below its own, never from above.
+FLOORS = (
+    {"_version", "arrays", "errors", "family", "unscored"},
+    {"hashing", "plugins", "progress", "run_folder", "stats"},
+    {"rubric", "tokens"},
+    {"config"},
+    {"engine", "llm", "stage"},
+    {"corpus", "embedding"},
+    {"flags", "grouping", "judging"},
+    {"discovery", "labelling"},
+    {"distillation"},
+    {"scoring", "selection"},
+    {"cascade", "reliability"},
+    {"evaluation", "report"},
+    {"pipeline"},
+    {"demo", "run_view"},
+    {"api"},
+    {"__init__", "cli"},
+    {"__main__"},
+)
+MOST_FILES = 18
+MOST_LINES = 400
+
+
+def _modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the rooms that a module imports from, wherever in the file, with the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield "a relative import", node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module == "mira":
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mira."):
+            yield node.module.split(".")[1], node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("mira."):
+                    yield alias.name.split(".")[1], node.lineno
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {_room(path) for path in _modules()}
+    assert rooms == set().union(*FLOORS)
+
+
+def test_imports_run_down() -> None:
+    floor = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}
+    upward = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {room}"
+        for path in _modules()
+        for room, line in _imports(path)
+        if room != _room(path) and not floor.get(room, len(FLOORS)) < floor[_room(path)]
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_asking_an_endpoint_knows_no_rubric() -> None:
+    known = {room for path in (PACKAGE / "llm").rglob("*.py") for room, _ in _imports(path)}
+    assert not known & {"rubric", "judging", "corpus"}
+
+
+def test_imports_stand_at_the_top_of_their_file() -> None:
+    """The command line and the two doors of the package load a verb when it is asked for; all else imports at once."""
+    lazy = []
+    for path in _modules():
+        if _room(path) in ("cli", "__init__"):
+            continue
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                lazy += [
+                    f"{path.relative_to(PACKAGE)}:{node.lineno}"
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mira")
+                ]
+    assert not lazy
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in _modules()}), ids=lambda p: p.name)
+def test_rooms_stay_small(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= MOST_FILES
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_stay_short(path: Path) -> None:
+    if path.name != "settings.py":  # one class per section, which people read as a reference
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
