@@ -31,8 +31,9 @@ from mira.distillation.encoder.student import EncoderStudent, train_encoder
 from mira.embedding import MiniLM
 from mira.family import FamilyName
 from mira.progress import Quiet
-from mira.rubric.judgement import Judgement, judgements_table, slot_names
+from mira.rubric.judgement import Judgement, judgements_table
 from mira.rubric.rubric import Anchor, Reference, Rubric
+from mira.rubric.slots import slot_names
 
 LENGTHS = (500, 2_000, 8_000, 32_000)
 SLOTS = 15

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from scipy.stats import spearmanr
 
 from mira.cascade.selections import student_selection
 from mira.config.settings import CascadeSettings, Config
@@ -26,11 +25,13 @@ from mira.corpus import Shard, read, shards
 from mira.errors import InputError, RunError
 from mira.judging.judge import Judge, JudgeTask
 from mira.progress import Log
-from mira.rubric.judgement import Judgement, judgements_table, slot_names
+from mira.rubric.judgement import Judgement, judgements_table
+from mira.rubric.slots import slot_names
 from mira.run_folder.files import hash_file, read_json, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.selection.quality import load_mask, trimmed_mean
 from mira.selection.score_sidecars import MERGED_FROM
+from mira.stats import spearman
 
 __all__ = ["audited", "cascade", "labelled_quality", "merge", "quality_errors"]
 
@@ -287,5 +288,5 @@ class _Audit:
         return {
             "audited": len(pairs),
             "audit_difference": float(np.abs(pairs[:, 0] - pairs[:, 1]).mean()) if len(pairs) else None,
-            "audit_rho": float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if varied else None,
+            "audit_rho": spearman(pairs[:, 0], pairs[:, 1]) if varied else None,
         }

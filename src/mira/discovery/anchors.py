@@ -12,6 +12,7 @@ from mira.embedding import Embedder
 from mira.errors import RunError
 from mira.rubric.points import JudgmentPoint
 from mira.rubric.rubric import Anchor, Reference
+from mira.rubric.slots import slot_name
 
 __all__ = ["Clustering", "cluster_points", "embed_points"]
 
@@ -83,7 +84,7 @@ def cluster_points(
     for i, nearest_first in enumerate(members):
         labels[nearest_first] = i
         cluster = [points[j] for j in nearest_first.tolist()]
-        anchors.append(_anchor(f"A{i + 1}", cluster, i < references, _cohesion(matrix[nearest_first])))
+        anchors.append(_anchor(slot_name(i), cluster, i < references, _cohesion(matrix[nearest_first])))
     return Clustering(tuple(anchors), labels)
 
 

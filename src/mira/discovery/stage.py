@@ -19,6 +19,7 @@ from mira.llm.failures import check_failures
 from mira.progress import Log
 from mira.rubric.points import JudgmentPoint
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_name
 from mira.run_folder.files import remove_others, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.stage import FREE_REPLY_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs, reads
@@ -114,7 +115,7 @@ def _points_table(points: Sequence[JudgmentPoint], found: Clustering) -> pa.Tabl
             "dimension": [p.dimension for p in points],
             "score": pa.array([p.score for p in points], pa.float32()),
             "reason": [p.reason for p in points],
-            "slot": [f"A{i + 1}" for i in found.labels],
+            "slot": [slot_name(i) for i in found.labels],
         }
     )
 

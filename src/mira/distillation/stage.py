@@ -23,8 +23,9 @@ from mira.grouping.groups import Group, load_groups
 from mira.judging.judge import JudgeTask
 from mira.labelling.labels import HELD_OUT, load_labels
 from mira.progress import Log
-from mira.rubric.judgement import judgements_table, slot_names
+from mira.rubric.judgement import judgements_table
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_names
 from mira.run_folder.files import hash_file, hash_json, read_json, remove_folder, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage, needs, reads

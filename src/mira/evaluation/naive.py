@@ -9,11 +9,12 @@ import pyarrow.parquet as pq
 from mira import corpus
 from mira.config.settings import Config
 from mira.grouping.groups import Group
-from mira.reliability.evidence import Predictions, read_predictions, slot_columns
+from mira.reliability.evidence import Predictions, read_predictions
 from mira.reliability.students.baselines import naive_students
 from mira.reliability.students.compare import compare_students
 from mira.reliability.summary import plain
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_columns
 from mira.run_folder.paths import RunFolder
 
 __all__ = ["against_naive"]
@@ -29,7 +30,7 @@ def against_naive(config: Config, run: RunFolder, group: Group) -> dict[str, Any
         Name -> the fields of `StudentFigures`; "student" comes first, so `gain` is what a naive mean has more than
         the student. Empty where the group has no labels, or its student no predictions for them.
     """
-    slots = slot_columns(pq.read_schema(run.labels(group.name))) if run.labels(group.name).is_file() else []
+    slots = slot_columns(pq.read_schema(run.labels(group.name)).names) if run.labels(group.name).is_file() else []
     folder = run.student(group.name)
     student = Predictions(
         out_of_fold=read_predictions(folder / "out_of_fold.parquet", slots) if slots else None,

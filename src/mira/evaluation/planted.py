@@ -14,6 +14,7 @@ from mira.evaluation.faults import Fault, degrade
 from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import UNANSWERED, check_failures
 from mira.progress import Log, Quiet
+from mira.rubric.slots import slot_index
 from mira.selection.quality import Mask, trimmed_mean
 from mira.stats import generator, percentile_interval, resamples, wilson
 
@@ -104,7 +105,7 @@ def judge_scorer(
         for source in dict.fromkeys(sources):
             rows, slots = np.flatnonzero(sources == source), mask.get(source, ())
             if slots:
-                columns = [scores[rows, int(slot[1:]) - 1] for slot in slots]
+                columns = [scores[rows, slot_index(slot)] for slot in slots]
                 quality[rows] = trimmed_mean(columns, trim, min_slots)[0]
         return quality
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from mira.judging.expected import with_expected_scores
 from mira.judging.grammar.reply import parse_reply
 from mira.llm.reply import Reply
-from mira.rubric.judgement import Judgement, slot_names
+from mira.rubric.judgement import Judgement
+from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
 
 __all__ = ["combine", "read_reply"]

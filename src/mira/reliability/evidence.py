@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mira.arrays import Floats
 from mira.errors import RunError
 from mira.rubric.judgement import Recommendation
+from mira.rubric.slots import slot_columns
 
 __all__ = [
     "GroupEvidence",
@@ -25,7 +26,6 @@ __all__ = [
     "matrix",
     "read_labels",
     "read_predictions",
-    "slot_columns",
 ]
 
 _SEPARATOR = "\x1f"
@@ -89,12 +89,6 @@ class Predictions:
     held_out: pa.Table | None = None
 
 
-def slot_columns(schema: pa.Schema) -> list[str]:
-    """Return the slot columns A1, A2, ... of a table of judgements or predictions, in rubric order."""
-    found = [name for name in schema.names if name[:1] == "A" and name[1:].isdigit()]
-    return sorted(found, key=lambda name: int(name[1:]))
-
-
 def read_labels(path: Path) -> pa.Table:
     """Read the columns of a group's labels that reliability needs.
 
@@ -106,7 +100,7 @@ def read_labels(path: Path) -> pa.Table:
             f"{path}: there are no labels",
             "Run `mira label` first, or name a released mask in reliability.mask (an empty file masks nothing).",
         )
-    slots = slot_columns(pq.read_schema(path))
+    slots = slot_columns(pq.read_schema(path).names)
     return pq.read_table(path, columns=["id", "source", "replicate", "overall", "recommendation", "split", *slots])
 
 
@@ -122,7 +116,7 @@ def read_predictions(path: Path, slots: Sequence[str]) -> pa.Table | None:
     """
     if not path.exists():
         return None
-    found = slot_columns(pq.read_schema(path))
+    found = slot_columns(pq.read_schema(path).names)
     if found != list(slots):
         raise RunError(
             f"{path}: the predictions have {len(found)} slots, the labels have {len(slots)}",
@@ -146,7 +140,7 @@ def collect(
     Raises:
         RunError: Labels or predictions do not belong together, or there are no predictions.
     """
-    slots = slot_columns(labels.schema)
+    slots = slot_columns(labels.schema.names)
     _check_labels(group, names, sources, labels, slots)
     labels = labels.sort_by([("source", "ascending"), ("id", "ascending"), ("replicate", "ascending")])
     held_out = predictions.held_out

@@ -12,11 +12,12 @@ from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
 from mira.reliability.ceiling import Ceilings, ceilings
 from mira.reliability.cells import GroupMeasure, Measure, measure_group
-from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions, slot_columns
+from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions
 from mira.reliability.mask_file import read_mask
 from mira.reliability.masking import Verdict, verdicts
 from mira.reliability.summary import plain, source_notes, summarise
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_columns, slot_name
 from mira.run_folder.files import write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage, needs, reads
@@ -129,7 +130,7 @@ def load_evidence(run: RunFolder, group: Group) -> GroupEvidence:
         RunError: They are not there, or do not belong together.
     """
     labels = read_labels(run.labels(group.name))
-    slots = slot_columns(labels.schema)
+    slots = slot_columns(labels.schema.names)
     names = [a.name for a in Rubric.load(run.rubric(group.name)).anchors]
     student = run.student(group.name)
     predictions = Predictions(
@@ -146,7 +147,7 @@ def _rows(
         {
             "group": evidence.group,
             "source": source.source,
-            "slot": f"A{j + 1}",
+            "slot": slot_name(j),
             "name": name,
             **_figures(measure.cells[i][j], measure.held_out[i][j], decided[i][j]),
             "ceiling": _known(ceiling.rho[i, j]),

@@ -14,6 +14,7 @@ from mira.reliability.ceiling import Ceilings
 from mira.reliability.cells import GroupMeasure
 from mira.reliability.evidence import GroupEvidence, SourceEvidence
 from mira.reliability.masking import Verdict
+from mira.rubric.slots import slot_name
 from mira.stats import auc, percentile_interval, rank_moments, spearman
 
 __all__ = ["count_cells", "mean_of_ceiling", "plain", "source_mean", "source_notes", "summarise"]
@@ -147,7 +148,7 @@ def _slots(evidence: GroupEvidence, measure: GroupMeasure) -> list[dict[str, Any
         pooled = measure.pooled[j]
         rows.append(
             {
-                "slot": f"A{j + 1}",
+                "slot": slot_name(j),
                 "name": name,
                 "n": pooled.n,
                 "rho_within_sources": pooled.rho,
@@ -203,7 +204,7 @@ def _source(source: SourceEvidence, verdicts: tuple[Verdict, ...]) -> dict[str, 
         "mean_student": _mean(source.student),
         "spread_teacher": _mean(_spreads(source.teacher)),
         "spread_student": _mean(_spreads(source.student)),
-        "masked": [f"A{j + 1}" for j, v in enumerate(verdicts) if v.masked],
+        "masked": [slot_name(j) for j, v in enumerate(verdicts) if v.masked],
     }
 
 

@@ -16,6 +16,7 @@ from mira.corpus.record import Part, Record
 from mira.report.overview import SourceRow
 from mira.report.quality import selection_view, sidecars
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_columns
 from mira.run_folder.paths import RunFolder
 
 __all__ = ["EXCERPT", "Example", "Excerpt", "SlotScore", "SourceExamples", "examples"]
@@ -225,8 +226,8 @@ def _slot_names(run: RunFolder, group: str, scored: Mapping[str, Mapping[str, An
     """Return slot -> name: from the rubric, or nameless where there is none."""
     if group and run.rubric(group).is_file():
         return {a.slot: a.name for a in Rubric.load(run.rubric(group)).anchors}
-    columns = {c for row in scored.values() for c in row if c[0] == "A" and c[1:].isdigit()}
-    return dict.fromkeys(sorted(columns, key=lambda c: int(c[1:])), "")
+    columns = {column for row in scored.values() for column in row}
+    return dict.fromkeys(slot_columns(columns), "")
 
 
 def _masked(run: RunFolder) -> frozenset[tuple[str, str]]:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from mira.grouping.groups import Group
 from mira.report.charts import heat_step
+from mira.rubric.slots import slot_index
 from mira.run_folder.paths import RunFolder
 
 __all__ = ["Cell", "GroupFigures", "HeatMap", "MaskedCell", "SlotRow", "heat_maps"]
@@ -159,7 +160,7 @@ def heat_maps(run: RunFolder, groups: Sequence[Group], manifest: Mapping[str, An
 def _heat_map(
     group: Group, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], trained: Mapping[str, Any]
 ) -> HeatMap:
-    names = dict(sorted({r["slot"]: str(r.get("name") or "") for r in rows}.items(), key=lambda s: int(s[0][1:])))
+    names = dict(sorted({r["slot"]: str(r.get("name") or "") for r in rows}.items(), key=lambda s: slot_index(s[0])))
     cells = {(r["source"], r["slot"]): _cell(r) for r in rows}
     over_group = {s["slot"]: s for s in summary.get("slots", ())}
     slots = tuple(

@@ -9,9 +9,10 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
 
-__all__ = ["Judgement", "Recommendation", "judgement_schema", "judgements_table", "slot_names"]
+__all__ = ["Judgement", "Recommendation", "judgement_schema", "judgements_table"]
 
 
 class Recommendation(StrEnum):
@@ -75,11 +76,6 @@ class Judgement:
             id=id, source=source, scores=(None,) * n_slots, missing=dict.fromkeys(slot_names(n_slots), reason),
             reason_unscored=reason, replicate=replicate, judge=judge, notes=notes,
         )  # fmt: skip
-
-
-def slot_names(n_slots: int) -> list[str]:
-    """Return ["A1", ..., "A<n_slots>"]."""
-    return [f"A{i}" for i in range(1, n_slots + 1)]
 
 
 def judgement_schema(n_slots: int) -> pa.Schema:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from mira.errors import InputError
+from mira.rubric.slots import slot_names
 from mira.run_folder.files import hash_json, write_bytes
 
 __all__ = ["Anchor", "Reference", "Rubric"]
@@ -114,7 +115,7 @@ class Rubric:
         Raises:
             InputError: There is no anchor, or a slot is missing, doubled or out of order.
         """
-        expected = [f"A{i}" for i in range(1, len(anchors) + 1)]
+        expected = slot_names(len(anchors))
         found = [a.slot for a in anchors]
         if not anchors or found != expected:
             raise InputError(

@@ -17,6 +17,7 @@ from mira.corpus import Shard
 from mira.errors import InputError, RunError
 from mira.hashing import hash_ids
 from mira.progress import Quiet
+from mira.rubric.slots import slot_index
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import Cutoff
@@ -170,7 +171,7 @@ def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[
             "masked": cell["masked"],
             "why": cell.get("why"),
         }
-        for cell in sorted(cells, key=lambda c: int(c["slot"].removeprefix("A")))
+        for cell in sorted(cells, key=lambda c: slot_index(c["slot"]))
     ]
     out = _trimmed(config, told) if config.select.method == "mira" else set()
     return [{**slot, "trimmed": slot["slot"] in out} for slot in told]

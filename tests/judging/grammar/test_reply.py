@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mira.judging.grammar.reply import _strict, _tolerant, _usual, locate_scores, parse_reply
-from mira.rubric.judgement import Recommendation, slot_names
+from mira.rubric.judgement import Recommendation
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
 
 DATA = files("mira.demo") / "data"

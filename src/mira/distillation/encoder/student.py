@@ -38,8 +38,9 @@ from mira.embedding.embedder import Embedder
 from mira.errors import InputError
 from mira.judging.judge import JudgeTask
 from mira.progress import Log
-from mira.rubric.judgement import Judgement, slot_names
+from mira.rubric.judgement import Judgement
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_names
 from mira.run_folder.files import write_parquet
 from mira.unscored import Unscored
 

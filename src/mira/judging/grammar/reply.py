@@ -21,7 +21,8 @@ from functools import lru_cache
 from mira.judging.grammar.common import read_common
 from mira.judging.grammar.normalise import flatten
 from mira.judging.grammar.tolerant import Answer, Closing, read_reply
-from mira.rubric.judgement import Judgement, Recommendation, slot_names
+from mira.rubric.judgement import Judgement, Recommendation
+from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
 
 __all__ = ["ParsedReply", "locate_scores", "parse_reply"]

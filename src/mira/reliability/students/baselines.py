@@ -12,7 +12,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 
 from mira.arrays import Floats
-from mira.reliability.evidence import Predictions, folds_of, matrix, slot_columns
+from mira.reliability.evidence import Predictions, folds_of, matrix
+from mira.rubric.slots import slot_columns, slot_name
 
 __all__ = ["naive_students"]
 
@@ -45,7 +46,7 @@ def naive_students(
         Name -> its predictions, to be compared with a student by `compare_students`.
     """
     first = _first_judgements(labels)
-    scores, fold = matrix(first, slot_columns(first.schema)), folds_of(first["id"].to_pylist(), folds)
+    scores, fold = matrix(first, slot_columns(first.schema.names)), folds_of(first["id"].to_pylist(), folds)
     held_out = pc.equal(first["split"], "held_out").to_numpy(zero_copy_only=False)
     fitted = np.where(held_out[:, None], np.nan, scores)
     features: dict[str, _Predict] = {"length": _by_length(first)}
@@ -154,5 +155,5 @@ def _by_products(features: sparse.csr_matrix, scores: Floats, train: Rows, test:
 
 
 def _table(labels: pa.Table, predicted: Floats) -> pa.Table:
-    columns = {f"A{j + 1}": pa.array(column, from_pandas=True) for j, column in enumerate(predicted.T)}
+    columns = {slot_name(j): pa.array(column, from_pandas=True) for j, column in enumerate(predicted.T)}
     return pa.table({"id": labels["id"], "source": labels["source"], **columns})

@@ -14,6 +14,7 @@ from mira.reliability.cells import GroupMeasure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect
 from mira.reliability.masking import Level, Verdict, verdicts
 from mira.reliability.summary import mean_of_ceiling
+from mira.rubric.slots import slot_name
 from mira.stats import percentile_interval
 
 __all__ = ["CellChoice", "Comparison", "Interval", "StudentFigures", "common_evidence", "compare_students"]
@@ -166,7 +167,7 @@ def common_evidence(evidence: Mapping[str, GroupEvidence]) -> dict[str, GroupEvi
 def _choose(
     source: tuple[str, int], slot: tuple[str, int], measured: dict[str, _Measured], confidence: float
 ) -> CellChoice:
-    (source_name, i), (slot_name, j) = source, slot
+    (source_name, i), (title, j) = source, slot
     here = {student: m.verdicts[i][j] for student, m in measured.items()}
     level = next(iter(measured.values())).compared[i][j].level
     used = {s: m.compared[i][j].evidence or m.measure.cells[i][j] for s, m in measured.items()}
@@ -187,8 +188,8 @@ def _choose(
             chosen = student
     return CellChoice(
         source=source_name,
-        slot=f"A{j + 1}",
-        name=slot_name,
+        slot=slot_name(j),
+        name=title,
         n=measured[first].measure.cells[i][j].n,
         level=level,
         rho={s: Interval(m.rho, m.low, m.high) for s, m in used.items()},

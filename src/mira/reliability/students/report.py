@@ -22,7 +22,7 @@ from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
 from mira.reliability.ceiling import ceilings
 from mira.reliability.cells import measure_group
-from mira.reliability.evidence import GroupEvidence, Predictions, collect, slot_columns
+from mira.reliability.evidence import GroupEvidence, Predictions, collect
 from mira.reliability.masking import Reason, Verdict, verdicts
 from mira.reliability.students.baselines import naive_students
 from mira.reliability.students.candidates import StudentCandidate, check_compared, find_students
@@ -32,6 +32,7 @@ from mira.reliability.students.notes import notes
 from mira.reliability.students.table import Table, compare_figures
 from mira.reliability.summary import plain
 from mira.rubric.rubric import Rubric
+from mira.rubric.slots import slot_columns, slot_name
 from mira.run_folder.files import write_json
 from mira.run_folder.paths import RunFolder
 
@@ -91,7 +92,7 @@ class _Compared:
 
     def __init__(self, config: Config, run: RunFolder, group: Group) -> None:
         self.config, self.run, self.group = config, run, group
-        slots = slot_columns(pq.read_schema(run.labels(group.name)))
+        slots = slot_columns(pq.read_schema(run.labels(group.name)).names)
         columns = ["id", "source", "replicate", "overall", "recommendation", "split", "n_tokens", *slots]
         self.labels = pq.read_table(run.labels(group.name), columns=columns)
         self.names = [a.name for a in Rubric.load(run.rubric(group.name), group.name).anchors]
@@ -217,7 +218,7 @@ class _Compared:
             share = 1.0 if student.predictions.out_of_fold is not None else max(self.config.label.held_out, 0.01)
             for i, row in enumerate(decided):
                 for j, verdict in enumerate(row):
-                    wanted = need(f"A{j + 1}", self.names[j], n[i][j], verdict, self.config.reliability, share)
+                    wanted = need(slot_name(j), self.names[j], n[i][j], verdict, self.config.reliability, share)
                     found.setdefault((i, j), []).append(wanted)
         result: dict[str, list[Need]] = {source: [] for source in self.group.sources}
         for (i, _), needs in sorted(found.items()):
