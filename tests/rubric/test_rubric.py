@@ -58,3 +58,11 @@ def test_names_may_repeat(tmp_path: Path) -> None:
     path = tmp_path / "text_group_D_dim_anchors.jsonl"
     path.write_text('{"slot": "A1", "name": "x"}\n{"slot": "A2", "name": "x"}\n')
     assert [a.name for a in Rubric.load(path).anchors] == ["x", "x"]
+
+
+def test_a_rubric_of_slots_and_names_alone_survives_a_round_trip(tmp_path: Path) -> None:
+    given, kept = tmp_path / "given.jsonl", tmp_path / "kept.jsonl"
+    given.write_text('{"slot": "A1", "name": "Depth"}\n{"slot": "A2", "name": "Clarity"}\n')
+    rubric = Rubric.load(given, "text_group_A")
+    rubric.save(kept)
+    assert Rubric.load(kept, "text_group_A") == rubric

@@ -21,7 +21,7 @@ HEAD = """\
 # The run folder. Relative paths are relative to this file.
 run: run
 
-# Your sources, one entry each. What a record must have, by family (strings, and an `id` if you like; docs/records.md):
+# Your sources, one entry each. What a record must have, by family (strings, and an `id` if you like):
 #   text: text
 #   qa: question, answer
 #   qa_with_think: question, think, answer (or an answer that starts with <think>...</think>)

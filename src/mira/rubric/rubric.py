@@ -128,7 +128,7 @@ def _plain(anchor: Anchor) -> dict[str, Any]:
     value = asdict(anchor)
     if anchor.cohesion is None:
         del value["cohesion"]
-    value["exemplar"] = {k: v for k, v in value["exemplar"].items() if v != ""}
+    value["exemplar"] = {k: v for k, v in value["exemplar"].items() if v != "" or k == "reason"}
     return value
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/records.md are records."""
+"""The examples of docs/reference/records.md are records."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import yaml
 from mira.corpus.families import OPTIONAL, REQUIRED, render
 from mira.family import FamilyName
 
-PAGE = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "records.md").read_text(encoding="utf-8")
 BLOCKS = [block.strip().splitlines() for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
 
 
