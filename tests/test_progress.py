@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from mira.progress import Terminal, per_time
+from mira.progress import Terminal, per_time, printable
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,9 @@ def test_a_line_says_how_far_how_fast_and_how_long(monkeypatch: pytest.MonkeyPat
 
 def test_what_is_done_has_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _line(monkeypatch, 5, 5, 25) == "  labelling g: 5/5 (12/min)\n"
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\u202e", "\u2066", "\u200f", "\u061c", "\u2028", "\ud83d"])
+def test_what_a_terminal_would_obey_is_not_shown(sign: str) -> None:
+    assert printable(f"a{sign}b\tc\n") == "a\N{REPLACEMENT CHARACTER}b\tc\n"
+    assert printable("naïve 文字 👩\u200d💻") == "naïve 文字 👩\u200d💻"

@@ -106,7 +106,7 @@ def test_a_key_in_the_file_is_refused_without_being_repeated(tmp_path: Path) -> 
 def test_credentials_in_a_url_are_refused(tmp_path: Path) -> None:
     text = GOOD + "distill:\n  endpoint: {base_url: 'http://user:hunter2@h/v1', model: m}\n"
     problem = _problem(tmp_path, text)
-    assert "base_url holds a user name or password" in problem
+    assert "carries a user name or password" in problem
     assert "hunter2" not in problem
 
 

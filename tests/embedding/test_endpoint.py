@@ -9,7 +9,7 @@ import pytest
 
 from mira.config.settings import EmbeddingSettings
 from mira.embedding import EndpointEmbedder, load_embedder
-from mira.errors import ConfigError, JudgeError
+from mira.errors import JudgeError
 
 
 class Server(ThreadingHTTPServer):
@@ -84,7 +84,7 @@ def test_the_key_comes_from_the_environment(server: Server, monkeypatch: pytest.
     assert load_embedder(EmbeddingSettings(model=server.url, api_key_env="MIRA_TEST_KEY")).dim == 3
     assert server.keys == ["Bearer secret"]
     monkeypatch.delenv("MIRA_TEST_KEY")
-    with pytest.raises(ConfigError, match="MIRA_TEST_KEY is not set"):
+    with pytest.raises(JudgeError, match="MIRA_TEST_KEY, named by api_key_env, is not set"):
         embedder(server, api_key_env="MIRA_TEST_KEY")
 
 
@@ -121,5 +121,30 @@ def test_several_models_need_a_name(server: Server) -> None:
 
 def test_nobody_there() -> None:
     settings = EmbeddingSettings(model="http://127.0.0.1:9/v1", endpoint_model="x", max_retries=0)
-    with pytest.raises(JudgeError, match="refused"):
+    with pytest.raises(JudgeError, match="no connection"):
         EndpointEmbedder(settings)
+
+
+def test_redirects_are_refused_and_keys_blotted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRA_TEST_KEY", "emb-secret-99")
+    client = embedder(server, api_key_env="MIRA_TEST_KEY")
+    server.faults = [(307, b"")]
+    with pytest.raises(JudgeError, match="a redirect"):
+        client.embed(["a"])
+    server.faults = [(400, b'{"error": {"message": "you sent emb-secret-99"}}')]
+    with pytest.raises(JudgeError, match=r"you sent \*\*\*") as caught:
+        client.embed(["a"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_torn_body_is_asked_again(server: Server) -> None:
+    client = embedder(server)
+    server.faults = [(200, b'{"data": [{"index": 0, "embe'), (200, b'{"data": [{"index": 0}]}'), (200, b"\xff\xfe")]
+    assert client.embed(["aa"]).shape == (1, 3)
+    assert server.faults == []
+
+
+def test_a_key_in_the_url_is_refused(server: Server) -> None:
+    with pytest.raises(JudgeError, match="carries") as caught:
+        EndpointEmbedder(EmbeddingSettings(model="http://user:hunter2@127.0.0.1:9/v1", endpoint_model="x"))
+    assert "hunter2" not in str(caught.value)

@@ -380,7 +380,7 @@ def test_a_page_among_replies_is_asked_again_then_counted_and_told(tmp_path: Pat
     assert sum(j.reason_unscored is None for j in judgements) == 39
     failures = (tmp_path / "replies.failures.jsonl").read_text()
     assert 'HTTP 200, but not a completion: \\"<html>busy\\"' in failures
-    told = [note for note in notes if "<html>busy" in note]
+    told = [note for note in notes if "<html>busy" in note and "sent again" in note]
     assert len(told) == 1
     assert told[0].endswith("sent again so far: 1")
 
@@ -449,7 +449,7 @@ def test_a_missing_key_and_a_key_in_the_url_are_refused(tmp_path: Path, monkeypa
         with pytest.raises(JudgeError, match="carries") as caught:
             run(tmp_path, url, tasks(1))
         assert "hunter2" not in str(caught.value)
-    with pytest.raises(JudgeError, match="is no HTTP URL"):
+    with pytest.raises(JudgeError, match="is not an HTTP URL"):
         run(tmp_path, "localhost:8000/v1", tasks(1))
 
 
@@ -610,3 +610,74 @@ def test_concurrency_stays_below_its_limit(server: FaultServer, tmp_path: Path) 
     server.latency = 0.01
     run(tmp_path, server.url, tasks(500), max_concurrency=7)
     assert server.most == 7
+
+
+def test_a_key_goes_in_the_header_and_query_that_a_gateway_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_TEST_KEY", KEY)
+    monkeypatch.setenv("LLM_TEST_GATE", "gate-secret-77")
+    seen: list[tuple[str, ...]] = []
+
+    def answer(body: dict[str, Any], request: web.Request) -> web.Response | None:
+        names = ("api-key", "X-Gate", "Authorization")
+        seen.append((request.query_string, *(request.headers.get(name, "") for name in names)))
+        if number(body).startswith("record 000001"):
+            return web.Response(status=400, text='{"error":{"message":"you sent gate-secret-77"}}')
+        return None
+
+    with FaultServer(handler=answer) as server:
+        more = {"api_key_env": "LLM_TEST_KEY", "api_key_header": "api-key", "headers": {"X-Gate": "LLM_TEST_GATE"}}
+        run(tmp_path, f"{server.url}?api-version=2024-10-21", tasks(3), **more)
+    assert set(seen) == {("api-version=2024-10-21", KEY, "gate-secret-77", "")}
+    assert all(b"gate-secret" not in path.read_bytes() for path in tmp_path.iterdir())
+    monkeypatch.delenv("LLM_TEST_GATE")
+    with pytest.raises(JudgeError, match=r"LLM_TEST_GATE, named by headers\.X-Gate, is not set"):
+        run(tmp_path / "other", server.url, tasks(1), **more)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_first_rejection_is_quoted_however_few(tmp_path: Path, n: int) -> None:
+    notes: list[str] = []
+
+    class Notes(Quiet):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    def refuse(body: dict[str, Any], request: web.Request) -> web.Response:
+        return web.Response(status=400, text='{"error":{"message":"use max_completion_tokens"}}')
+
+    with FaultServer(handler=refuse) as server:
+        run(tmp_path, server.url, tasks(n), log=Notes())
+    assert [note for note in notes if "HTTP 400: use max_completion_tokens" in note]
+
+
+def test_a_key_that_is_revoked_in_mid_run_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mira.llm.sender._REFUSED_S", 0.5)
+    monkeypatch.setenv("LLM_TEST_KEY", KEY)
+    asked = itertools.count()
+
+    def answer(body: dict[str, Any], request: web.Request) -> web.Response | None:
+        return None if next(asked) < 5 else web.Response(status=401, text='{"error":{"message":"revoked"}}')
+
+    with FaultServer(handler=answer) as server, pytest.raises(JudgeError, match=r"revoked\n.*\$LLM_TEST_KEY"):
+        run(tmp_path, server.url, tasks(40), api_key_env="LLM_TEST_KEY", patience=Patience(backoff_s=0.02))
+
+
+def test_a_firewall_that_refuses_one_record_ends_nothing(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any], request: web.Request) -> web.Response | None:
+        return web.Response(status=403, text="<html>blocked") if number(body).startswith("record 000030") else None
+
+    with FaultServer(handler=answer) as server:
+        judgements = run(tmp_path, server.url, tasks(40), max_retries=2)
+    assert [j.id for j in judgements if j.reason_unscored] == ["id-000030"]
+
+
+def test_errors_under_200_do_not_go_on_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mira.llm.sender._ERRORS_UNDER_200_S", 0.5)
+
+    def answer(body: dict[str, Any], request: web.Request) -> dict[str, Any]:
+        return {"error": {"message": "the model is not loaded"}}
+
+    with FaultServer(handler=answer) as server, pytest.raises(JudgeError, match="the model is not loaded"):
+        run(tmp_path, server.url, tasks(40), max_retries=50, patience=Patience(backoff_s=0.02))

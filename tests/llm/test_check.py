@@ -17,10 +17,10 @@ def settings(url: str) -> EndpointSettings:
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[str]]:
+def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Check an endpoint that answers /models with a status and a body."""
 
-    def check(status: int, body: bytes) -> list[str]:
+    def check(status: int, body: bytes, model: str = "fake") -> list[str]:
         def answer(url: str, request: dict[str, Any]) -> Response:
             assert url == "http://h/v1/models"
             return Response(status, body)
@@ -28,7 +28,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], list[st
         fake = FakeTransport(answer)
         monkeypatch.setattr(HttpTransport, "start", lambda self: fake.start())
         monkeypatch.setattr(HttpTransport, "get", lambda self, url, timeout_s: fake.get(url, timeout_s))
-        return check_endpoint(settings("http://h/v1/"))
+        return check_endpoint(settings("http://h/v1/").model_copy(update={"model": model}))
 
     return check
 
@@ -58,5 +58,32 @@ def test_a_server_without_a_list_of_models_is_a_warning(answering: Callable[[int
 
 
 def test_a_url_without_http_says_what_to_add() -> None:
-    with pytest.raises(JudgeError, match=r"no HTTP URL\n.*Add .*http://127\.0\.0\.1:18777"):
+    with pytest.raises(JudgeError, match=r"not an HTTP URL\n.*Add .*http://127\.0\.0\.1:18777"):
         check_endpoint(settings("127.0.0.1:18777"))
+
+
+@pytest.mark.parametrize(
+    ("model", "listed"),
+    [
+        ("gemini-2.5-flash", "models/gemini-2.5-flash"),
+        ("models/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("llama3", "llama3:latest"),
+        ("qwen3:latest", "qwen3"),
+        ("deepseek/deepseek-chat:nitro", "deepseek/deepseek-chat"),
+        ("gpt-4o", "openai/*"),
+        ("openai/gpt-4o", "openai/*"),
+        ("GPT-4o", "gpt-4o"),
+    ],
+)
+def test_another_spelling_of_a_model_is_a_warning(
+    answering: Callable[[int, bytes, str], list[str]], model: str, listed: str
+) -> None:
+    (line,) = answering(200, b'{"data": [{"id": "%s"}]}' % listed.encode(), model)
+    assert line.startswith(WARNING)
+    assert listed in line
+
+
+@pytest.mark.parametrize("listed", ["models/gemini-2.5-pro", "llama3.1:latest", "other/fake-2", "x/fake*r"])
+def test_another_model_is_an_error(answering: Callable[[int, bytes, str], list[str]], listed: str) -> None:
+    with pytest.raises(JudgeError, match="there is no model 'fake'"):
+        answering(200, b'{"data": [{"id": "%s"}]}' % listed.encode(), "fake")

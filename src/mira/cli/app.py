@@ -3,9 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +17,10 @@ from rich.console import Console
 from mira._version import __version__
 from mira.errors import ConfigError, MiraError, refused_by_system
 from mira.progress import Terminal, printable
+from mira.urls import check_local
+
+if TYPE_CHECKING:
+    from mira.config.settings import Config
 
 __all__ = ["app", "main"]
 
@@ -37,6 +45,7 @@ Import = Annotated[
     list[Path] | None, typer.Option("--import", metavar="FILE", help="Read batch results into the journal instead.")
 ]
 INTERRUPTED = 130  # what typer returns for Ctrl-C
+TERMINATED = 143  # 128 + SIGTERM, as shells say it
 MaxCost = Annotated[float | None, typer.Option("--max-cost", help="Stop cleanly before spending more.")]
 MaxRequests = Annotated[int | None, typer.Option("--max-requests", help="Stop cleanly before sending more.")]
 FailureBudget = Annotated[
@@ -48,6 +57,7 @@ NO_OVERRIDES: list[str] = []
 def main() -> None:
     """Run the command line. A user's mistake ends in a message and status 1 (2 for settings), not in a traceback."""
     console = Console(stderr=True, soft_wrap=True)
+    terminated = _hear_sigterm()
     try:
         status = app(standalone_mode=False)
         if status == INTERRUPTED:
@@ -58,7 +68,7 @@ def main() -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         console.print("stopped; what is finished is kept. Run the same command again to go on.", style="yellow")
-        sys.exit(INTERRUPTED)
+        sys.exit(TERMINATED if terminated else INTERRUPTED)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except BrokenPipeError:  # whoever read the output has had enough: `mira ... | head`
@@ -80,9 +90,35 @@ def main() -> None:
         sys.exit(status)
 
 
+def _hear_sigterm() -> list[int]:
+    """Have the first SIGTERM do what Ctrl-C does, and the second end the process at once.
+
+    Returns:
+        A list that holds the signal once it has come.
+    """
+    came: list[int] = []
+    me = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != me:  # a worker that was forked
+            os.kill(os.getpid(), number)
+            return
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+    return came
+
+
+def _say(text: object) -> None:
+    typer.echo(printable(str(text)))
+
+
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"mira {__version__}")
+        typer.echo("mira " + __version__)
         raise typer.Exit
 
 
@@ -103,7 +139,7 @@ def init(
     from mira.config.template import write_template  # noqa: PLC0415
 
     write_template(path)
-    typer.echo(f"Wrote {path}. Fill in your sources and teacher, then: mira validate {path}")
+    _say(f"Wrote {path}. Fill in your sources and teacher, then: mira validate {path}")
 
 
 @app.command()
@@ -113,7 +149,7 @@ def validate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     from mira.pipeline.validate import validate as check  # noqa: PLC0415
 
     for line in check(load_config(config, set_)):
-        typer.echo(printable(line))
+        _say(line)
 
 
 @app.command()
@@ -127,7 +163,7 @@ def plan(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     settings = load_config(config, set_)
     print_plan(make_plan(settings, Terminal()))
     if lacking := missing_teacher(settings):
-        typer.echo(lacking)
+        _say(lacking)
 
 
 @app.command()
@@ -155,7 +191,7 @@ def demo(
     report = run_demo(folder, Terminal())
     print_summary(RunFolder(report.parent))
     command = "mira" if shutil.which("mira") else sys.argv[0]
-    typer.echo(f"\nNow try: {command} run {folder / 'mira.yaml'} --set select.budget=25%")
+    _say(f"\nNow try: {command} run {folder / 'mira.yaml'} --set select.budget=25%")
 
 
 def _stage_command(name: str, text: str) -> None:
@@ -177,7 +213,7 @@ def _judging_command(name: str, text: str) -> None:
         force: Force = False,
     ) -> None:
         set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
-        if not _batch(config, set_, name, export, import_):
+        if not _batch(config, set_, name, export, import_, force=force):
             _stages(config, set_, [name], force=force)
 
 
@@ -194,31 +230,49 @@ def _share(text: str) -> float | None:
         raise ConfigError(f"--failure-budget {text}: expected a share", "For example: --failure-budget 1%") from None
 
 
-def _batch(path: Path, overrides: list[str], stage: str, export: Path | None, results: list[Path] | None) -> bool:
+def _batch(
+    path: Path, overrides: list[str], stage: str, export: Path | None, results: list[Path] | None, *, force: bool
+) -> bool:
     """Write or read batch files; return whether that was all that was asked for."""
+    if not _wants_batch(export, results, force=force):
+        return False
+    from mira.config.loading import load_config  # noqa: PLC0415
+
+    _run_batch(stage, export, results, f"mira {stage} {path}", load_config(path, overrides))
+    return True
+
+
+def _wants_batch(export: Path | None, results: list[Path] | None, *, force: bool) -> bool:
     if export is None and not results:
         return False
     if export is not None and results:
         raise ConfigError("--export and --import: one at a time", "Export, run the requests, then import the results.")
-    from mira.config.loading import load_config  # noqa: PLC0415
+    if force:
+        raise ConfigError("--force has no meaning with --export or --import", "Leave --force out.")
+    if export is not None:
+        check_local(export, "--export")
+    return True
+
+
+def _run_batch(stage: str, export: Path | None, results: list[Path] | None, command: str, config: "Config") -> None:
     from mira.pipeline.batch import export_requests, import_results, still_out  # noqa: PLC0415
 
-    config = load_config(path, overrides)
     if results:
         done = import_results(config, results)
-        typer.echo(
+        _say(
             f"{done.replies:,} new replies, {done.known:,} known already, {done.failures:,} failed requests, "
-            f"{done.unreadable:,} lines that are no results. {_left(still_out(config, stage))}Now: mira {stage} {path}"
+            f"{done.unreadable:,} lines that are no results. {_left(still_out(config, stage))}Now: {command}"
         )
-        return True
+        return
     assert export is not None
     written = export_requests(config, stage, export, Terminal())
     files = ", ".join(str(p) for p in written.paths)
-    typer.echo(
+    if written.removed:
+        _say(f"Removed {', '.join(map(str, written.removed))}: parts of a longer export before this one.")
+    _say(
         f"{written.requests:,} requests in {files}; {written.answered:,} are answered already, "
-        f"{written.unsendable:,} do not fit. Run them, then: mira {stage} {path} --import RESULTS"
+        f"{written.unsendable:,} do not fit. Run them, then: {command} --import RESULTS"
     )
-    return True
 
 
 def _left(still: tuple[int, int] | None) -> str:
@@ -264,6 +318,7 @@ def distill(
 
 @app.command()
 def score(
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="The settings of a run.")] = None,
     judge: Annotated[
         list[str] | None, typer.Option("--judge", metavar="URL", help="Base URL(s), ending in /v1.")
@@ -304,7 +359,8 @@ def score(
     if judge is None and bundle is None:
         if config is None:
             raise ConfigError("score needs CONFIG, or --bundle or --judge with --input", "See: mira score --help")
-        if not _batch(config, set_, "score", export, import_):
+        _refuse(context, _WITHOUT_CONFIG, "says how to score without CONFIG: in CONFIG it is a setting")
+        if not _batch(config, set_, "score", export, import_, force=force):
             _stages(config, set_, ["score"], force=force)
         return
     if config is not None:
@@ -312,20 +368,40 @@ def score(
     from mira.pipeline.score_files import score_bundle, score_released  # noqa: PLC0415
 
     fields = dict(_pair(text) for text in field or [])
+    batch = None
+    if _wants_batch(export, import_, force=force):
+        batch = partial(_run_batch, "score", export, import_, _THIS)
     if bundle is not None:
         if rubric is not None:
             raise ConfigError("--rubric: a bundle has its own rubric", "Leave --rubric or --bundle out.")
         paths = score_bundle(
             bundle, input_ or [], urls=judge or [], model=model, source=source, family=family or "", fields=fields,
-            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(),
+            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(), batch=batch,
         )  # fmt: skip
     else:
         paths = score_released(
             judge or [], model, rubric, input_ or [], source=source, family=family or "text", fields=fields,
-            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(),
+            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(), batch=batch,
         )  # fmt: skip
     for path in paths:
-        typer.echo(path)
+        _say(path)
+
+
+_THIS = "this command without --export or --import, or with"
+_WITHOUT_CONFIG = ("model", "rubric", "input_", "source", "family", "field", "out", "api_key_env")
+
+
+def _refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: One of them is given.
+    """
+    for name in names:
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            option = name.strip("_").replace("_", "-")
+            raise ConfigError(f"--{option} {why}", f"See: mira {context.command.name} --help")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -437,7 +513,7 @@ def cascade(
 
     set_ = [*set_, *_limits(max_cost, max_requests, failure_budget)]
     for source, told in run_cascade(config, set_, Terminal()).items():
-        typer.echo(f"{source}: {told}")
+        _say(f"{source}: {told}")
 
 
 @app.command()
@@ -487,7 +563,7 @@ def adopt(
     run_extra(
         config, set_, lambda _c, r, _log: adopt_checkpoint(r.job(group), checkpoint, r.student(group)), Terminal()
     )
-    typer.echo("Serve it, name the endpoint in distill.endpoint, and: mira run")
+    _say("Serve it, name the endpoint in distill.endpoint, and: mira run")
 
 
 @app.command()
@@ -499,7 +575,7 @@ def push(
     """Copy a scorer bundle, checked, to a folder or a hub repository."""
     from mira.distillation.bundle import push as push_bundle  # noqa: PLC0415
 
-    typer.echo(push_bundle(bundle, target, private=not public))
+    _say(push_bundle(bundle, target, private=not public))
 
 
 @app.command()
@@ -510,4 +586,4 @@ def pull(
     """Copy a scorer bundle from a folder or a hub repository, and check every file of it."""
     from mira.distillation.bundle import pull as pull_bundle  # noqa: PLC0415
 
-    typer.echo(pull_bundle(source, folder))
+    _say(pull_bundle(source, folder))

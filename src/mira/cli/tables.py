@@ -50,7 +50,7 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
     table.add_row("all", *_cells(totals))
     console.print(table)
     for line in _unusual(thresholds):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
     if not totals["kept"]:
         console.print(f"Nothing was kept: the budget is {thresholds['budget_tokens']:,} tokens.", style="yellow")
     console.print(f"Kept records: {run.path / 'selected'}", soft_wrap=True, markup=False)

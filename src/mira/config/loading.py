@@ -1,7 +1,6 @@
 """Reading mira.yaml: errors with file and line, "did you mean", overrides, relative paths, the commented template."""
 
 import difflib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from mira.config.paths import FOLDER
 from mira.config.settings import Config
 from mira.errors import ConfigError
+from mira.urls import check_local, problem_of_url
 
 __all__ = ["config_from", "load_config"]
 
@@ -271,16 +271,20 @@ def _check(config: Config, origin: _Origin) -> None:
             advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
             raise ConfigError(f"{origin.setting(field)}: there is no source '{source}'", advice)
     methods = (config.select.dataman.endpoint, config.select.ppl.endpoint)
-    for endpoint in (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods):
-        given = endpoint.base_url if endpoint else []
-        if any(re.search(r"//[^/]*@", url) for url in ([given] if isinstance(given, str) else given)):
-            raise ConfigError(
-                f"{origin.path}: base_url holds a user name or password",
-                "Put the key in an environment variable and name it in api_key_env.",
-            )
+    endpoints = (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods)
+    urls = [url for e in endpoints if e for url in ([e.base_url] if isinstance(e.base_url, str) else e.base_url)]
+    for name, url in [*(("base_url", url) for url in urls), *_embedding_url(config)]:
+        if wrong := problem_of_url(url):
+            raise ConfigError(f"{origin.path}: {name}: {wrong[0]}", wrong[1])
+    check_local(config.run, origin.setting("run"))
     if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
         problem = "distill.student is 'endpoint', but distill.endpoint is missing"
         raise ConfigError(f"{origin.path}: {problem}", "Add base_url and model.")
     if config.distill.student == "bundle" and not config.distill.bundles:
         problem = "distill.student is 'bundle', but distill.bundles is missing"
         raise ConfigError(f"{origin.path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
+
+
+def _embedding_url(config: Config) -> list[tuple[str, str]]:
+    model = config.embedding.model
+    return [("embedding.model", model)] if model.startswith(("http://", "https://")) else []

@@ -81,7 +81,8 @@ def _absolute_tokenizer(name: str, info: ValidationInfo) -> str:
 
 def _absolute_run(path: Path, info: ValidationInfo) -> Path:
     folder = _folder(info)
-    return path if folder is None else folder / path.expanduser()
+    is_url = path.parts[:1] and path.parts[0].endswith(":")  # Path("s3://bucket") is "s3:/bucket": refused later
+    return path if folder is None or is_url else folder / path.expanduser()
 
 
 FilePath = Annotated[str, AfterValidator(_absolute), _Marker(PathKind.FILE)]

@@ -36,6 +36,7 @@ __all__ = [
     "TeacherSettings",
 ]
 
+_HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -75,7 +76,7 @@ class EndpointSettings(Settings):
     """An OpenAI-compatible chat endpoint."""
 
     base_url: str | list[str]
-    """Base URL ending in /v1; several URLs are replicas of one model."""
+    """Base URL ending in /v1; several URLs are replicas of one model. It may end in a query such as ?api-version=..."""
     model: str
     """Model name as the endpoint knows it."""
     identity: str = ""
@@ -84,6 +85,11 @@ class EndpointSettings(Settings):
     change while the model stays."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key. The key itself never goes in this file."""
+    api_key_header: Annotated[str, Field(pattern=_HEADER)] = "Authorization"
+    """Header that carries the key: Authorization (as "Bearer KEY"), or another, such as Azure's api-key (the key
+    alone)."""
+    headers: dict[Annotated[str, Field(pattern=_HEADER)], str] = Field(default_factory=dict)
+    """Further headers, name -> the environment variable that holds its value, e.g. {X-Gateway-Key: GATEWAY_KEY}."""
     temperature: float = 0.7
     """Sampling temperature (the model card's value; 0 is greedy)."""
     top_p: float = 0.95
@@ -147,6 +153,10 @@ class EmbeddingSettings(Settings):
     """Model name as the endpoint knows it; by default the only one that it lists."""
     api_key_env: str = ""
     """Name of the environment variable that holds the endpoint's key."""
+    api_key_header: Annotated[str, Field(pattern=_HEADER)] = "Authorization"
+    """Header that carries the key; see teacher.endpoint."""
+    headers: dict[Annotated[str, Field(pattern=_HEADER)], str] = Field(default_factory=dict)
+    """Further headers, name -> the environment variable that holds its value."""
     timeout_s: float = Field(default=60, gt=0)
     """Seconds to wait for one reply of the endpoint."""
     max_retries: int = Field(default=5, ge=0)

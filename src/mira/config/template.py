@@ -11,6 +11,7 @@ from mira.config.settings import Config, EndpointSettings
 from mira.config.tokens import Tokens
 from mira.errors import ConfigError
 from mira.run_folder.files import write_bytes
+from mira.urls import check_local
 
 __all__ = ["template", "write_template"]
 
@@ -56,8 +57,9 @@ def write_template(path: Path) -> None:
     """Write the template to `path`.
 
     Raises:
-        ConfigError: There is a file already.
+        ConfigError: There is a file already, or the path is a URL.
     """
+    check_local(path, "init")
     if path.exists():
         raise ConfigError(f"{path} is there already", "Choose another name, or remove it first.")
     write_bytes(path, template().encode())

@@ -9,6 +9,7 @@ from mira.demo.download import fetch_distributions
 from mira.pipeline.runner import run_stages
 from mira.progress import Log, Quiet
 from mira.run_folder.files import write_bytes
+from mira.urls import check_local
 
 __all__ = ["demo", "prepare_demo"]
 
@@ -31,8 +32,9 @@ def prepare_demo(folder: Path, log: Log | None = None) -> Path:
         The mira.yaml. A file that the user has changed is left as it is.
 
     Raises:
-        MiraError: A download failed.
+        MiraError: A download failed, or the folder is a URL.
     """
+    check_local(folder, "--folder")
     log = log or Quiet()
     distributions = fetch_distributions(log)
     corpus = folder / "corpus" / "corpus.jsonl"

@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
-from mira.errors import InputError, MiraError, install_hint
+from mira.errors import ConfigError, InputError, MiraError, install_hint
 from mira.progress import printable
 from mira.run_folder.files import hash_json, read_json, sha256_file, write_bytes
+from mira.urls import check_local
 
 __all__ = ["HUB", "SUMS", "check_safe", "install", "pull", "push", "read_bundle", "seal", "verify", "weights_hash"]
 
@@ -183,9 +184,14 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
         Where the bundle is now: the folder, or the repository with its commit.
 
     Raises:
+        ConfigError: The target is another URL, or a folder and `private` is off.
         InputError: The bundle is damaged or unsafe, or the target is taken by something else.
         MiraError: The hub cannot be reached, or its extra is not installed.
     """
+    if not target.startswith(HUB):
+        check_local(target, "push")
+        if not private:
+            raise ConfigError("--public is for hub repositories", f"Leave it out, or push to {HUB}owner/name.")
     if not (bundle / SUMS).is_file():
         read_bundle(bundle)
         seal(bundle)
@@ -205,6 +211,7 @@ def pull(source: str, folder: Path) -> Path:
         InputError: There is no bundle, or it is damaged or unsafe.
         MiraError: The hub cannot be reached, or its extra is not installed.
     """
+    check_local(folder, "pull")
     if source.startswith(HUB):
         return _pull_hub(source, folder)
     if not Path(source).is_dir():

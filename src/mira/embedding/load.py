@@ -19,9 +19,9 @@ def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
         threads: Threads of the built-in model; 0 is one a core. Worker processes pass 1.
 
     Raises:
-        ConfigError: The model needs a package or a key that is not there.
+        ConfigError: The model needs a package that is not there.
         InputError: The built-in model's file is missing or changed.
-        JudgeError: The endpoint does not tell its model.
+        JudgeError: The endpoint cannot be used, or a key is missing.
     """
     if settings.model in plugins.names(plugins.EMBEDDERS):
         added: Embedder = plugins.load(plugins.EMBEDDERS, settings.model)(settings, threads)

@@ -2,12 +2,14 @@
 
 import asyncio
 import difflib
+import re
 
 from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
 from mira.llm.request import base_urls
 from mira.llm.response import listed_models
 from mira.llm.transport import HttpTransport, Lost, TimedOut
+from mira.urls import join_url, shown_url
 
 __all__ = ["WARNING", "check_endpoint"]
 
@@ -27,8 +29,24 @@ def check_endpoint(settings: EndpointSettings) -> list[str]:
             is no such endpoint.
     """
     urls = base_urls(settings)
-    transport = HttpTransport(settings.api_key_env, len(urls), urls)
+    transport = HttpTransport.of(settings, len(urls), urls)
     return asyncio.run(_check_all(transport, urls, settings.model))
+
+
+def _same(model: str, listed: str) -> bool:
+    """Whether servers that list one name accept the other.
+
+    Gemini lists models/NAME, Ollama NAME:latest, routers NAME without :nitro, and proxies patterns such as openai/*.
+    """
+    if "*" in listed:
+        pattern = re.escape(listed).replace(r"\*", ".*")
+        return bool(re.fullmatch(pattern, model) or re.fullmatch(pattern.rpartition("/")[2], model))
+    return _plain(model) == _plain(listed)
+
+
+def _plain(name: str) -> str:
+    head, _, tag = name.lower().removeprefix("models/").rpartition(":")
+    return head if head and tag and "/" not in tag else name.lower().removeprefix("models/")
 
 
 async def _check_all(transport: HttpTransport, urls: list[str], model: str) -> list[str]:
@@ -40,8 +58,9 @@ async def _check_all(transport: HttpTransport, urls: list[str], model: str) -> l
 
 
 async def _check(transport: HttpTransport, url: str, model: str) -> str:
+    url, base = shown_url(url), url
     try:
-        response = await transport.get(f"{url}/models", _TIMEOUT_S)
+        response = await transport.get(join_url(base, "/models"), _TIMEOUT_S)
     except Lost as error:
         raise JudgeError(
             f"{url}: cannot be reached: {error}", "Is the server running, and the address right?"
@@ -58,5 +77,7 @@ async def _check(transport: HttpTransport, url: str, model: str) -> str:
         raise JudgeError(f"{url} answers, but what it sends at /models {error}", _IS_IT_RIGHT) from None
     if names and model not in names:
         close = difflib.get_close_matches(model, names, n=1) or names[:3]
+        if any(_same(model, name) for name in names):
+            return f"{WARNING}{url} lists '{model}' only in another spelling: {', '.join(close)}"
         raise JudgeError(f"{url}: there is no model '{model}'", f"It serves: {', '.join(close)}")
     return f"{url} serves {model}" if names else f"{url} answers, but its list of models is empty"

@@ -105,7 +105,7 @@ class Client:
 
     def _open(self) -> Session:
         settings, urls = self.settings, self._wire.urls
-        transport = self._transport or HttpTransport(settings.api_key_env, settings.max_concurrency, urls)
+        transport = self._transport or HttpTransport.of(settings, settings.max_concurrency, urls)
 
         async def find(key: bytes) -> Reply | None:
             return self.journal.find([key]).get(key)
@@ -148,16 +148,23 @@ class _Stream:
                 f"  Stopped. The journal holds {len(self._caller.journal):,} replies, which are not asked for again."
             )
             self._session = None
+            self._say_failures()
 
     def _finish(self) -> None:
         if self._session is not None:
             self._session.stop()
             self._session = None
+            self._say_failures()
         journal = self._caller.journal
         if journal.damaged:
             self._caller._log.note(
                 f"  {journal.folder}: {journal.damaged:,} damaged stretches; the replies in them are asked again."
             )
+
+    def _say_failures(self) -> None:
+        stats = self._caller.stats
+        if stats.first_failure:
+            self._caller._log.note(f"  Without a reply: {stats.failed:,} requests. The first, {stats.first_failure}")
 
     def _has_room(self) -> bool:
         ahead = 2 * self._caller.settings.max_concurrency + 4 * _CHUNK
@@ -203,4 +210,6 @@ class _Stream:
         stats.done += 1
         if isinstance(answer.result, Failed):
             stats.failures[answer.asked.source][str(answer.result.reason)] += 1
+            if answer.result.attempts and not stats.first_failure:
+                stats.first_failure = f"{answer.asked.tag or answer.asked.source}: {answer.result.detail}"
         return answer

@@ -18,7 +18,9 @@ UNANSWERED = frozenset({Unscored.ENDPOINT_ERROR, Unscored.NOT_RECORDED})
 _LEAST = 20  # records judged before a stage may stop early [ours]
 _QUOTED = 200
 _WAYS_OUT = {
-    Unscored.ENDPOINT_ERROR: "Run again to retry what failed at the endpoint.",
+    Unscored.ENDPOINT_ERROR: (
+        "Run again to retry what failed at the endpoint; what the server rejects, mend by its words above."
+    ),
     Unscored.NOT_RECORDED: (
         "With teacher.offline nothing is sent: write the requests with --export FILE (mira discover, label or score), "
         "run them, and read the results with --import FILE."

@@ -3,7 +3,8 @@
 Room is counted in permits. A request takes one seat for every 8,192 prompt tokens begun, so that a 60K-token record
 counts eight times a short one: 256 permits of 8,192 tokens are 2.1M, about what the KV cache of one H200 holds for the
 card's model. Concurrency starts low, doubles each round of replies up to half of what went well before, grows by a
-fifth a round up to all of it, and by a twentieth beyond; 429 and timeouts halve it. (The numbers are ours.)
+fifth a round up to all of it, and by a twentieth beyond; 429 and timeouts halve it. A 429 without Retry-After that came
+as often at lower limits has nothing to do with load, and does not. (The numbers are ours.)
 """
 
 import random
@@ -20,6 +21,8 @@ _TOKENS_A_SEAT = 8192
 _START = 16
 _IN_A_ROW = 3
 _PAUSE_S, _MAX_PAUSE_S = 0.1, 30.0
+_ENOUGH, _MEMORY = 20, 200  # answers at lower loads that show a rate of faults; answers that each load remembers
+_MOST_NOISE = 0.3  # a higher rate at low limits is a storm, or a limit below one request in flight
 
 
 class Outcome(Enum):
@@ -37,6 +40,7 @@ class Permit(NamedTuple):
 
     weight: int
     epoch: int
+    level: int  # bits of the number of permits that were taken when it was sent
 
 
 def permits(tokens: int) -> int:
@@ -85,6 +89,8 @@ class Limiter:
         self._probing = False  # a dead replica's one request is out
         self._pause = _PAUSE_S
         self._paused_until = 0.0
+        # Answers and bare 429s with 1 seat taken, 2 to 3, 4 to 7, and so on
+        self._seen = [[0.0, 0.0] for _ in range(maximum.bit_length() + 1)]
 
     def wait(self) -> float:
         """Return the seconds until requests may be sent again; 0 when they may now."""
@@ -108,7 +114,7 @@ class Limiter:
         self.in_use += weight
         self._probing = self.down
         self._pressed = self.in_use >= 0.8 * self.limit
-        return Permit(weight, self._epoch)
+        return Permit(weight, self._epoch, min(self.in_use.bit_length(), len(self._seen) - 1))
 
     def give(self, seat: Permit, outcome: Outcome, after: float | None = None) -> None:
         """Give permits back and learn from the outcome.
@@ -122,9 +128,14 @@ class Limiter:
         if seat.epoch == self._epoch:
             self._probing = False
         if outcome is Outcome.OK:
+            self._count(seat.level, 0)
             self._answered()
-        elif outcome in {Outcome.BUSY, Outcome.SLOW} and seat.epoch == self._epoch:
-            self._cut(after)
+        elif outcome in {Outcome.BUSY, Outcome.SLOW}:
+            bare = outcome is Outcome.BUSY and after is None
+            if bare:
+                self._count(seat.level, 1)
+            if seat.epoch == self._epoch and not (bare and self._is_noise(seat.level)):
+                self._cut(after)
         elif outcome is Outcome.BROKEN:
             self._break(seat, after)
 
@@ -137,6 +148,25 @@ class Limiter:
             step = 1.0 if self.limit < self._peak / 2 else 0.2 if self.limit < self._peak else 0.05
             self.limit = min(float(self._maximum), self.limit + step)
             self._peak = max(self._peak, self.limit)
+
+    def _count(self, level: int, busy: int) -> None:
+        seen = self._seen[level]
+        seen[0] += 1
+        seen[1] += busy
+        if seen[0] > _MEMORY:
+            seen[0], seen[1] = seen[0] / 2, seen[1] / 2
+
+    def _is_noise(self, level: int) -> bool:
+        """Return whether 429s without Retry-After came as often with half as many permits taken, and fewer."""
+        answers, busy = map(sum, zip(*self._seen[: max(2, level)], strict=True))
+        if self.down or answers < _ENOUGH or not 0 < busy <= _MOST_NOISE * answers:
+            return False
+        share = busy / answers
+        here, busy_here = self._seen[level]
+        if busy_here > share * here + 3 * (share * (1 - share) * here) ** 0.5 + 1:
+            return False
+        self._peak = max(self._peak, min(float(self._maximum), 4 * self.limit))  # hope for more again
+        return True
 
     def _revive(self) -> None:
         self.down = False

@@ -6,15 +6,16 @@ from collections import deque
 from collections.abc import Sequence
 
 from mira.llm.limiter import Limiter, Outcome, Permit
+from mira.urls import shown_url
 
 __all__ = ["Replica", "ReplicaPool"]
 
 
 class Replica:
-    """One base URL and its permits."""
+    """One base URL and its permits. `shown` is the URL for messages: what may be a key is not in it."""
 
     def __init__(self, url: str, maximum: int) -> None:
-        self.url = url
+        self.url, self.shown = url, shown_url(url)
         self.limiter = Limiter(maximum)
 
 

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -13,6 +12,7 @@ from mira.errors import JudgeError
 from mira.llm.reply import Reply
 from mira.run_folder.files import hash_json
 from mira.unscored import Unscored
+from mira.urls import problem_of_url
 
 __all__ = ["CHAT", "Form", "Message", "Request", "RequestBuilder", "Shrink", "about_tokens", "base_urls"]
 
@@ -147,7 +147,7 @@ CHAT = Form("/chat/completions", "messages", _chat_fields, Reply.from_completion
 
 
 def base_urls(settings: EndpointSettings, form: Form = CHAT) -> list[str]:
-    """Return an endpoint's base URLs, without a trailing slash and without the path of the form.
+    """Return an endpoint's base URLs, without a trailing slash and without the path of the form; a query stays.
 
     Raises:
         JudgeError: There is none, or one is no URL, or carries a key.
@@ -159,13 +159,7 @@ def base_urls(settings: EndpointSettings, form: Form = CHAT) -> list[str]:
 
 
 def _checked(url: str, path: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        hint = "It looks like http://localhost:8000/v1." if "://" in url else f"Add http:// or https://: http://{url}"
-        raise JudgeError(f"base_url: {url!r} is no HTTP URL", hint)
-    if parts.username or parts.password or parts.query:
-        raise JudgeError(
-            f"base_url: the URL of {parts.hostname} carries a user name, password or query",
-            "Put the key into an environment variable and name that in api_key_env; URLs end up in logs.",
-        )
-    return url.rstrip("/").removesuffix(path)
+    if problem := problem_of_url(url):
+        raise JudgeError(f"base_url: {problem[0]}", problem[1])
+    head, mark, query = url.partition("?")
+    return head.rstrip("/").removesuffix(path) + mark + query

@@ -1,6 +1,5 @@
 """What a response means: a reply, a reason to wait, a refusal of this request, or an endpoint that cannot be used."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from mira.llm.excerpt import quoted
 from mira.llm.limiter import retry_after
 from mira.llm.reply import NoLogprobs, Reply
 from mira.llm.transport import Response
+from mira.llm.wordings import Meaning, Said, meaning, read_error
 from mira.unscored import Unscored
 
 __all__ = ["Broken", "Busy", "Rejected", "Unusable", "Verdict", "listed_models", "verdict"]
@@ -65,38 +65,52 @@ class Unusable:
 
 Verdict = Reply | Busy | Broken | Rejected | Unusable
 
-_OVERFLOW = re.compile(
-    r"context.?length|context.?size|context.?window|maximum model length|max_model_len|prompt is too long"
-    r"|input is too long|too many tokens|exceeds? the (?:model|maximum|limit)[^.]*tokens|reduce the length",
-    re.IGNORECASE,
-)
-_CONTEXT = re.compile(
-    r'(?:(?:context|model)[ _](?:length|size|window)(?: of| is|:)?|"n_ctx"\s*:)\s*\(?(\d{3,7})', re.IGNORECASE
-)
-_FILTER = re.compile(r"content_filter|content_policy|content policy|ResponsibleAI|moderation|flagged", re.IGNORECASE)
-_NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|insufficient balance|billing", re.IGNORECASE)
+_REASONS = {
+    Meaning.OVERFLOW: Unscored.OVERFLOW, Meaning.FILTERED: Unscored.REFUSED, Meaning.REJECTED: Unscored.ENDPOINT_ERROR,
+}  # fmt: skip
 _SHOWN = 300
 _QUOTED = 120
 
 
-def verdict(response: Response, read: Callable[[Mapping[str, Any]], Reply] = Reply.from_completion) -> Verdict:
-    """Say what a response means; `read` reads the JSON of a good one (see `Form`)."""
+def verdict(
+    response: Response, read: Callable[[Mapping[str, Any]], Reply] = Reply.from_completion, asked: bytes = b""
+) -> Verdict:
+    """Say what a response means.
+
+    Args:
+        response: The response.
+        read: Reads the JSON of a good one (see `Form`).
+        asked: The JSON of the request: what an error repeats of it decides nothing.
+    """
     status = response.status
     if status == 200:
-        return _reply(response.body, read)
+        return _reply(response.body, read, asked)
     text = _text(response.body)
     detail = f"HTTP {status}: {_message(text)}"
-    after = retry_after(response.headers.get("retry-after"))
-    if status == 429 and not _NO_CREDIT.search(text):
+    if 300 <= status < 400:
+        place = response.headers.get("location", "")
+        detail = f"HTTP {status}: a redirect to {quoted(place, _QUOTED)}, which mira does not follow"
+    said = read_error(text)
+    return _failure(status, said, detail, asked, _after(response, said))
+
+
+def _failure(status: int, said: Said, detail: str, asked: bytes, after: float | None) -> Verdict:
+    means, context = meaning(status, said, asked)
+    if means is Meaning.BUSY:
         return Busy(after)
-    if status in {401, 402, 403, 404, 429} and not (status == 403 and _FILTER.search(text)):
+    if means is Meaning.UNUSABLE:
         return Unusable(status, detail)
-    # Some servers (llama.cpp among them) have answered an overflow with 500.
-    if _OVERFLOW.search(text):
-        return _overflow(text, detail)
-    if status >= 500 or status in {408, 409, 425}:
-        return Broken(f"HTTP {status}", detail, after)
-    return Rejected(Unscored.REFUSED if _FILTER.search(text) else Unscored.ENDPOINT_ERROR, detail)
+    if means is Meaning.BROKEN:
+        return Broken(f"HTTP {status or '200 without a reply'}", detail, after)
+    return Rejected(_REASONS[means], detail, context)
+
+
+def _after(response: Response, said: Said) -> float | None:
+    """Return the seconds that the server asks to wait: by header, or in its words."""
+    if (after := retry_after(response.headers.get("retry-after"))) is not None:
+        return after
+    milliseconds = retry_after(response.headers.get("retry-after-ms"))
+    return said.wait if milliseconds is None else milliseconds / 1000
 
 
 def listed_models(response: Response) -> list[str]:
@@ -112,28 +126,25 @@ def listed_models(response: Response) -> list[str]:
         raise ValueError(f"is no list of models: {quoted(_text(response.body), _QUOTED)}") from None
 
 
-def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply]) -> Verdict:
+def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply], asked: bytes) -> Verdict:
     try:
         return read(orjson.loads(body))
     except NoLogprobs as error:
         return Rejected(Unscored.ENDPOINT_ERROR, str(error))
     except ValueError as error:  # an error under HTTP 200, half a body, or a page of something else
         text = _text(body)
-        if '"error"' in text and _OVERFLOW.search(text):
-            return _overflow(text, _message(text))
         torn = isinstance(error, orjson.JSONDecodeError)
-        said = f"{'not a completion' if torn else error}: {quoted(text, _QUOTED)}"
+        what = f"{'not a completion' if torn else error}: {quoted(text, _QUOTED)}"
+        detail = f"HTTP 200, but {what}"
+        if '"error"' in text and not torn:
+            said = read_error(text)
+            return _failure(said.status, said, detail, asked, said.wait)
         familiar = '"error"' in text or (torn and text.lstrip().startswith("{"))
-        return Broken("HTTP 200 without a reply", f"HTTP 200, but {said}", foreign="" if familiar else said)
+        return Broken("HTTP 200 without a reply", detail, foreign="" if familiar else what)
 
 
 def _text(body: bytes) -> str:
     return body.decode("utf-8", "replace")
-
-
-def _overflow(text: str, detail: str) -> Rejected:
-    named = _CONTEXT.search(text)
-    return Rejected(Unscored.OVERFLOW, detail, int(named[1]) if named else None)
 
 
 def _message(text: str) -> str:

@@ -17,12 +17,15 @@ from mira.llm.response import Broken, Busy, Rejected, Unusable, Verdict, listed_
 from mira.llm.stats import Stats
 from mira.llm.transport import Lost, TimedOut, Transport
 from mira.unscored import Unscored
+from mira.urls import join_url, shown_url
 
 __all__ = ["Sender", "Withdrawn"]
 
 _MAX_BACKOFF_S = 30.0
 _REJECTIONS = 20
 _FOREIGN = 8
+_REFUSED, _REFUSED_S = 3, 20.0
+_ERRORS_UNDER_200_S = 60.0
 _TOLD_EVERY_S = 60.0
 _BUSY_TRIES = 10
 
@@ -56,10 +59,14 @@ class Sender:
         self._settings, self._urls, self._transport = settings, urls, transport
         self._spending, self._stats, self._patience, self._find = spending, stats, patience, find
         self._fleet = ReplicaPool(urls, settings.max_concurrency)
+        self._shown = ", ".join(map(shown_url, urls))
         self._returned = asyncio.Event()
         self._say = say
         self._rejected = 0
-        self._foreign: int | None = 0  # such answers so far; None once there was a reply
+        self._foreign = 0  # such answers since the last reply
+        self._replied = False
+        self._refused: set[bytes] = set()  # requests that were refused as Unusable since the last reply
+        self._refused_since = 0.0
         self._told: dict[str, float] = {}
         self.flying: set[asyncio.Task[None]] = set()
         self.closing = False
@@ -88,13 +95,14 @@ class Sender:
         while True:
             replica, said = await self._send(request)
             if isinstance(said, Reply):
-                self._rejected, self._foreign = 0, None
+                self._rejected, self._foreign, self._replied = 0, 0, True
+                self._refused.clear()
                 return said
             if isinstance(said, Rejected):
                 self._count_rejection(replica, said)
                 return said
             if isinstance(said, Unusable):
-                if not self._fleet.answered or said.status in {402, 429}:
+                if self._is_refused(request, said, tries):
                     raise await self._unusable(replica, said)
                 said = Broken(f"HTTP {said.status}", said.detail)
             if self.closing:
@@ -147,13 +155,14 @@ class Sender:
 
     async def _post(self, replica: Replica, request: Request) -> Verdict:
         assert request.form is not None, "hopeless requests are not sent"
-        url = replica.url + request.form.path
+        url = join_url(replica.url, request.form.path)
         try:
-            return verdict(await self._transport.post(url, request.body, self._settings.timeout_s), request.form.read)
+            response = await self._transport.post(url, request.body, self._settings.timeout_s)
+            return verdict(response, request.form.read, request.body)
         except TimedOut as error:
             return Broken("timeout", str(error))
         except Lost as error:
-            return Broken("connection", f"no connection to {replica.url} ({error})")
+            return Broken("connection", f"no connection to {replica.shown} ({error})")
 
     def _count(self, request: Request, said: Verdict) -> float:
         """Count a response and return what it costs."""
@@ -176,9 +185,25 @@ class Sender:
         self._rejected += 1
         if self._rejected >= _REJECTIONS:
             raise JudgeError(
-                f"{replica.url} rejected {self._rejected} requests in a row: {said.detail}",
+                f"{replica.shown} rejected {self._rejected} requests in a row: {said.detail}",
                 "Look at model, temperature, max_tokens and extra_body (null takes a field out).",
             )
+
+    def _is_refused(self, request: Request, said: Unusable, tries: int) -> bool:
+        """Whether the endpoint refuses every request.
+
+        Before the first answer one refusal shows it. Later a gateway may refuse for a moment, and a firewall single
+        records, so some requests must be refused for a while with no reply in between.
+        """
+        if not self._fleet.answered or said.status not in {401, 403, 404}:
+            return True
+        now = time.monotonic()
+        if not self._refused:
+            self._refused_since = now
+        self._refused.add(request.key)
+        if said.status == 401 and tries >= self._settings.max_retries:
+            return True
+        return len(self._refused) >= _REFUSED and now - self._refused_since > _REFUSED_S
 
     async def _unusable(self, replica: Replica, said: Unusable) -> JudgeError:
         name = self._settings.api_key_env
@@ -187,25 +212,28 @@ class Sender:
             hint += await self._models(replica)
         elif said.status in {401, 403}:
             hint = f"Look at the key in ${name}." if name else "Name the variable that holds the key in api_key_env."
-        else:
+        elif said.status in {402, 429}:
             hint = "The account has no credit or quota left. Run the same command again when it has: it goes on."
-        return JudgeError(f"{replica.url} cannot be used: {said.detail}", hint.strip())
+        else:
+            key = f"the key in ${name}" if name else "the key"
+            hint = f"Look at {key}, the model {self._settings.model!r} and the account's credit, then run again."
+        return JudgeError(f"{replica.shown} cannot be used: {said.detail}", hint.strip())
 
     async def _models(self, replica: Replica) -> str:
         try:
-            names = sorted(listed_models(await self._transport.get(f"{replica.url}/models", 10.0)))
+            names = sorted(listed_models(await self._transport.get(join_url(replica.url, "/models"), 10.0)))
         except (Lost, TimedOut, ValueError):
             return ""
         return f"It offers: {', '.join(names[:10])}." if names else ""
 
     def _check_foreign(self, replica: Replica, said: Busy | Broken) -> None:
         """An endpoint that never answers as one does is something else: say so instead of asking again and again."""
-        if self._foreign is None or not isinstance(said, Broken) or not said.foreign:
+        if not isinstance(said, Broken) or not said.foreign:
             return
         self._foreign += 1
-        if self._foreign >= _FOREIGN:
+        if self._foreign >= _FOREIGN and (not self._replied or self._fleet.silent_s > _REFUSED_S):
             raise JudgeError(
-                f"{replica.url} answers, but no model does: what it sends is {said.foreign}",
+                f"{replica.shown} answers, but no model does: what it sends is {said.foreign}",
                 "Is base_url right (it mostly ends in /v1), and nothing else, such as a login page, in between?",
             )
 
@@ -214,23 +242,25 @@ class Sender:
         what, now = said.what if isinstance(said, Broken) else "HTTP 429", time.monotonic()
         if now - self._told.get(what, -_TOLD_EVERY_S) >= _TOLD_EVERY_S:
             self._told[what] = now
-            self._say(f"  {replica.url}: {_words(said)}; sent again so far: {self._stats.waits[what]:,}")
+            self._say(f"  {replica.shown}: {_words(said)}; sent again so far: {self._stats.waits[what]:,}")
 
     def _check_silence(self, replica: Replica, said: Busy | Broken) -> None:
         patience = self._patience
         if (said.after or 0.0) > patience.outage_s:
             raise JudgeError(
-                f"{replica.url} asks to wait for {said.after:,.0f} s", "Run the same command again after that time."
+                f"{replica.shown} asks to wait for {said.after:,.0f} s", "Run the same command again after that time."
             )
         limit = patience.outage_s
         if _timed_out(said):
             limit = max(limit, self._settings.timeout_s * (self._settings.max_retries + 1))
         elif isinstance(said, Broken) and said.what == "connection" and not self._fleet.answered:
             limit = patience.start_s
+        elif isinstance(said, Broken) and said.what.startswith("HTTP 200"):
+            limit = min(limit, _ERRORS_UNDER_200_S)
         if self._fleet.silent_s > limit:
             raise JudgeError(
-                f"no reply from {', '.join(self._urls)} for {self._fleet.silent_s:,.0f} s: {_words(said)}",
-                "Is the server running? What was paid for is in the journal: run the same command again to go on.",
+                f"no reply from {self._shown} for {self._fleet.silent_s:,.0f} s: {_words(said)}",
+                f"{_hint(said)} What was paid for is in the journal: run the same command again to go on.",
             )
 
 
@@ -247,6 +277,12 @@ def _outcome(said: Verdict) -> tuple[Outcome, float | None]:
         return Outcome.SLOW if _timed_out(said) else Outcome.BROKEN, said.after
     # An endpoint that has turned unusable is left out like a dead one.
     return (Outcome.BROKEN if isinstance(said, Unusable) else Outcome.OK), None
+
+
+def _hint(said: Busy | Broken) -> str:
+    if isinstance(said, Broken) and not said.what.startswith("HTTP"):
+        return "Is the server running?"
+    return "The server is there, and this is what it says."
 
 
 def _timed_out(said: Busy | Broken) -> bool:

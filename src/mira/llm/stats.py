@@ -29,6 +29,7 @@ class Stats:
         limit: Seats that the limiter allows now.
         waits: Why requests had to be sent again -> how often.
         failures: Source -> reason -> requests given up.
+        first_failure: What the first request that was given up was about, and the server's words; "" for none.
     """
 
     def __init__(self, total: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,6 +39,7 @@ class Stats:
         self.cut_prompts = self.concurrency = self.limit = 0
         self.waits: Counter[str] = Counter()
         self.failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.first_failure = ""
         self._clock = clock
         self._samples: deque[tuple[float, int, int, int]] = deque([(clock(), 0, 0, 0)])
         self._line, self._line_at = "", -1.0

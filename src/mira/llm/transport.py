@@ -17,12 +17,15 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
 
 __all__ = ["FakeTransport", "HttpTransport", "Lost", "Response", "TimedOut", "Transport", "completion"]
 
 _CONNECT_S = 10.0
 _HIDDEN = b"***"
+_LONGEST_HEADER = 1 << 16  # gateways send policies of more than aiohttp's 8 kB
+_HOP_BY_HOP = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type", "accept"})
 _BEARER = re.compile(rb"(Bearer\s+)[^\s\"'\\,]+", re.IGNORECASE)
 
 
@@ -71,37 +74,55 @@ class Transport(Protocol):
 class HttpTransport:
     """Requests over aiohttp.
 
-    The key is read from the environment, goes out in the Authorization header and nowhere else: it is blotted out of
-    everything that comes back, so that a server which echoes it cannot put it into a journal, a log or an error.
+    The key is read from the environment, goes out in one header and nowhere else: it is blotted out of everything that
+    comes back, so that a server which echoes it cannot put it into a journal, a log or an error.
 
     Args:
         api_key_env: Name of the environment variable with the key; "" for none.
         connections: Connections at most; as many as the limiter allows requests.
         base_urls: Where requests will go. The environment's proxy is used unless all of these are on this machine.
+        key_header: The header that carries the key.
+        headers: Further headers, name -> environment variable with the value, which counts as a key too.
 
     Raises:
-        JudgeError: The environment variable is not set, or holds what cannot be sent as a header.
+        JudgeError: An environment variable is not set, or holds what cannot be sent as a header.
     """
 
-    def __init__(self, api_key_env: str = "", connections: int = 256, base_urls: Sequence[str] = ()) -> None:
-        self._key = _read_key(api_key_env)
+    def __init__(
+        self, api_key_env: str = "", connections: int = 256, base_urls: Sequence[str] = (), *,
+        key_header: str = "Authorization", headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._key = _read_key(api_key_env, "api_key_env")
+        self._headers = {name: _read_key(variable, f"headers.{name}") for name, variable in (headers or {}).items()}
+        if bad := next((name for name in (*self._headers, key_header) if name.lower() in _HOP_BY_HOP), None):
+            raise JudgeError(f"headers: {bad} is set by mira itself", "Take it out of headers.")
+        self._secrets = sorted({v.encode() for v in (self._key, *self._headers.values()) if v}, key=len, reverse=True)
+        if self._key:
+            self._headers[key_header] = f"Bearer {self._key}" if key_header.lower() == "authorization" else self._key
         self._connections = connections
         self._trust_env = not all(_is_local(url) for url in base_urls)
         self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of(cls, settings: EndpointSettings, connections: int, base_urls: Sequence[str]) -> "HttpTransport":
+        """Return the transport of an endpoint's settings."""
+        return cls(
+            settings.api_key_env, connections, base_urls, key_header=settings.api_key_header, headers=settings.headers
+        )
 
     def __repr__(self) -> str:
         return f"HttpTransport(key={'set' if self._key else 'none'}, connections={self._connections})"
 
     async def start(self) -> None:
         """Open the pool of connections."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = {"Content-Type": "application/json", "Accept": "application/json", **self._headers}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=60),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=self._trust_env,
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
         )
 
     async def stop(self) -> None:
@@ -129,27 +150,39 @@ class HttpTransport:
                 data = self._blot(await response.read())
                 if response.status == 200:
                     return Response(200, data)
-                return Response(response.status, data, {k.lower(): v for k, v in response.headers.items()})
+                return Response(response.status, data, self._shown(response.headers))
         except TimeoutError:
             raise TimedOut(f"no reply within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # The error's own text may hold the request's headers.
-            raise Lost(type(error).__name__) from None
+            raise Lost(_why(error)) from None
+
+    def _shown(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {k.lower(): self._blot(v.encode("utf-8", "replace")).decode("utf-8") for k, v in headers.items()}
 
     def _blot(self, data: bytes) -> bytes:
-        if self._key and (key := self._key.encode()) in data:
-            data = data.replace(key, _HIDDEN)
-        return _BEARER.sub(rb"\1" + _HIDDEN, data) if b"earer " in data and self._key else data
+        for secret in self._secrets:
+            data = data.replace(secret, _HIDDEN)
+        return _BEARER.sub(rb"\1" + _HIDDEN, data) if b"earer " in data and self._secrets else data
 
 
-def _read_key(name: str) -> str:
+def _why(error: Exception) -> str:
+    """Return what lost the connection, and the setting that may mend it; the error's own text may hold the headers."""
+    name = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return f"{name}: its certificate is not trusted; name the file of its authority in SSL_CERT_FILE"
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return f"{name}: the proxy in HTTPS_PROXY or HTTP_PROXY; NO_PROXY names hosts to reach without it"
+    return name
+
+
+def _read_key(name: str, setting: str) -> str:
     if not name:
         return ""
     key = os.environ.get(name, "").strip()
     if not key:
         raise JudgeError(
-            f"the environment variable {name}, named by api_key_env, is not set",
-            f"Set it to the endpoint's key: export {name}=...",
+            f"the environment variable {name}, named by {setting}, is not set",
+            f"Set it: export {name}=...",
         )
     if not key.isascii() or not key.isprintable():
         raise JudgeError(f"the environment variable {name} holds characters that no key has", "Copy the key again.")

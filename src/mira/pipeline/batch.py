@@ -25,6 +25,7 @@ from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import write_bytes
 from mira.run_folder.paths import RunFolder
+from mira.urls import check_local
 
 __all__ = ["export_requests", "import_results", "still_out", "teacher_requests"]
 
@@ -41,6 +42,7 @@ def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exporte
     Raises:
         MiraError: There is no endpoint in the settings, or an earlier stage has not run.
     """
+    check_local(path, "--export")
     run = RunFolder(config.run)
     exported = _export_scores(config, run, path, log) if stage == "score" else _export(config, run, stage, path, log)
     write_bytes(_exported_keys(run, stage), exported.keys)
@@ -141,4 +143,5 @@ def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Expo
         sum(e.answered for e in exported),
         sum(e.unsendable for e in exported),
         b"".join(e.keys for e in exported),
+        tuple(p for e in exported for p in e.removed),
     )

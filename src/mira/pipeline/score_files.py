@@ -1,11 +1,12 @@
 """Scoring with a scorer that is there already: a bundle, or an endpoint and an anchors file; nothing else."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mira.config.loading import config_from
+from mira.config.settings import Config
 from mira.distillation.bundle import verify
 from mira.errors import ConfigError, InputError
 from mira.family import FamilyName
@@ -30,6 +31,7 @@ def score_released(
     api_key_env: str = "",
     overrides: Sequence[str] = (),
     log: Log | None = None,
+    batch: Callable[[Config], None] | None = None,
 ) -> list[Path]:
     """Score records of one source with a served scorer: no discovery, no labels.
 
@@ -45,6 +47,7 @@ def score_released(
         api_key_env: Name of the environment variable with the key.
         overrides: Further settings, "distill.endpoint.temperature=0" and the like.
         log: Where progress goes.
+        batch: Called with the settings in place of scoring, to write or read batch files; nothing is sent then.
 
     Returns:
         The score sidecars.
@@ -60,8 +63,9 @@ def score_released(
     letter = re.search(r"group_([^_.]+)", Path(rubric or "").name)
     group = f"{family}_group_{letter[1] if letter else 'released'}"
     endpoint = {"base_url": list(urls), "model": model, "api_key_env": api_key_env}
+    distill = {"student": "endpoint", "endpoint": endpoint}
     told = {"name": source, "path": list(inputs), "family": family, "fields": dict(fields or {})}
-    return _score(group, Path(rubric or ""), told, {"student": "endpoint", "endpoint": endpoint}, out, overrides, log)
+    return _score(group, Path(rubric or ""), told, distill, out, overrides, log, batch)
 
 
 def score_bundle(
@@ -77,6 +81,7 @@ def score_bundle(
     api_key_env: str = "",
     overrides: Sequence[str] = (),
     log: Log | None = None,
+    batch: Callable[[Config], None] | None = None,
 ) -> list[Path]:
     """Score records of one source with a scorer bundle, e.g. one that was pulled: no discovery, no labels.
 
@@ -95,6 +100,7 @@ def score_bundle(
         api_key_env: Name of the environment variable with the endpoint's key.
         overrides: Further settings, "score.workers=4" and the like.
         log: Where progress goes.
+        batch: Called with the settings in place of scoring, to write or read batch files; nothing is sent then.
 
     Returns:
         The score sidecars.
@@ -109,8 +115,12 @@ def score_bundle(
     if not inputs:
         raise ConfigError("score --bundle needs --input", "See: mira score --help")
     served = {"base_url": list(urls), "model": model, "api_key_env": api_key_env}
-    if kind == "encoder" and (urls or model):
-        raise ConfigError(f"{bundle}: an encoder runs here, it is not served", "Leave --judge and --model out.")
+    if kind == "encoder" and (urls or model or api_key_env):
+        raise ConfigError(
+            f"{bundle}: an encoder runs here, it is not served", "Leave --judge, --model and --api-key-env out."
+        )
+    if kind == "encoder" and batch:
+        raise ConfigError(f"{bundle}: an encoder runs here and sends nothing", "Leave --export and --import out.")
     if kind != "encoder" and not (urls and model):
         raise ConfigError(f"{bundle}: a bundle of kind '{kind}' has to be served", "Add --judge URL and --model NAME.")
     own, _, letter = group.rpartition("_group_")
@@ -127,7 +137,7 @@ def score_bundle(
     distill: dict[str, Any] = {"student": "bundle", "bundles": {group: str(bundle)}}
     if urls:
         distill["endpoint"] = served
-    return _score(group, bundle / "rubric.jsonl", told, distill, out, overrides, log)
+    return _score(group, bundle / "rubric.jsonl", told, distill, out, overrides, log, batch)
 
 
 def _score(
@@ -138,6 +148,7 @@ def _score(
     out: Path,
     overrides: Sequence[str],
     log: Log | None,
+    batch: Callable[[Config], None] | None,
 ) -> list[Path]:
     settings = {
         "run": str(out),
@@ -153,5 +164,9 @@ def _score(
             f"{config.run} is the run folder of other sources ({min(others)}), whose students would be replaced",
             "Choose another --out.",
         )
-    run_stages(config, ["index", "group", "discover", "label", "distill", "score"], log)
+    stages = ["index", "group", "discover", "label", "distill", "score"]
+    run_stages(config, stages[:-1] if batch else stages, log)
+    if batch:
+        batch(config)
+        return []
     return sorted(RunFolder(config.run).scores(source["name"]).glob("*.parquet"))

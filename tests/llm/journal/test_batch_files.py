@@ -121,3 +121,16 @@ def test_the_requests_themselves_are_no_results(tmp_path: Path) -> None:
             import_batch(tmp_path / "batch.jsonl", journal)
         assert len(journal) == 0
     assert (tmp_path / "journal/replies.failures.jsonl").read_bytes() == b""
+
+
+def test_a_shorter_export_removes_the_later_parts_of_a_longer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_LINES", 4)
+    (tmp_path / "b-4.jsonl").write_text('{"mine": 1}\n')
+    with Journal(tmp_path / "journal") as journal:
+        requests = list(judge(journal, URL).requests(tasks(10)))
+        assert not export_batch(requests, journal, tmp_path / "b.jsonl").removed
+        again = export_batch(requests[:3], journal, tmp_path / "b.jsonl")
+    assert [path.name for path in again.removed] == ["b-2.jsonl", "b-3.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("b*.jsonl")) == ["b-4.jsonl", "b.jsonl"]

@@ -41,6 +41,7 @@ class Exported:
         answered: Requests left out because the journal holds their replies.
         unsendable: Requests left out because the record does not fit the judge's context.
         keys: Keys of the requests in the files, 16 bytes each.
+        removed: Further files of an earlier export of this name, which are gone now.
     """
 
     paths: tuple[Path, ...]
@@ -48,6 +49,7 @@ class Exported:
     answered: int
     unsendable: int
     keys: bytes = b""
+    removed: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def export_batch(requests: Iterable[Request], journal: Journal, path: Path) -> E
                     yield _line(request)
 
     paths = tuple(_write_parts(lines(), path))
-    return Exported(paths, len(seen), answered, unsendable, b"".join(sorted(seen)))
+    return Exported(
+        paths, len(seen), answered, unsendable, b"".join(sorted(seen)), tuple(_remove_later(path, len(paths)))
+    )
 
 
 def outstanding(keys: bytes, journal: Journal) -> int:
@@ -120,9 +124,26 @@ def _write_parts(lines: Iterator[bytes], path: Path) -> Iterator[Path]:
     line = next(lines, None)
     number = 1
     while line is not None or number == 1:
-        part = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        part = path if number == 1 else _part(path, number)
         with atomic(part) as temporary, temporary.open("wb") as file:
             line = _fill(file, line, lines)
+        yield part
+        number += 1
+
+
+def _part(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _remove_later(path: Path, last: int) -> Iterator[Path]:
+    """Remove the parts of a longer export before this one: sent with the new ones they would be paid twice."""
+    number = last + 1
+    while (part := _part(path, number)).is_file():
+        with part.open("rb") as file:
+            ours = _is_request(file.readline())
+        if not ours:
+            return
+        part.unlink()
         yield part
         number += 1
 

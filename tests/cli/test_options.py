@@ -1,0 +1,135 @@
+"""Every option of every verb is read: a value that cannot be right is refused with a message, before anything runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from mira.cli.app import app, main
+from mira.distillation.bundle import push
+from mira.errors import ConfigError
+from support.fault_server import FaultServer, rubric
+
+CONFIG = ["index", "group", "reliability", "flag", "report"]
+LIMITS = {
+    "--max-cost": (["--max-cost", "-1"], "max_cost"),
+    "--max-requests": (["--max-requests", "-1"], "max_requests"),
+    "--failure-budget": (["--failure-budget", "200%"], "failure_budget"),
+    "--set": (["--set", "selekt=1"], "did you mean"),
+}
+SET = {"--set": LIMITS["--set"]}
+FORCE = {"--force": (["--force", "--set", "selekt=1"], "did you mean")}  # that it works: test_force_runs_again
+BATCH = {
+    "--export": (["--export", "s3://bucket/x.jsonl"], "local folders only"),
+    "--import": (["--import", "nowhere.jsonl"], "nowhere.jsonl"),
+    "--force": (["--force", "--export", "x.jsonl"], "--force"),
+}
+METHODS = {"--methods": (["--methods", "best"], "best")}
+WITH_CONFIG = ("--model", "--rubric", "--input", "--source", "--family", "--field", "--out", "--api-key-env")
+
+WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
+    "init": {},
+    "validate": SET,
+    "plan": SET,
+    "run": LIMITS | FORCE,
+    "demo": {"--folder": (["--folder", "s3://bucket/demo"], "local folders only")},
+    **dict.fromkeys(CONFIG, SET | FORCE),
+    "discover": LIMITS | BATCH,
+    "label": LIMITS | BATCH,
+    "distill": SET | FORCE | {"--student": (["--student", "x"], "--student")},
+    "score": LIMITS | BATCH | {
+        "--judge": (["--judge", "http://x/v1"], "not both"), "--bundle": (["--bundle", "x"], "not both"),
+        **{o: ([o, "text"], f"{o} says how to score without CONFIG") for o in WITH_CONFIG},
+    },
+    "select": LIMITS | FORCE | {
+        "--method": (["--method", "best"], "method"), "--scope": (["--scope", "all"], "scope"),
+        "--budget": (["--budget", "half"], "budget"), "--temperature": (["--temperature", "-1"], "temperature"),
+        "--per-source-min": (["--per-source-min", "x=1"], "x"), "--per-source-max": (["--per-source-max", "x=1"], "x"),
+        "--seed": (["--seed", "x"], "--seed"),
+    },
+    "compare": LIMITS | METHODS,
+    "evaluate": LIMITS,
+    "explain": SET | {"--source": (["--source", "x"], "x")},
+    "cascade": LIMITS,
+    "students": SET,
+    "proxy": SET | METHODS | {"--seeds": (["--seeds", "x"], "--seeds"), "--size": (["--size", "x"], "--size")},
+    "adopt": SET,
+    "push": {"--public": (["--public"], "--public")},
+    "pull": {},
+}  # fmt: skip
+ARGUMENTS = {"explain": ["id"], "adopt": ["group", "folder"], "demo": [], "push": [".", "elsewhere"]}
+
+
+def _options() -> dict[str, set[str]]:
+    group = typer.main.get_command(app)
+    commands = group.commands  # type: ignore[attr-defined]
+    return {
+        verb: {o for p in command.params for o in p.opts if o.startswith("--")} - {"--help"}
+        for verb, command in commands.items()
+    }
+
+
+def test_the_table_names_every_option_of_every_verb() -> None:
+    assert {verb: set(wrong) for verb, wrong in WRONG.items()} == _options()
+
+
+NEED_A_RUN = {("compare", "--methods"), ("explain", "--source"), ("proxy", "--methods")}
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"), [(v, o) for v, given in WRONG.items() for o in given if (v, o) not in NEED_A_RUN]
+)
+def test_every_option_is_read(
+    verb: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs.jsonl").write_text('{"text": "Some text."}\n')
+    (tmp_path / "mira.yaml").write_text("sources: [{name: docs, path: docs.jsonl}]\n")
+    monkeypatch.chdir(tmp_path)
+    given, words = WRONG[verb][option]
+    before = ARGUMENTS[verb] if verb in ("demo", "push") else ["mira.yaml", *ARGUMENTS.get(verb, [])]
+    monkeypatch.setattr(sys, "argv", ["mira", verb, *before, *given])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code in (1, 2)
+    said = capsys.readouterr().err.replace("\n", " ").replace("│", "")
+    assert words in said
+    assert not (tmp_path / "run" / "index").exists()
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/run", "gs://bucket/run"])
+def test_a_run_folder_that_is_a_url_is_refused(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs.jsonl").write_text('{"text": "Some text."}\n')
+    (tmp_path / "mira.yaml").write_text(f"run: {place}\nsources: [{{name: docs, path: docs.jsonl}}]\n")
+    said = _mira(tmp_path, "run", "mira.yaml", "--set", "select.method=random")
+    assert said.returncode == 2
+    assert "local folders only" in said.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"docs.jsonl", "mira.yaml"}
+    with pytest.raises(ConfigError, match="local folders only"):
+        push(tmp_path, place)
+
+
+def _mira(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mira", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, check=False)
+
+
+def _score(folder: Path, url: str, *more: str) -> subprocess.CompletedProcess[str]:
+    judge = ["--judge", url, "--model", "fake", "--rubric", "rubric.jsonl", "--input", "docs.jsonl", "--out", "run"]
+    return _mira(folder, "score", *judge, *more)
+
+
+def test_score_with_a_judge_exports_and_imports_and_sends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "docs.jsonl").write_text('{"id": "a", "text": "<<record 1>> Some text."}\n')
+    rubric().save(tmp_path / "rubric.jsonl")
+    with FaultServer() as server:
+        said = _score(tmp_path, server.url, "--export", "requests.jsonl")
+        assert said.returncode == 0, said.stderr
+        assert "1 requests in requests.jsonl" in said.stdout
+        assert len((tmp_path / "requests.jsonl").read_text().splitlines()) == 1
+        (tmp_path / "results.jsonl").write_text("{}\n")
+        said = _score(tmp_path, server.url, "--import", "results.jsonl")
+        assert said.returncode == 1
+        assert "no line is a batch result" in said.stderr
+        assert not server.asked
