@@ -210,3 +210,25 @@ def test_a_limit_below_nothing_is_refused(tmp_path: Path, limit: str) -> None:
     with pytest.raises(ConfigError, match=f"teacher.{limit}"):
         load_config(path, [f"teacher.{limit}=-1"])
     assert getattr(load_config(path, [f"teacher.{limit}=0"]).teacher, limit) == 0
+
+
+@pytest.mark.parametrize("text", ["&a [*a]", "&a {b: *a}"])
+def test_aliases_that_have_no_end_are_refused(tmp_path, text):
+    path = tmp_path / "mira.yaml"
+    path.write_text(f"sources: {text}\n")
+    with pytest.raises(ConfigError, match="aliases stand for more than 100,000 values, or for themselves"):
+        load_config(path)
+
+
+def test_aliases_nine_deep_are_refused_at_once(tmp_path):
+    path = tmp_path / "mira.yaml"
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="aliases stand for"):
+        load_config(path)
+    path.write_text("sources: " + "[" * 5000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_config(path)
+    path.write_text("sources:\n  - &s {name: a, path: x.jsonl}\n  - {<<: *s, name: b}\n")
+    assert [source.name for source in load_config(path).sources] == ["a", "b"]

@@ -1,4 +1,6 @@
+import bz2
 import gzip
+import lzma
 from pathlib import Path
 
 import orjson
@@ -21,7 +23,12 @@ class Project:
     def put(self, name: str, data: bytes) -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        packed = {".gz": lambda: gzip.compress(data, mtime=0), ".zst": lambda: zstandard.compress(data)}
+        packed = {
+            ".gz": lambda: gzip.compress(data, mtime=0),
+            ".zst": lambda: zstandard.compress(data),
+            ".bz2": lambda: bz2.compress(data),
+            ".xz": lambda: lzma.compress(data),
+        }
         path.write_bytes(packed.get(path.suffix, lambda: data)())
         return path
 

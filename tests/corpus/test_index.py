@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from mira.corpus import check_fields, peek, shards, totals
 from mira.corpus import index as index_module
-from mira.corpus import peek, shards, totals
 from mira.errors import ConfigError, InputError, RunError
 from mira.tokens import tokenizer
 
@@ -32,7 +32,7 @@ BAD_LINES = [
     (b'{"id": 1.5, "text": "x"}', "bad_field", "field 'id' is neither a string nor a whole number"),
     (b'{"id": true, "text": "x"}', "bad_field", "field 'id' is neither a string nor a whole number"),
     (b'{"id": "a", "text": " \\n"}', "empty_text", "field 'text' is blank"),
-    (b'{"id": "a", "text": "' + b"x" * 20_000 + b'"}', "too_long", "the line has 20,023 bytes, more than"),
+    (b'{"id": "a", "text": "' + b"x" * 20_000 + b'"}', "too_long", "the line or row has 20,023 bytes, more than"),
 ]
 
 
@@ -317,3 +317,80 @@ def test_a_zstd_file_of_a_large_window(project: Project) -> None:
     (project.folder / "in.jsonl.zst").write_bytes(packed)
     config = project.config(project.source("in.jsonl.zst"))
     assert project.index(config)["sources"]["s"]["valid"] == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "what"),
+    [
+        ("utf-16", "UTF-16-LE text, not UTF-8: convert the file with iconv -f UTF-16-LE -t UTF-8"),
+        ("utf-16-be", "UTF-16 text"),
+        ("utf-32-be", "UTF-32 text"),
+        ("utf-32", "UTF-32-LE text"),
+    ],
+)
+def test_other_encodings_are_not_utf8_and_named(project: Project, encoding: str, what: str) -> None:
+    text = "".join(f'{{"id": "r{i}", "text": "some words"}}\n' for i in range(3))
+    project.put("in.jsonl", text.encode(encoding))
+    project.lines("good.jsonl", GOOD)
+    counts = project.index(project.config(project.source(["in.jsonl", "good.jsonl"])))["sources"]["s"]  # type: ignore[index]
+    assert counts["valid"] == 1
+    assert set(counts["rejected"]) <= {"invalid_utf8", "bad_json"}
+    assert what in str(entries(project)[0]["detail"])
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "what"),
+    [
+        (b'{"text": "\xed\xa0\x80 x", "y": NaN}', "invalid_utf8", "not UTF-8 at byte 10 of the line"),
+        (b"\x1f\x8b\x08\x00\xff\xfe", "invalid_utf8", "the file is gzip data"),
+        (b"\0" * 4096, "bad_json", "only zero bytes"),
+        (b'{"text": "a"}\r{"text": "b"}', "bad_json", "lines end with CR alone"),
+    ],
+)
+def test_a_line_that_is_something_else_says_what(project: Project, line: bytes, reason: str, what: str) -> None:
+    project.put("in.jsonl", line + b"\n" + orjson.dumps(GOOD))
+    project.index(project.config(project.source()))
+    bad = entries(project)[0]
+    assert bad["reason_rejected"] == reason
+    assert what in str(bad["detail"])
+
+
+def test_whole_numbers_of_any_size_are_ids(project: Project) -> None:
+    ids = ["18446744073709551616", "18446744073709551617", f"{10**40}", "9223372036854775807", "-9223372036854775809"]
+    lines = [f'{{"id": {i}, "text": "text {i}"}}' for i in [*ids, "7.0"]]
+    lines += ['{"id": 1e300, "text": "inexact"}', '{"id": "x", "text": "y", "unread": ' + "9" * 5000 + "}"]
+    project.put("in.jsonl", "\n".join(lines).encode())
+    config = project.config(project.source())
+    assert project.index(config)["sources"]["s"]["rejected"] == {"bad_field": 1}  # type: ignore[index]
+    assert [record.id for record in project.records(config)] == [*ids, "7", "x"]
+    assert "too large to be exact" in str(entries(project)[6]["detail"])
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz", "in.parquet"])
+def test_records_of_another_schema_at_the_head_are_counted(project: Project, name: str) -> None:
+    rows = [*({"id": f"h{i}", "title": "gone"} for i in range(300)), *({"id": f"{i}", "text": "x"} for i in range(900))]
+    if name == "in.parquet":
+        columns = {key: [row.get(key) for row in rows] for key in ("id", "title", "text")}
+        pq.write_table(pa.table(columns), project.folder / name)
+    else:
+        project.lines(name, *rows)
+    config = project.config(project.source(name))
+    counts = project.index(config)["sources"]["s"]  # type: ignore[index]
+    assert (counts["valid"], counts["rejected"]) == (900, {"missing_field": 300})
+    warning = check_fields(config.source("s"), shards(config)["s"], 2**20)
+    assert warning.startswith("field 'text' is missing in the first 100 records")
+
+
+def test_names_like_miras_own_do_not_collide(project: Project) -> None:
+    project.lines("data/duplicates.jsonl", {"id": "a", "text": "a"})
+    project.lines("data/x.000000000000.jsonl", {"id": "b", "text": "b"})
+    project.lines("data/x.jsonl", *({"id": f"c{i}", "text": "c" * 50} for i in range(40)))
+    project.lines("data/lo::cal.jsonl", {"id": "d", "text": "d"})
+    project.lines(f"data/{'f' * 120}/{'g' * 120}/{'h' * 200}.jsonl", {"id": "e", "text": "e"})
+    config = project.config(project.source("data"), shard_bytes=1024)
+    found = shards(config)["s"]
+    assert len({shard.name for shard in found}) == len(found) > 5
+    assert "duplicates" not in {shard.name for shard in found}
+    assert max(len(shard.name) for shard in found) < 200
+    project.index(config)
+    assert len(project.records(config)) == 44

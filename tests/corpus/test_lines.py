@@ -1,12 +1,17 @@
+import bz2
 import gzip
+import hashlib
+import lzma
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mira.corpus.lines import _BLOCKS as BLOCKS
 from mira.corpus.lines import Damaged, TooLong, _split, read_lines
 
 TEXT = b"\xef\xbb\xbf" + b'{"a": 1}\r\n\n  \t\n{"b": "\xe2\x80\xa8\x0b\x1c"}\n{"c": 3}'
@@ -83,3 +88,31 @@ def test_splitting_does_not_depend_on_the_blocks(blocks: list[bytes], longest: i
     assert b"".join(line for line in found if isinstance(line, bytes)) == b"".join(
         line for line in told if isinstance(line, bytes)
     )
+
+
+@pytest.mark.parametrize(("name", "pack"), [("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_bz2_and_xz_streams_one_after_the_other(tmp_path: Path, name: str, pack: Any) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(pack(b"a\nb") + pack(b"c\nd\n"))
+    assert list(read_lines(str(path), name, None, None, 100)) == [(0, b"a\n"), (1, b"bc\n"), (2, b"d\n")]
+    whole = pack(b"".join(b"%d %s\n" % (i, hashlib.sha256(b"%d" % i).hexdigest().encode()) for i in range(5_000)))
+    path.write_bytes(whole[:-1000])
+    lines = []
+    with pytest.raises(Damaged, match="ends early"):
+        lines.extend(line for _, line in read_lines(str(path), name, None, None, 100))
+    path.write_bytes(b"no such stream")
+    with pytest.raises(Damaged, match="not compressed, or damaged"):
+        list(read_lines(str(path), name, None, None, 100))
+
+
+@pytest.mark.parametrize(
+    ("compression", "size", "most"),
+    [("gz", 2**22, 2**16), ("zst", 2**27, 2**25), ("bz2", 2**21, 2**16), ("xz", 2**21, 2**16)],
+)
+def test_a_bomb_is_cut_into_small_blocks(tmp_path: Path, compression: str, size: int, most: int) -> None:
+    pack = {"gz": gzip.compress, "zst": zstandard.compress, "bz2": bz2.compress, "xz": lzma.compress}[compression]
+    (tmp_path / "in").write_bytes(pack(b" " * size))
+    with (tmp_path / "in").open("rb") as file:
+        sizes = [len(block) for block in BLOCKS[compression](file, None)]
+    assert sum(sizes) == size
+    assert max(sizes) <= most

@@ -1,5 +1,8 @@
+import bz2
 import gzip
+import lzma
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -184,3 +187,46 @@ def test_an_arrow_file_without_a_dataset(project: Project) -> None:
     path = copy(project, project.config(project.source("in.arrow")), {i: {"n": i} for i in ROWS})
     with pa.ipc.open_stream(path) as reader:
         check_table(reader.read_all())
+
+
+@pytest.mark.parametrize(("suffix", "unpack"), [("bz2", bz2.decompress), ("xz", lzma.decompress)])
+def test_copies_are_compressed_as_the_input(project: Project, suffix: str, unpack: Any) -> None:
+    project.lines(f"in.jsonl.{suffix}", {"id": 1, "text": "a"}, {"id": 2, "text": "b"})
+    config = project.config(project.source(f"in.jsonl.{suffix}"))
+    path = copy(project, config, {1: {"n": 1}})
+    assert path.name == f"in.jsonl.{suffix}"
+    assert unpack(path.read_bytes()) == b'{"id":2,"text":"b", "mira": {"n":1}}\n'
+
+
+def test_byte_order_marks_of_joined_files_are_not_copied(project: Project) -> None:
+    project.put("in.jsonl", b'\xef\xbb\xbf{"text": "a"}\n\xef\xbb\xbf\xef\xbb\xbf{"text": "b"}\n')
+    config = project.config(project.source())
+    project.index(config)
+    assert [record.text for record in project.records(config)] == ["a", "b"]
+    copied = copy(project, config, {0: {}, 1: {}}).read_bytes()
+    assert copied == b'{"text": "a", "mira": {}}\n{"text": "b", "mira": {}}\n'
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_types_without_a_kernel_are_copied(project: Project, suffix: str) -> None:
+    texts = pa.array([f"t{i}" for i in range(9)])
+    table = pa.table(
+        {
+            "text": texts,
+            "view": texts.cast(pa.string_view()),
+            "bytes": pa.array([b"b%d" % i for i in range(9)], pa.binary_view()),
+            "deep": pa.array([[{"v": f"u{i}"}] for i in range(9)], pa.list_(pa.struct([("v", pa.string_view())]))),
+        }
+    )
+    path = project.folder / f"in.{suffix}"
+    if suffix == "parquet":
+        table = table.drop_columns("deep")  # which pyarrow cannot write
+        pq.write_table(table, path, row_group_size=4)
+    else:
+        with pa.ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=4)
+    copied = copy(project, project.config(project.source(path.name)), {i: {} for i in (0, 3, 4, 8)})
+    found = pq.ParquetFile(copied).read() if suffix == "parquet" else pa.ipc.open_stream(copied.read_bytes()).read_all()
+    assert found.drop_columns("mira").schema.remove_metadata() == table.schema
+    rows = table.to_pylist()
+    assert found.drop_columns("mira").to_pylist() == [rows[i] for i in (0, 3, 4, 8)]

@@ -88,7 +88,14 @@ def test_links_and_remote_code_are_refused(bundle):
     write_json(bundle / "config.json", {"auto_map": {"AutoModel": "someone/repo--modeling.Model"}})
     with pytest.raises(InputError, match="auto_map"):
         read_bundle(bundle)
-    (bundle / "config.json").unlink()
+    for name, value in {
+        "config.json": {"text_config": {"auto_map": {}}},
+        "generation_config.json": {"parts": [{"auto_map": {}}]},
+    }.items():
+        write_json(bundle / name, value)
+        with pytest.raises(InputError, match=rf"{name}: field 'auto_map'"):
+            read_bundle(bundle)
+        (bundle / name).unlink()
     (bundle / "host.txt").symlink_to("/etc/hostname")
     with pytest.raises(InputError, match="links"):
         read_bundle(bundle)

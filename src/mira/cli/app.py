@@ -9,18 +9,16 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from mira._version import __version__
+from mira.config.settings import Config
 from mira.errors import ConfigError, MiraError, refused_by_system
 from mira.progress import Terminal, printable
 from mira.urls import check_local
-
-if TYPE_CHECKING:
-    from mira.config.settings import Config
 
 __all__ = ["app", "main"]
 
@@ -254,7 +252,7 @@ def _wants_batch(export: Path | None, results: list[Path] | None, *, force: bool
     return True
 
 
-def _run_batch(stage: str, export: Path | None, results: list[Path] | None, command: str, config: "Config") -> None:
+def _run_batch(stage: str, export: Path | None, results: list[Path] | None, command: str, config: Config) -> None:
     from mira.pipeline.batch import export_requests, import_results, still_out  # noqa: PLC0415
 
     if results:

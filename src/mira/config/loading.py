@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mira.config.aliases import check_aliases
 from mira.config.paths import FOLDER
 from mira.config.settings import Config
 from mira.errors import ConfigError
@@ -46,8 +47,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        check_aliases(root, str(path))
         value = yaml.safe_load(text)
         value = {} if value is None else value
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply", "Settings need five levels at most.") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a day or time that there is not
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -139,7 +143,10 @@ def _override(value: dict[str, Any], override: str) -> None:
         if not isinstance(value, dict):
             raise ConfigError(f"--set {override}: '{parent}' holds no fields")
     try:
+        check_aliases(yaml.compose(text, Loader=yaml.SafeLoader), f"--set {override[:100]}")
         value[last] = yaml.safe_load(text)
+    except RecursionError:
+        raise ConfigError(f"--set {override[:100]}: nested too deeply") from None
     except (yaml.YAMLError, ValueError):
         value[last] = text
 

@@ -63,7 +63,7 @@ class SourceSettings(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
     """Short name, used in folders."""
     path: SourcePath | list[SourcePath]
-    """Files, globs or fsspec URLs: JSONL (plain, .gz, .zst), Parquet, or a Hugging Face dataset folder."""
+    """Files, globs or fsspec URLs: JSONL (plain, .gz, .zst, .bz2, .xz), Parquet, or a Hugging Face dataset folder."""
     family: FamilyName = FamilyName.TEXT
     """text, qa, qa_with_think or agent."""
     fields: dict[str, str] = Field(default_factory=dict)
@@ -333,7 +333,7 @@ class BenchmarkSettings(Settings):
     name: Annotated[str, Field(min_length=1)]
     """Short name, told with every record that shares text with it."""
     path: SourcePath | list[SourcePath]
-    """Files or globs: JSONL (plain, .gz, .zst), Parquet, or plain text (.txt, .md)."""
+    """Files or globs: JSONL (plain, .gz, .zst, .bz2, .xz), Parquet, or plain text (.txt, .md)."""
     fields: list[str] = Field(default_factory=list)
     """Fields that hold its text, in order; a dot goes into nested objects. Empty: every string of an object."""
 

@@ -31,7 +31,7 @@ run: run
 sources:
   - name: pr_issue
     family: text                        # text, qa, qa_with_think or agent
-    path: data/pr_issue/*.jsonl.zst     # JSONL (plain, .gz, .zst), Parquet, Hugging Face dataset folder, fsspec URL
+    path: data/pr_issue/*.jsonl.zst     # JSONL (plain, compressed), Parquet, Hugging Face dataset folder, fsspec URL
     fields: {text: text}                # mira's name: yours. Add {id: uid} where records have ids
   # - name: stack_qa
   #   family: qa

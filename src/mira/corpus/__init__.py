@@ -1,9 +1,10 @@
 """Sources and families: find, read, render, count tokens, shard, sample, write."""
 
-from mira.corpus.index import build_index, peek, records_key, totals
+from mira.corpus.index import build_index, records_key, totals
+from mira.corpus.peek import check_fields, peek
 from mira.corpus.read import fetch, pick, read, sample_ids
 from mira.corpus.record import Part, Record, Rejected, Rejection
-from mira.corpus.shards import Shard, shards
+from mira.corpus.shards import Shard, described, shards
 from mira.corpus.write import copy_kept
 from mira.family import FamilyName
 from mira.tokens import Tokenizer, tokenizer
@@ -17,7 +18,9 @@ __all__ = [
     "Shard",
     "Tokenizer",
     "build_index",
+    "check_fields",
     "copy_kept",
+    "described",
     "fetch",
     "peek",
     "pick",

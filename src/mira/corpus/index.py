@@ -3,12 +3,11 @@
 `index/<source>/<shard>.parquet` has row (int64), id (string, null where rejected), n_tokens and n_chars (int32; of
 the record's text, 0 where rejected), reason_rejected and detail (string, null where the row is a record).
 `index/<source>/duplicates.parquet` has shard, row, id of the records whose id an earlier record of the source has.
-The files' metadata hold a key of everything that they follow from: content, tokenizer, family, fields, version. A file
+The files' metadata hold the number of placeholders by type (`mira.placeholders`, where there are any), and a key of
+everything that they follow from: content, tokenizer, family, fields, version. A file
 whose key still matches is not written again; files of shards and sources that are gone are removed.
 """
 
-import difflib
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from mira.config.settings import Config, SourceSettings
 from mira.corpus import database
-from mira.corpus.families import REQUIRED, FieldProblem, look_up, render
-from mira.corpus.parse import BadLine, Parser, to_object
+from mira.corpus.lines import size_of
+from mira.corpus.parse import Parser
+from mira.corpus.peek import check_fields
 from mira.corpus.record import Record, Rejected, Rejection
-from mira.corpus.shards import Shard, format_of, shards
-from mira.corpus.tables import schema
+from mira.corpus.shards import Shard, described, shards
 from mira.engine import LocalEngine
 from mira.errors import InputError, RunError
 from mira.progress import Log
@@ -34,9 +33,9 @@ from mira.run_folder.files import KEY, atomic, hash_file, hash_json, read_key, r
 from mira.run_folder.paths import RunFolder
 from mira.tokens import Tokenizer, tokenizer
 
-__all__ = ["build_index", "check_shard", "duplicates_path", "peek", "records_key", "shard_path", "totals"]
+__all__ = ["build_index", "check_shard", "duplicates_path", "records_key", "shard_path", "totals"]
 
-VERSION = 1
+VERSION = 2
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -55,16 +54,9 @@ _FIND_DUPLICATES = """
         FROM entries SEMI JOIN doubled USING (id) WHERE reason_rejected IS NULL
     ) WHERE nth > 1 ORDER BY place, row
 """
+_LEFT_OUT = b"mira.placeholders"
 _BATCH_ROWS, _BATCH_CHARS = 2048, 2**23
-_PEEKED = 100
 _WORTHWHILE_BYTES = 64 * 2**20  # below this, starting processes takes longer than the work
-_USUAL = {
-    "text": ("content", "body", "document", "raw_content", "markdown"),
-    "question": ("prompt", "query", "instruction", "problem", "input"),
-    "answer": ("response", "completion", "output", "solution"),
-    "think": ("thinking", "reasoning", "reasoning_content", "cot", "thought"),
-    "messages": ("conversation", "conversations", "trajectory", "turns", "history"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +94,10 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     counter = tokenizer(config.tokenizer)
     found = shards(config)
     for source in config.sources:
+        log.note(f"  {source.name}: {described(source)}")
         with _readable(source.name, found[source.name][0].path):
-            _peek(source, found[source.name], config.max_record_bytes)
+            if warning := check_fields(source, found[source.name], config.max_record_bytes):
+                log.note(f"  WARNING: {source.name}: {warning}")
     jobs = _jobs(config, run, counter, found)
     _remove_gone(run, set(found))
     for source in config.sources:
@@ -117,6 +111,10 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     for name, counts in sums.items():
         _check_usable(run, name, found[name], counts)
         _tell_rejected(run, name, counts, log)
+        if left_out := _left_out(run, found[name]):
+            counts["placeholders"] = left_out
+            listed = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
+            log.note(f"  {name}: of parts that are not text, judges see only a placeholder: {listed}")
     n = sum(map(len, found.values()))
     return {"sources": sums, "shards": n, "indexed": len(jobs), "skipped": n - len(jobs)}
 
@@ -141,8 +139,7 @@ def _workers(todo: list[Shard]) -> int:
 def _bytes(shard: Shard) -> int:
     if shard.start is not None and shard.stop is not None:
         return shard.stop - shard.start
-    fs, path = url_to_fs(shard.path)
-    return int(fs.size(path) or 0)
+    return size_of(shard.path)
 
 
 def _key(config: Config, counter: Tokenizer, source: SourceSettings, shard: Shard) -> str:
@@ -213,13 +210,26 @@ def _write_index(job: _Job) -> None:
     with atomic(job.target) as temporary, pq.ParquetWriter(temporary, written, compression="zstd") as writer:
         items = Parser(job.source, job.longest).parse(job.shard)
         pending: list[pa.Table] = []
+        left_out: Counter[str] = Counter()
         for batch in _batched(items):
+            left_out.update(kind for item, _ in batch if isinstance(item, Record) for kind in item.left_out)
             pending.append(_table(batch, counter))
             if sum(t.num_rows for t in pending) >= 2**17:
                 writer.write_table(pa.concat_tables(pending).cast(written))
                 pending = []
         if pending:
             writer.write_table(pa.concat_tables(pending).cast(written))
+        if left_out:
+            writer.add_key_value_metadata({_LEFT_OUT.decode(): orjson.dumps(left_out).decode()})
+
+
+def _left_out(run: RunFolder, found: list[Shard]) -> dict[str, int]:
+    """Count the content parts of which records show only a placeholder, by type."""
+    counts: Counter[str] = Counter()
+    for shard in found:
+        told = (pq.read_metadata(shard_path(run, shard)).metadata or {}).get(_LEFT_OUT)
+        counts.update(orjson.loads(told) if told else {})
+    return dict(counts.most_common())
 
 
 def _batched(items: Iterable[Record | Rejected]) -> Iterator[list[tuple[Record | Rejected, str]]]:
@@ -289,25 +299,6 @@ def totals(config: Config, run: RunFolder) -> dict[str, dict[str, Any]]:
     return {source.name: _source_totals(run, source.name) for source in config.sources}
 
 
-def peek(config: Config, source: str) -> Record:
-    """Return the first valid record of a source, without an index; `n_tokens` is 0.
-
-    Raises:
-        InputError: A required field is missing from the first records, or there is no valid record at all; with the
-            first reason.
-    """
-    settings, found = config.source(source), shards(config)[source]
-    _peek(settings, found, config.max_record_bytes)
-    parser = Parser(settings, config.max_record_bytes)
-    first = ""
-    for item in (item for shard in found for item in parser.parse(shard)):
-        if isinstance(item, Record):
-            return item
-        first = first or f"First: {item.detail}"
-    problem = "every record is rejected" if first else f"{found[0].path}: no record in it"
-    raise InputError(f"source '{source}': {problem}", first or "Fill the source, or take it out of sources.")
-
-
 def _source_totals(run: RunFolder, source: str) -> dict[str, Any]:
     with database.connect(run) as con:
         database.register_source(con, run, source)
@@ -347,47 +338,3 @@ def _tell_rejected(run: RunFolder, source: str, counts: dict[str, Any], log: Log
         first = f", first: {detail[0]}" if detail else ""
         loud = "WARNING: " if reason == Rejection.TRUNCATED_FILE else ""
         log.note(f"  {loud}{source}: {n:,} rejected as {reason}{first}")
-
-
-def _peek(source: SourceSettings, found: list[Shard], longest: int) -> None:
-    """Refuse a source whose first records all lack a required field, or a mapped id: the mapping is wrong."""
-    parser, id_field = Parser(source, longest), source.fields.get("id")
-    missing: Counter[str] = Counter()
-    where = ""
-    keys: list[str] = []
-    raws = ((shard, row, raw) for shard in found for row, raw in parser.raw(shard))
-    for shard, row, raw in itertools.islice(raws, _PEEKED):
-        try:
-            value = to_object(raw, longest)
-            render(source.family, value, source.fields)
-        except BadLine:
-            continue
-        except FieldProblem as problem:
-            if problem.reason is not Rejection.MISSING_FIELD:
-                return
-            missing[problem.field] += 1
-        else:
-            if not id_field or look_up(value, id_field) is not None:
-                return
-            missing[id_field] += _PEEKED  # a record that lacks nothing else
-        where, keys = where or shard.where(row), keys or _keys(shard, value)
-    if missing:
-        _refuse(source, missing.most_common(1)[0][0], where, keys)
-
-
-def _keys(shard: Shard, value: dict[str, Any]) -> list[str]:
-    kind = format_of(shard.path).kind
-    return list(value) if kind == "jsonl" else list(schema(shard.path, kind).names)
-
-
-def _refuse(source: SourceSettings, field: str, where: str, keys: list[str]) -> None:
-    mine = next((n for n in (*REQUIRED[source.family], "id") if source.fields.get(n, n) == field), field)
-    near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches(mine, keys, n=1, cutoff=0.4)
-    # a field that is known to hold the same thing elsewhere is a better guess than a similar spelling
-    guess = next((k for k in _USUAL.get(mine, ()) if k in keys), near[0] if near else "your_field")
-    another = f"choose another family than {source.family}"
-    otherwise = "leave it out: ids are then made of the text" if mine == "id" else another
-    raise InputError(
-        f"source '{source.name}': field '{field}' is missing in {where}; it has: {', '.join(keys) or 'no field'}",
-        f"Map it with fields: {{{mine}: {guess}}}, or {otherwise}.",
-    )

@@ -1,23 +1,31 @@
 """Bytes of JSONL files: opening, decompressing, and cutting into lines with bounded memory."""
 
+import bz2
 import errno
 import io
+import lzma
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
 import zstandard
+from fsspec.core import url_to_fs
 
-__all__ = ["Damaged", "Line", "TooLong", "is_remote", "open_file", "read_lines"]
+from mira.corpus.sniff import BOM, what_it_is
+
+__all__ = ["Damaged", "Line", "TooLong", "is_remote", "open_file", "read_lines", "size_of"]
 
 BLOCK = 2**20
 # what a damaged stream gave in the call that found the damage is lost, so the calls are kept small
 _UNZIPPED = 2**16
-_ZSTD_READ = 2**14
-_BOM = b"\xef\xbb\xbf"
+# a block of zstd is 4 bytes or more and gives 128 KiB or less: so no call gives more than 32 MiB
+_ZSTD_READ = 2**10
+_XZ_MEMORY = 2**30  # a dictionary of the highest preset takes 64 MiB
+_URL = re.compile(r"([a-z][\w+.-]*::)*[a-z][\w+.-]*://", re.IGNORECASE)
 
 
 class Damaged(Exception):
@@ -33,7 +41,7 @@ Line = bytes | TooLong
 
 def is_remote(path: str) -> bool:
     """Tell whether a path is an fsspec URL."""
-    return "://" in path or "::" in path
+    return _URL.match(path) is not None
 
 
 def open_file(path: str) -> IO[bytes]:
@@ -43,6 +51,14 @@ def open_file(path: str) -> IO[bytes]:
         OSError: It cannot be opened. Reading, too, raises nothing else, whatever the file system is.
     """
     return io.BufferedReader(_Remote(path), BLOCK) if is_remote(path) else Path(path).open("rb")
+
+
+def size_of(path: str) -> int:
+    """Return the bytes of a local file or an fsspec URL; 0 where they are not known."""
+    if not is_remote(path):
+        return Path(path).stat().st_size
+    fs, inside = url_to_fs(path)
+    return int(fs.size(inside) or 0)
 
 
 class _Remote(io.RawIOBase):
@@ -97,7 +113,7 @@ def read_lines(
 
     Args:
         path: Local path or fsspec URL.
-        compression: "", "gz" or "zst".
+        compression: "", "gz", "zst", "bz2" or "xz".
         start: First byte of the slice, which is the first of a line; None for the start of the file.
         stop: Byte after the slice; None for the end of the file.
         longest: Longest line in bytes; a longer one is yielded as `TooLong` without having been held in memory.
@@ -117,18 +133,28 @@ def read_lines(
                 if isinstance(line, TooLong) or not line.isspace():
                     yield row, line
                 row += 1
-        except (Damaged, zlib.error, zstandard.ZstdError) as error:
-            raise Damaged(str(error), row) from None
+        except (Damaged, zlib.error, zstandard.ZstdError, lzma.LZMAError, _BadBzip2) as error:
+            raise Damaged(f"{error}{_instead(path, compression) if not row else ''}", row) from None
+
+
+def _instead(path: str, compression: str) -> str:
+    """Say what a file is that is not compressed as its name says; "" where it is."""
+    with open_file(path) as file:
+        found = what_it_is(file.read(BLOCK))
+    named = {"gz": "gzip", "zst": "Zstandard", "bz2": "bzip2", "xz": "xz"}[compression]
+    if found.startswith(named):
+        return ""
+    return f"; the file is {found or 'not compressed, or damaged from its start'}: rename or convert it"
 
 
 def _without_bom(blocks: Iterator[bytes]) -> Iterator[bytes]:
     head = b""
     for block in blocks:
         head += block
-        if len(head) >= len(_BOM):
+        if len(head) >= len(BOM):
             break
     if head:
-        yield head.removeprefix(_BOM)
+        yield head.removeprefix(BOM)
     yield from blocks
 
 
@@ -215,4 +241,38 @@ def _unzstd(file: IO[bytes], _: int | None) -> Iterator[bytes]:
         raise Damaged("the zstd stream ends early")
 
 
-_BLOCKS = {"": _plain, "gz": _gunzip, "zst": _unzstd}
+class _BadBzip2(Exception):
+    """The bzip2 module's word for damage is a bare OSError."""
+
+
+def _unbz2(file: IO[bytes], _: int | None) -> Iterator[bytes]:
+    """Decompress bzip2 streams one after the other, as pbzip2 writes them."""
+    return _in_pieces(file, bz2.BZ2Decompressor, "bzip2")
+
+
+def _unxz(file: IO[bytes], _: int | None) -> Iterator[bytes]:
+    """Decompress xz streams one after the other; zero bytes after the last are padding."""
+    return _in_pieces(file, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY), "xz")
+
+
+def _in_pieces(file: IO[bytes], fresh: Callable[[], Any], name: str) -> Iterator[bytes]:
+    decompressor: Any = None
+    while data := file.read(BLOCK):
+        while data or (decompressor is not None and not decompressor.needs_input):
+            if decompressor is None and not (data := data.lstrip(b"\0")):
+                break
+            decompressor = decompressor or fresh()
+            try:
+                block = decompressor.decompress(data, _UNZIPPED)
+            except OSError as error:
+                raise _BadBzip2(str(error)) from None
+            if block:
+                yield block
+            data = b""
+            if decompressor.eof:
+                data, decompressor = decompressor.unused_data, None
+    if decompressor is not None:
+        raise Damaged(f"the {name} stream ends early")
+
+
+_BLOCKS = {"": _plain, "gz": _gunzip, "zst": _unzstd, "bz2": _unbz2, "xz": _unxz}

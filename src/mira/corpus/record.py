@@ -27,6 +27,7 @@ class Record:
         parts: What a judge reads, in order; never empty, never all blank.
         row: Position of its line or row in its shard, counted from 0.
         n_tokens: Tokens of `text` by the run's tokenizer; 0 while not counted.
+        left_out: Types of the content parts that are not text, of which only a placeholder is shown: "image_url".
     """
 
     id: str
@@ -35,6 +36,7 @@ class Record:
     parts: tuple[Part, ...]
     row: int = 0
     n_tokens: int = 0
+    left_out: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -1,25 +1,24 @@
 """Shards: which files a source has, and how they are sliced.
 
-- A path is a file, a glob (`**` goes into folders), a folder, or an fsspec URL of any of them. A folder of a Hugging
-  Face dataset gives its Arrow files; any other folder gives the files of known formats anywhere inside it.
-- Formats by file name: `.jsonl`, `.ndjson`, `.json` (one object a line), each also with `.gz`, `.zst` or `.zstd`;
-  `.parquet`, `.pq`; `.arrow`. Another name in a path or glob is an error.
+- A path is a file, a glob (`**` goes into folders), a folder, or an fsspec URL of any of them. `find.py` says which
+  files of a folder or glob are read.
+- Formats by file name: `.jsonl`, `.ndjson`, `.json` (one object a line), each also with `.gz`, `.zst`, `.zstd`, `.bz2`
+  or `.xz`; `.parquet`, `.pq`; `.arrow`. Another name in a path or glob is an error.
 - A source's shards are in order of path, then of position, whatever the order in the config. A file that several
   paths match is taken once.
 - A plain JSONL file larger than `shard_bytes` is sliced: slice k starts at the first line that starts at or after
   byte k * shard_bytes. Other files are one shard each.
 - A shard is named after its file's path below the fixed part of its glob or folder, so that a corpus can be moved.
-  Only files whose names would be the same have a hash of their whole path added.
+  Only files whose names would be the same, or those of mira's own files, have a hash of their whole path added.
 - A local file's fingerprint is the hash of its content, remembered in the run folder under (path, size, mtime); a
   remote one's is what its file system tells about it (ETag, size, time of change).
 """
 
-import glob
 import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,31 +27,18 @@ from typing import IO, Any
 from fsspec.core import url_to_fs
 
 from mira.config.settings import Config, SourceSettings
+from mira.corpus.find import Found, find, is_s3
+from mira.corpus.formats import KNOWN, Format, format_of, without_extension
 from mira.corpus.lines import is_remote, open_file
-from mira.errors import ConfigError, InputError, MiraError, install_hint
+from mira.errors import ConfigError, InputError, MiraError
 from mira.run_folder.files import hash_json, read_json, write_json
 
-__all__ = ["Format", "Shard", "format_of", "shards"]
+__all__ = ["Format", "Shard", "described", "format_of", "shards"]
 
-_SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json)(?:\.(?:gz|zst|zstd))?|\.parquet|\.pq|\.arrow)$", re.IGNORECASE)
-_KNOWN = ".jsonl, .ndjson, .json (each plain, .gz or .zst), .parquet, .pq, .arrow"
 _S3_SETTINGS = " (AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL for your own server)"
-_MAGIC = re.compile(r"[*?[]")
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A file's format.
-
-    Attributes:
-        kind: "jsonl", "parquet" or "arrow".
-        compression: "", "gz" or "zst"; of JSONL only.
-        extension: As it is in the file's name: ".jsonl.gz".
-    """
-
-    kind: str
-    compression: str
-    extension: str
+_LONGEST_NAME = 180  # with what is put before and after it, a file's name has 255 letters or less
+_OWN_NAMES = ("duplicates", "dataset_info", "state")  # files beside the shards'
+_LIKE_A_SLICE = re.compile(r"\.[0-9]{12}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +79,6 @@ class _Slice:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: str
-    stem: str
-
-
-def format_of(path: str) -> Format:
-    """Return the format that a file's name tells.
-
-    Raises:
-        InputError: The name tells none.
-    """
-    match = _SUFFIX.search(path)
-    if match is None:
-        raise InputError(f"{path}: unknown format", f"Known by the file's name are {_KNOWN}.")
-    extension = match[1]
-    first, _, second = extension[1:].lower().partition(".")
-    kind = {"parquet": "parquet", "pq": "parquet", "arrow": "arrow"}.get(first, "jsonl")
-    return Format(kind, {"zstd": "zst"}.get(second, second), extension)
-
-
 def shards(config: Config) -> dict[str, list[Shard]]:
     """Find every source's shards.
 
@@ -133,17 +98,62 @@ def shards(config: Config) -> dict[str, list[Shard]]:
     return found
 
 
-def _source_shards(source: SourceSettings, shard_bytes: int, cache: "_Cache") -> list[Shard]:
-    paths = [source.path] if isinstance(source.path, str) else source.path
-    files: dict[str, _File] = {}
+def described(source: SourceSettings) -> str:
+    """Say what of a source's paths is read and what is left out, in one line.
+
+    Raises:
+        InputError: As of `shards`.
+    """
+    found = _find(source)
+    formats = Counter(format_of(path).extension.lower() for path in found.files)
+    read = f"reads {len(found.files):,} file(s) ({_listed(formats)}), first {min(found.files)}"
+    left = [f"{len(paths):,} {reason}, such as {min(paths)}" for reason, paths in sorted(found.left_out.items())]
+    return f"{read}; leaves out {'; '.join(left)}" if left else read
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items()))
+
+
+def _find(source: SourceSettings) -> Found:
+    found = Found()
     try:
-        for path in paths:
-            for file in _find(path, source.name):
-                files.setdefault(file.path, file)
-        stems = Counter(file.stem.lower() for file in files.values())
-        ordered = sorted(files.values(), key=lambda f: f.path)
+        for path in [source.path] if isinstance(source.path, str) else source.path:
+            found.add(_find_path(path, source.name))
+    except OSError as error:
+        raise InputError(
+            f"source '{source.name}': {error.filename or source.path}: {error.strerror or error}",
+            "Check the path and the right to read it.",
+        ) from None
+    return found
+
+
+def _find_path(path: str, source: str) -> Found:
+    if is_remote(path):
+        with _asking(path, source):
+            found = find(path)
+    else:
+        found = find(path)
+    if not found.files:
+        against = "what its file system lists" if is_remote(path) else str(Path.cwd())
+        left = "; ".join(f"left out are {len(paths):,} {reason}" for reason, paths in sorted(found.left_out.items()))
+        raise InputError(
+            f"source '{source}': path '{path}' matches no file{f' ({left})' if left else ''}",
+            f"Check it against {against}; files are known by their names: {KNOWN}.",
+        )
+    for file in found.files:
+        format_of(file)
+    return found
+
+
+def _source_shards(source: SourceSettings, shard_bytes: int, cache: "_Cache") -> list[Shard]:
+    stems = {path: _stem(inside) for path, inside in _find(source).files.items()}
+    counts = Counter(stem.lower() for stem in stems.values())
+    try:
         return [
-            shard for f in ordered for shard in _file_shards(f, stems[f.stem.lower()] > 1, source, shard_bytes, cache)
+            shard
+            for path, stem in sorted(stems.items())
+            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, shard_bytes, cache)
         ]
     except OSError as error:
         raise InputError(
@@ -153,62 +163,14 @@ def _source_shards(source: SourceSettings, shard_bytes: int, cache: "_Cache") ->
 
 
 def _file_shards(
-    file: _File, doubled: bool, source: SourceSettings, shard_bytes: int, cache: "_Cache"
+    path: str, stem: str, doubled: bool, source: SourceSettings, shard_bytes: int, cache: "_Cache"
 ) -> Iterator[Shard]:
-    stem = f"{file.stem}-{hashlib.sha256(file.path.encode()).hexdigest()[:8]}" if doubled else file.stem
-    for piece in _slices(file.path, shard_bytes, cache, source.name):
+    if doubled or stem.lower() in _OWN_NAMES or _LIKE_A_SLICE.search(stem):
+        stem = f"{stem}-{_short_hash(path)}"
+    for piece in _slices(path, shard_bytes, cache, source.name):
         name = stem if piece.start is None else f"{stem}.{piece.start:012d}"
         fingerprint = hash_json([piece.hash, piece.start, piece.stop, piece.first_line])
-        yield Shard(source.name, file.path, name, fingerprint, piece.start, piece.stop, piece.first_line)
-
-
-def _find(path: str, source: str) -> list[_File]:
-    found = _find_at(path, source) if is_remote(path) else _find_local(str(Path(path).expanduser()))
-    if not found:
-        against = "what its file system lists" if is_remote(path) else str(Path.cwd())
-        raise InputError(
-            f"source '{source}': path '{path}' matches no file",
-            f"Check it against {against}; files are known by their names: {_KNOWN}.",
-        )
-    for file in found:
-        format_of(file.path)
-    return found
-
-
-def _find_local(path: str) -> list[_File]:
-    if Path(path).is_dir():
-        return [_File(p, _stem(os.path.relpath(p, path))) for p in _in_folder(Path(path))]
-    if Path(path).exists() or not _MAGIC.search(path):
-        return [_File(os.path.normpath(path), _stem(Path(path).name))] if Path(path).exists() else []
-    base = _fixed_part(path)
-    hits = [os.path.normpath(p) for p in glob.glob(path, recursive=True) if Path(p).is_file()]  # noqa: PTH207
-    return [_File(p, _stem(os.path.relpath(p, base or "."))) for p in hits]
-
-
-def _fixed_part(pattern: str) -> str:
-    """Return the folder above a pattern's first wildcard, with its slash."""
-    magic = _MAGIC.search(pattern)
-    return pattern[: pattern.rfind("/", 0, magic.start()) + 1] if magic else pattern
-
-
-def _in_folder(folder: Path) -> list[str]:
-    if (folder / "dataset_dict.json").is_file():
-        splits = read_json(folder / "dataset_dict.json").get("splits", [])
-        raise InputError(
-            f"{folder}: holds the splits {', '.join(splits)} of a Hugging Face dataset",
-            f"Point to one or several of them: {[str(folder / s) for s in splits]}.",
-        )
-    if (folder / "state.json").is_file():
-        data = read_json(folder / "state.json").get("_data_files", [])
-        return [os.path.normpath(folder / d["filename"]) for d in data]
-    inside = (p for p in folder.rglob("*") if _SUFFIX.search(p.name) and not p.name.startswith("."))
-    known = [os.path.normpath(p) for p in inside if p.is_file() and p.name not in ("dataset_info.json", "state.json")]
-    return [p for p in known if p.endswith(".arrow")] or known
-
-
-def _find_at(url: str, source: str) -> list[_File]:
-    with _asking(url, source):
-        return _find_remote(url)
+        yield Shard(source.name, path, name, fingerprint, piece.start, piece.stop, piece.first_line)
 
 
 @contextmanager
@@ -221,43 +183,16 @@ def _asking(url: str, source: str) -> Iterator[None]:
         said = str(error).strip().partition("\n")[0]
         raise InputError(
             f"source '{source}': {url}: {type(error).__name__}: {said}",
-            f"Check the URL and your credentials for it{_S3_SETTINGS if _is_s3(url) else ''}.",
+            f"Check the URL and your credentials for it{_S3_SETTINGS if is_s3(url) else ''}.",
         ) from None
 
 
-def _is_s3(url: str) -> bool:
-    return url.startswith(("s3://", "s3a://"))
-
-
-def _find_remote(url: str) -> list[_File]:
-    if re.search(r"//[^/]*:[^/]*@", url):  # paths go into the index, the manifest and messages
-        raise ConfigError(
-            "a source's path holds a user name and password",
-            "Take them out; credentials come from the environment or from fsspec's own configuration files.",
-        )
-    try:
-        fs, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        way_out = install_hint("s3") if _is_s3(url) else "Install the package that it names, or check it."
-        raise ConfigError(f"{url}: {error}", way_out) from None
-    if _MAGIC.search(path):
-        hits, base = fs.glob(path), _fixed_part(path)
-    elif fs.isdir(path):
-        hits, base = [p for p in fs.find(path) if _SUFFIX.search(p)], path.rstrip("/") + "/"
-        hits = [p for p in hits if p.rpartition("/")[2] not in ("dataset_info.json", "state.json", "dataset_dict.json")]
-    else:
-        hits, base = [path] if fs.exists(path) else [], path.rpartition("/")[0] + "/"
-    bucket = path.partition("/")[0]
-    if not hits and _is_s3(url) and not fs.exists(bucket):
-        raise FileNotFoundError(f"there is no bucket '{bucket}', or you may not see it")
-    return [_File(fs.unstrip_protocol(p), _stem(p.removeprefix(base))) for p in hits]
-
-
-def _stem(relative: str) -> str:
-    plain = _SUFFIX.sub("", relative.replace(os.sep, "/"))
+def _stem(inside: str) -> str:
+    plain = without_extension(inside.replace(os.sep, "/"))
     safe = re.sub(r"[^A-Za-z0-9._=+-]", "_", plain.replace("/", "__")).lstrip(".")
     exact = safe == plain and len(safe) <= 100
-    return safe if exact or safe.replace("__", "/") == plain else f"{safe[:100]}-{_short_hash(plain)}"
+    fits = safe.replace("__", "/") == plain and len(safe) <= _LONGEST_NAME
+    return safe if exact or fits else f"{safe[:100]}-{_short_hash(plain)}"
 
 
 def _short_hash(text: str) -> str:

@@ -1,7 +1,7 @@
 """Writing kept records in their input's own format, with a provenance field.
 
-- JSONL: the line's own bytes, with `, "<field>": {...}` put in before the final brace; compressed as the input is. A
-  byte order mark is left out and the last line gets a line break.
+- JSONL: the line's own bytes, with `, "<field>": {...}` put in before the final brace; compressed as the input is.
+  Byte order marks are left out and the last line gets a line break.
 - Parquet: the kept rows with all their columns as they were, and a last column of strings that holds the provenance
   as JSON, so that its type is the same in every file.
 - Arrow: as Parquet, but as the Arrow stream of a Hugging Face dataset. `state.json` and `dataset_info.json` beside it
@@ -11,8 +11,10 @@
 Where the input's file is damaged, what can be read of it is written and the rest stays lost, as the index says.
 """
 
+import bz2
 import gzip
 import io
+import lzma
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -28,7 +30,8 @@ from mira.config.settings import Config
 from mira.corpus.families import parse_json
 from mira.corpus.lines import Damaged, read_lines
 from mira.corpus.shards import Format, Shard, format_of, shards
-from mira.corpus.tables import batches, opened, schema
+from mira.corpus.sniff import without_bom
+from mira.corpus.tables import batches, bytes_of, opened, schema
 from mira.errors import ConservationError, InputError
 from mira.run_folder.files import atomic, read_json, write_json
 from mira.run_folder.paths import RunFolder
@@ -73,6 +76,8 @@ def copy_kept(config: Config, run: RunFolder, shard: Shard, kept: Kept, folder: 
     try:
         with atomic(target) as temporary:
             _check_all(shard, kept, writers[fmt.kind](config, shard, kept, temporary))
+    except pa.ArrowException as error:
+        raise _not_copied(shard, error) from None
     except Damaged:
         _check_all(shard, kept, 0)
         target.unlink(missing_ok=True)
@@ -113,6 +118,10 @@ def _until_damage(lines: Iterator[Any]) -> Iterator[Any]:
 
 
 def _compressed(stack: ExitStack, target: Path, fmt: Format) -> IO[bytes]:
+    if fmt.compression == "xz":
+        return cast(IO[bytes], stack.enter_context(lzma.open(target, "wb")))
+    if fmt.compression == "bz2":
+        return cast(IO[bytes], stack.enter_context(bz2.open(target, "wb")))
     file = stack.enter_context(target.open("wb"))
     if fmt.compression == "gz":
         zipped = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0))
@@ -129,6 +138,7 @@ def _spliced(line: bytes, field: str, provenance: Mapping[str, Any], shard: Shar
     suspect = key in line or b"\\u" in line or not _PLAIN_NAME.fullmatch(field)
     if suspect and field in parse_json(line):
         raise _taken(shard.where(row), field)
+    line = without_bom(line)
     bare = line.rstrip()
     end = line[len(bare) :] if line.endswith(b"\n") else b"\n"
     return b"".join((bare[:-1], b", ", key, b": ", orjson.dumps(provenance, option=_OPTIONS), bare[-1:], end))
@@ -166,11 +176,31 @@ def _kept_batches(shard: Shard, kind: str, kept: Kept, out: pa.Schema) -> Iterat
             rows = [i for i in range(batch.num_rows) if start + i in kept]
             if rows:
                 values = [orjson.dumps(kept[start + i], option=_OPTIONS).decode() for i in rows]
-                columns = [*batch.take(pa.array(rows, pa.int64())).columns, pa.array(values, pa.string())]
+                columns = [*_taken_rows(batch, rows, shard).columns, pa.array(values, pa.string())]
                 yield pa.RecordBatch.from_arrays(columns, schema=out)
             start += batch.num_rows
     except Damaged:
         return
+
+
+def _taken_rows(batch: pa.RecordBatch, rows: list[int], shard: Shard) -> pa.RecordBatch:
+    """Return some rows of a batch, whatever their types."""
+    try:
+        return batch.take(pa.array(rows, pa.int64()))
+    except pa.ArrowNotImplementedError:
+        pass  # `take` has no kernel for views of strings, and `concat_batches` has for all
+    try:
+        return pa.concat_batches([batch.slice(row, 1) for row in rows])
+    except pa.ArrowException as error:
+        raise _not_copied(shard, error) from None
+
+
+def _not_copied(shard: Shard, error: Exception) -> InputError:
+    said = str(error).partition("\n")[0]
+    return InputError(
+        f"{shard.path}: its rows cannot be copied: {said}",
+        "Write the file again without that column type, or set select.write_selected to false.",
+    )
 
 
 def _copy_parquet(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
@@ -182,7 +212,7 @@ def _copy_parquet(config: Config, shard: Shard, kept: Kept, target: Path) -> int
     with pq.ParquetWriter(target, out, compression=_CODECS.get(compression, "none")) as writer:
         for batch in _kept_batches(shard, "parquet", kept, out):
             held.append(batch)
-            written, size = written + batch.num_rows, size + batch.nbytes
+            written, size = written + batch.num_rows, size + bytes_of(batch)
             if size >= _GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(held, out))
                 held, size = [], 0

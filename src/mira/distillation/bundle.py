@@ -32,7 +32,7 @@ _ANSWERING = ("config.json", "generation_config.json", "tokenizer.json", "tokeni
 _SHOWN = 200
 # Names, for which HTTP client the hub's library uses depends on its version.
 _NO_NETWORK = frozenset({"LocalEntryNotFoundError", "OfflineModeIsEnabled", "TransportError", "RequestException"})
-_LOADER_FILES = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
+_LOADER_FILES = "*config*.json"
 
 
 def read_bundle(folder: Path, kind: str = "") -> dict[str, Any]:
@@ -82,10 +82,24 @@ def check_safe(folder: Path) -> list[str]:
                 "Weights go in .safetensors, everything else in JSON, text or Parquet.",
             )
         names.append(name)
-    for path in (p for name in _LOADER_FILES for p in folder.rglob(name)):
-        if "auto_map" in _object(path):
+    for path in sorted(folder.rglob(_LOADER_FILES)):
+        if _holds_key(_object(path), "auto_map"):
             raise InputError(f"{path}: field 'auto_map' makes loaders run code from elsewhere", "Remove the field.")
     return names
+
+
+def _holds_key(value: Any, key: str) -> bool:
+    """Tell whether a key is anywhere in a JSON value: loaders read the settings of parts, too (`text_config`)."""
+    todo = [value]
+    while todo:
+        current = todo.pop()
+        if isinstance(current, dict):
+            if key in current:
+                return True
+            todo.extend(current.values())
+        elif isinstance(current, list):
+            todo.extend(current)
+    return False
 
 
 def _object(path: Path) -> dict[str, Any]:

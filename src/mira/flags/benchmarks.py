@@ -242,9 +242,8 @@ def _raw(benchmark: BenchmarkSettings, file: Shard, longest: int) -> Iterator[tu
     if fmt.kind == "jsonl":
         yield from read_lines(file.path, fmt.compression, file.start, file.stop, longest)
         return
-    heads = {name for field in benchmark.fields for name in (field, field.partition(".")[0])}
-    columns = sorted(heads) if heads else list(schema(file.path, fmt.kind).names)
-    yield from enumerate(row for batch in batches(file.path, fmt.kind, columns) for row in python_rows(batch))
+    columns = sorted(set(benchmark.fields)) or list(schema(file.path, fmt.kind).names)
+    yield from enumerate(row for batch in batches(file.path, fmt.kind, columns) for row in python_rows(batch, longest))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -33,16 +33,20 @@ def validate(config: Config) -> Iterator[str]:
         MiraError: The first thing that is wrong.
     """
     _check_tokenizers(config)
+    warnings = 0
     for source, found in corpus.shards(config).items():
         record = corpus.peek(config, source)
         yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
+        yield f"source {source}: {corpus.described(config.source(source))}"
+        if warning := corpus.check_fields(config.source(source), found, config.max_record_bytes):
+            warnings += 1
+            yield f"source {source}: {WARNING}{warning}"
     check_provenance(config)
     _check_run_folder(config)
     yield from check_bundles(config)
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
     _check_files(config)
-    warnings = 0
     for line in _check_endpoints(config):
         warnings += WARNING in line
         yield line

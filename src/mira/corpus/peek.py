@@ -1,0 +1,139 @@
+"""A first look at a source: whether its records have the fields that are read, before anything is written."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from mira.config.settings import Config, SourceSettings
+from mira.corpus.families import REQUIRED, FieldProblem, look_up, render
+from mira.corpus.lines import read_lines, size_of
+from mira.corpus.parse import BadLine, Parser, to_object
+from mira.corpus.record import Record, Rejection
+from mira.corpus.shards import Shard, format_of, shards
+from mira.corpus.tables import schema
+from mira.errors import InputError
+
+__all__ = ["check_fields", "peek"]
+
+_FIRST = 100
+_SAMPLED_SHARDS, _SAMPLED_PLACES, _SAMPLED_LINES = 16, 8, 25
+_SAMPLED_BYTES = 2**24  # from a place in a file
+_SCANNED, _SCANNED_STEP = 200_000, 50  # rows of all shards that cannot be entered in the middle
+_USUAL = {
+    "text": ("content", "body", "document", "raw_content", "markdown"),
+    "question": ("prompt", "query", "instruction", "problem", "input"),
+    "answer": ("response", "completion", "output", "solution"),
+    "think": ("thinking", "reasoning", "reasoning_content", "cot", "thought"),
+    "messages": ("conversation", "conversations", "trajectory", "turns", "history"),
+}
+
+
+def peek(config: Config, source: str) -> Record:
+    """Return the first valid record of a source, without an index; `n_tokens` is 0.
+
+    Raises:
+        InputError: As of `check_fields`, or there is no valid record at all; with the first reason.
+    """
+    settings, found = config.source(source), shards(config)[source]
+    check_fields(settings, found, config.max_record_bytes)
+    parser = Parser(settings, config.max_record_bytes)
+    first = ""
+    for item in (item for shard in found for item in parser.parse(shard)):
+        if isinstance(item, Record):
+            return item
+        first = first or f"First: {item.detail}"
+    problem = "every record is rejected" if first else f"{found[0].path}: no record in it"
+    raise InputError(f"source '{source}': {problem}", first or "Fill the source, or take it out of sources.")
+
+
+def check_fields(source: SourceSettings, found: list[Shard], longest: int) -> str:
+    """Look whether the records have the fields that are read, and the id where it is mapped.
+
+    Returns:
+        "", or a warning where the first records have not and others have.
+
+    Raises:
+        InputError: A field is missing from the first records, and from a sample spread over the source: the mapping
+            is wrong.
+    """
+    parser = Parser(source, longest)
+    missing: Counter[str] = Counter()
+    where = ""
+    keys: list[str] = []
+    raws = ((shard, row, raw) for shard in found for row, raw in parser.raw(shard))
+    for shard, row, raw in islice(raws, _FIRST):
+        try:
+            value = to_object(raw, longest)
+            lacking = _lacking(source, value)
+        except (BadLine, FieldProblem):
+            continue
+        if not lacking:
+            return ""
+        missing[lacking] += 1
+        where, keys = where or shard.where(row), keys or _keys(shard, value)
+    if not missing:
+        return ""
+    field = missing.most_common(1)[0][0]
+    if not any(_is_whole(source, raw, longest) for raw in _spread(found, parser, longest)):
+        _refuse(source, field, where, keys)
+    return f"field '{field}' is missing in the first {sum(missing.values()):,} records ({where}); others have it"
+
+
+def _lacking(source: SourceSettings, value: dict[str, Any]) -> str:
+    """Return the field that a record lacks; "" where it lacks none, whatever else may be wrong with it."""
+    try:
+        render(source.family, value, source.fields)
+    except FieldProblem as problem:
+        return problem.field if problem.reason is Rejection.MISSING_FIELD else ""
+    id_field = source.fields.get("id")
+    return id_field if id_field and look_up(value, id_field) is None else ""
+
+
+def _is_whole(source: SourceSettings, raw: Any, longest: int) -> bool:
+    try:
+        value = to_object(raw, longest)
+        render(source.family, value, source.fields)
+    except (BadLine, FieldProblem):
+        return False
+    return not _lacking(source, value)
+
+
+def _spread(found: list[Shard], parser: Parser, longest: int) -> Iterator[Any]:
+    """Yield lines or rows from all over a source."""
+    step = max(1, len(found) // _SAMPLED_SHARDS)
+    chosen = dict.fromkeys([*found[::step], found[-1]])
+    for shard in chosen:
+        fmt = format_of(shard.path)
+        if fmt.kind == "jsonl" and not fmt.compression:
+            yield from _from_places(shard, longest)
+        else:
+            rows = islice(parser.raw(shard), 0, max(_SCANNED // len(chosen), _FIRST), _SCANNED_STEP)
+            yield from (raw for _, raw in rows)
+
+
+def _from_places(shard: Shard, longest: int) -> Iterator[Any]:
+    start, stop = shard.start or 0, shard.stop or size_of(shard.path)
+    for k in range(_SAMPLED_PLACES):
+        at = start + (stop - start) * k // _SAMPLED_PLACES
+        lines = read_lines(shard.path, "", at, min(stop, at + _SAMPLED_BYTES), longest)
+        yield from (line for _, line in islice(lines, 1 if k else 0, _SAMPLED_LINES))  # a place is inside a line
+
+
+def _keys(shard: Shard, value: dict[str, Any]) -> list[str]:
+    kind = format_of(shard.path).kind
+    return list(value) if kind == "jsonl" else list(schema(shard.path, kind).names)
+
+
+def _refuse(source: SourceSettings, field: str, where: str, keys: list[str]) -> None:
+    mine = next((n for n in (*REQUIRED[source.family], "id") if source.fields.get(n, n) == field), field)
+    near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches(mine, keys, n=1, cutoff=0.4)
+    # a field that is known to hold the same thing elsewhere is a better guess than a similar spelling
+    guess = next((k for k in _USUAL.get(mine, ()) if k in keys), near[0] if near else "your_field")
+    another = f"choose another family than {source.family}"
+    otherwise = "leave it out: ids are then made of the text" if mine == "id" else another
+    raise InputError(
+        f"source '{source.name}': field '{field}' is missing in {where}; it has: {', '.join(keys) or 'no field'}",
+        f"Map it with fields: {{{mine}: {guess}}}, or {otherwise}.",
+    )
