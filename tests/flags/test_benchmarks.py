@@ -43,7 +43,7 @@ def test_records_that_share_an_ngram_are_flagged_with_the_benchmark_and_the_shar
     assert overlap["docs/leak"] == pytest.approx(grams / (words - 12))
     assert overlap["docs/clean"] == overlap["docs/part"] == overlap["docs/short"] == 0
     tokens = {r: t for r, t in summary["benchmarks"]["code"].items() if r != "tokens"}
-    assert tokens == {"texts": 2, "too_short": 1, "ngrams": grams, "records": 3}
+    assert tokens == {"texts": 2, "too_short": 1, "ngrams": grams, "common": 0, "only_common": 0, "records": 3}
     assert summary["benchmarks"]["space"]["records"] == 1
     counted = summary["sources"]["docs"]
     assert counted["contaminated"]["records"] == 3
@@ -108,3 +108,46 @@ def test_names_of_benchmarks_differ(world):
     code = world.benchmark("code.jsonl", {"prompt": QUESTION})
     with pytest.raises(ConfigError, match="a name is used twice"):
         bench(world, ("code", code, []), ("code", code, []))
+
+
+NOTICES = {
+    "en": "permission is hereby granted free of charge to any person obtaining a copy of this software and its files",
+    "zh": "特此免费授予任何获得本软件及其相关文档文件副本的人不受限制地处理本软件的权利",
+    "th": "อนุญาตให้บุคคลใดก็ตามที่ได้รับสำเนาของซอฟต์แวร์นี้ใช้งานได้โดยไม่มีค่าใช้จ่าย",
+    "km": "ការអនុញ្ញាតត្រូវបានផ្តល់ជូនដោយឥតគិតថ្លៃដល់បុគ្គលណាម្នាក់ដែលទទួលបានច្បាប់ចម្លង",
+}
+
+
+def question(i):
+    return f"how many of the {i} apples that tom{i} had this morning are left if he gave {i % 7} to his sister"
+
+
+@pytest.mark.parametrize(("texts", "shared"), [(100, 100), (100, 50), (8, 8), (3, 3)])
+def test_a_notice_that_many_texts_of_a_benchmark_share_is_not_looked_for(tmp_path, texts, shared):
+    records = {f"notice_{k}": f"Some text of its own. {notice}. And an end." for k, notice in NOTICES.items()}
+    records |= {f"leak{i}": f"An exercise: {question(i)}?" for i in range(3)}
+    world = World(tmp_path, {"s": [records]})
+    every = " \n ".join(NOTICES.values())
+    lines = [{"q": question(i), "notice": every if i < shared else ""} for i in range(texts)]
+    summary = bench(world, ("b", world.benchmark("b.jsonl", *lines), []))
+    assert set(world.column("contaminated_by")) == {"s/leak0", "s/leak1", "s/leak2"}
+    assert summary["benchmarks"]["b"]["common"] > 0
+    assert summary["benchmarks"]["b"]["only_common"] == 0
+    bench(world, ("b", world.benchmark("b.jsonl", *lines), []), common_texts=0)
+    assert len(world.column("contaminated_by")) == 3 + len(NOTICES)
+
+
+def test_a_passage_of_few_questions_and_a_text_that_is_there_many_times_are_looked_for(tmp_path):
+    world = World(tmp_path, {"s": [{"passage": OTHER, "copy": QUESTION}]})
+    lines = [{"q": question(i), "p": OTHER if i < 8 else ""} for i in range(40)] + [{"q": QUESTION}] * 60
+    summary = bench(world, ("b", world.benchmark("b.jsonl", *lines), []))
+    assert set(world.column("contaminated_by")) == {"s/passage", "s/copy"}
+    assert summary["benchmarks"]["b"]["common"] == 0
+
+
+def test_texts_of_nothing_but_common_ngrams_are_counted(tmp_path):
+    world = World(tmp_path, {"s": [{"a": QUESTION}]})
+    lines = [{"q": f"{QUESTION} {'very ' * i}"} for i in range(20)]
+    counts = bench(world, ("b", world.benchmark("b.jsonl", *lines), []))["benchmarks"]["b"]
+    assert (counts["only_common"], counts["common"]) == (10, 13)  # of 20 texts, more than 10 share up to 9 times "very"
+    assert world.column("contaminated_by") == {}

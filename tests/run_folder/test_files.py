@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from mira.run_folder.files import (
     read_json,
     read_key,
     sha256_file,
+    together,
     write_bytes,
     write_json,
     write_parquet,
@@ -55,3 +58,40 @@ def test_json_round_trip(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"abc")
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_files_that_are_written_together_are_put_in_place_at_the_end(tmp_path):
+    with together():
+        for at in range(3):
+            with atomic(tmp_path / f"outer{at}") as temporary:
+                write_bytes(tmp_path / f"inner{at}", b"kept")
+                assert (tmp_path / f"inner{at}").read_bytes() == b"kept", "what an outer file is about can be read"
+                temporary.write_bytes(b"done")
+            assert not (tmp_path / f"outer{at}").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"{kind}{at}" for kind in ("inner", "outer") for at in range(3)
+    ]
+
+
+def test_what_was_finished_before_an_error_is_put_in_place(tmp_path):
+    def write_two() -> None:
+        with together():
+            write_bytes(tmp_path / "first", b"1")
+            with atomic(tmp_path / "second") as temporary:
+                temporary.write_bytes(b"2")
+                raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        write_two()
+    assert [p.name for p in tmp_path.iterdir()] == ["first"]
+    write_bytes(tmp_path / "third", b"3")
+    assert (tmp_path / "third").read_bytes() == b"3"
+
+
+def test_a_process_that_is_killed_in_a_group_leaves_no_half_file(tmp_path):
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom mira.files import together, write_bytes\n"
+        "with together():\n    write_bytes(Path(sys.argv[1]) / 'a', b'whole')\n    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == []

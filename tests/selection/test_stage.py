@@ -397,3 +397,17 @@ def test_processes_write_what_threads_write(tmp_path, monkeypatch):
     monkeypatch.setattr(each, "_SMALL", 0)
     assert world.select(method="random") == told
     assert [hash_file(path) for path in paths] == before and len(before) == 4
+
+
+def test_a_budget_that_a_long_record_leaves_unused_is_told(tmp_path):
+    long = Item("ant-long", [10.0] * 4, words(5000))
+    others = items("ant", 40, tokens=20)
+    world = World(tmp_path, {"ant": [[long, *others]], "bee": [items("bee", 40, tokens=20)]}, {"g": ["ant", "bee"]})
+    notes = world.select(scope="source", budget=900)["notes"]
+    assert [note.partition(":")[0] for note in notes] == ["WARNING"]
+    assert notes[0].startswith("WARNING: ant: 0 of the budget's 7")
+    floor = world.select(scope="global", budget=5300, source_min={"ant": 300})["notes"]
+    assert world.select(scope="global", budget=6000)["notes"] == []
+    assert floor == []  # the long record fits into the whole budget
+    assert any("keeps 0 of the 300 tokens of its source_min" in n for n in world.select(
+        scope="global", budget=600, source_min={"ant": 300})["notes"])  # fmt: skip

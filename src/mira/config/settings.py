@@ -355,10 +355,15 @@ class FlagSettings(Settings):
     """Benchmarks whose text records are searched for, e.g. [{name: gsm8k, path: bench/gsm8k.jsonl}]."""
     ngram_words: int = Field(default=13, ge=2, le=100)
     """Consecutive words that a record and a benchmark must share; shorter benchmark texts are not looked for."""
+    common_texts: int = Field(default=10, ge=0)
+    """An n-gram that more texts of one benchmark than this share, and more than 1% of them, is a notice or an
+    instruction, and is not looked for; of a small benchmark, one that more than half share. 0: look for all."""
     min_overlap: Fraction = 0.0
     """Share of a record's n-grams that must be in benchmarks for it to be flagged; 0: a single one is enough."""
     duplicates: Literal["keep", "drop"] = "keep"
-    """What selection does with duplicates and near duplicates of another record: keep (only flagged), or drop."""
+    """What selection does with duplicates and near duplicates: keep (only flagged), or drop all copies of a text but
+    one. The copy that stands is one that may be kept (it is ranked, not contaminated, and fits into its source's
+    `source_max`), then the best by the method's value, then the one of the smallest hash."""
     contaminated: Literal["keep", "drop"] = "keep"
     """What selection does with records that share text with a benchmark: keep (only flagged), or drop."""
 
@@ -372,6 +377,9 @@ class DsirSettings(Settings):
     """Share of the labelled records, by overall score, that `top_judged` takes (ours)."""
     normalise: Literal["sum", "mean"] = "sum"
     """log w is a sum over a record's n-grams (the paper's; length dominates it), or their mean."""
+    words: Literal["unicode", "nltk-3.10", "nltk-3.9"] = "unicode"
+    """What a word is: as in NLTK 3.10, but each letter of a script without spaces (Chinese, Thai) is one (ours); or as
+    in the authors' package over NLTK 3.10 and later, or over earlier ones, which cut Hindi at every vowel sign."""
     min_words: int = Field(default=100, ge=0)
     """Records of fewer word tokens are not ranked."""
     noise: bool = True

@@ -11,7 +11,7 @@ import pyarrow as pa
 from mira.errors import RunError
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["connect", "register_index", "register_source"]
+__all__ = ["connect", "listed", "register_index", "register_source"]
 
 _MEMORY = "1GB"
 
@@ -33,16 +33,20 @@ def connect(run: RunFolder) -> Iterator[duckdb.DuckDBPyConnection]:
         con.close()
 
 
+def listed(paths: Sequence[str]) -> str:
+    """Return paths as they stand in the list of `read_parquet`."""
+    return ", ".join("'" + glob.escape(path).replace("'", "''") + "'" for path in paths)
+
+
 def register_index(con: duckdb.DuckDBPyConnection, found: Sequence[tuple[str, Path]]) -> None:
     """Make the view `entries`: the index of some shards, with each row's shard and the shard's place in `found`."""
     paths = [str(path) for _, path in found]
     places = pa.table({"path": paths, "shard": [n for n, _ in found], "place": list(range(len(found)))})
     con.register("places_arrow", places)
     con.execute("CREATE OR REPLACE TEMP TABLE places AS SELECT * FROM places_arrow")
-    listed = ", ".join("'" + glob.escape(path).replace("'", "''") + "'" for path in paths)
     con.execute(
         f"""CREATE OR REPLACE TEMP VIEW entries AS SELECT e.* EXCLUDE (filename), p.shard, p.place
-        FROM read_parquet([{listed}], filename=true) e JOIN places p ON e.filename = p.path"""
+        FROM read_parquet([{listed(paths)}], filename=true) e JOIN places p ON e.filename = p.path"""
     )
 
 
@@ -58,8 +62,7 @@ def register_source(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str)
     if not duplicates.exists() or not paths:
         raise RunError(f"source '{source}' is not indexed yet", "Run the index stage first: mira run does.")
     register_index(con, [(p.stem, p) for p in paths])
-    listed = glob.escape(str(duplicates)).replace("'", "''")
-    con.execute(f"CREATE OR REPLACE TEMP VIEW duplicates AS SELECT * FROM read_parquet('{listed}')")
+    con.execute(f"CREATE OR REPLACE TEMP VIEW duplicates AS SELECT * FROM read_parquet({listed([str(duplicates)])})")
     con.execute(
         """CREATE OR REPLACE TEMP VIEW valid AS SELECT * FROM entries e WHERE reason_rejected IS NULL
         AND NOT EXISTS (SELECT 1 FROM duplicates d WHERE d.shard = e.shard AND d.row = e.row)"""

@@ -27,6 +27,7 @@ from mira.corpus.peek import check_fields
 from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, described, shards
 from mira.engine import LocalEngine
+from mira.engine.groups import Grouped, grouped
 from mira.errors import InputError, RunError
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_file, hash_json, read_key, remove_folder
@@ -56,6 +57,7 @@ _FIND_DUPLICATES = """
 """
 _LEFT_OUT = b"mira.placeholders"
 _BATCH_ROWS, _BATCH_CHARS = 2048, 2**23
+_GROUP_BYTES = 2**22  # of small shards that are put in place together
 _WORTHWHILE_BYTES = 64 * 2**20  # below this, starting processes takes longer than the work
 
 
@@ -103,8 +105,9 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     for source in config.sources:
         _sweep(run.index(source.name), {shard_path(run, s).name for s in found[source.name]})
     with log.task("index", len(jobs)) as task:
-        for _ in LocalEngine(_workers([j.shard for j in jobs])).map(_index_shard, jobs):
-            task.advance()
+        groups = grouped(jobs, lambda job: _bytes(job.shard), _GROUP_BYTES)
+        for done in LocalEngine(_workers([j.shard for j in jobs])).map(Grouped(_index_shard), groups):
+            task.advance(len(done))
     for source in config.sources:
         _find_duplicates(run, source.name, found[source.name])
     sums = totals(config, run)

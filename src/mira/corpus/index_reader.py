@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from mira.errors import RunError
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["BLOCK", "Block", "Rows", "count_rejected", "index_blocks"]
+__all__ = ["BLOCK", "Batches", "Block", "Rows", "count_rejected", "index_blocks"]
 
 BLOCK = 1 << 16
 """Records that are worked on at once: memory is a few of these, however large the shard."""
@@ -68,20 +69,15 @@ def count_rejected(run: RunFolder, source: str, shard: str) -> tuple[int, int]:
     return rows, rejected
 
 
-class Rows:
-    """A Parquet file read a given number of rows at a time.
+class Batches:
+    """Batches, taken a given number of rows at a time.
 
     Args:
-        path: The file.
-        columns: What to read.
-        made_by: Command that makes the file, for the error where it is missing.
-
-    Raises:
-        RunError: The file is missing or is not Parquet.
+        batches: The batches.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], made_by: str) -> None:
-        self._batches = _batches(path, columns, made_by)
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
         self._left: pa.RecordBatch | None = None
 
     def take(self, n: int) -> pa.RecordBatch | None:
@@ -97,6 +93,22 @@ class Rows:
         if not parts:
             return None
         return parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+
+
+class Rows(Batches):
+    """A Parquet file read a given number of rows at a time.
+
+    Args:
+        path: The file.
+        columns: What to read.
+        made_by: Command that makes the file, for the error where it is missing.
+
+    Raises:
+        RunError: The file is missing or is not Parquet.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], made_by: str) -> None:
+        super().__init__(_batches(path, columns, made_by))
 
 
 def _batches(path: Path, columns: Sequence[str], made_by: str) -> Iterator[pa.RecordBatch]:
@@ -116,5 +128,12 @@ def _batches(path: Path, columns: Sequence[str], made_by: str) -> Iterator[pa.Re
 def _duplicates(path: Path, shard: str) -> pa.Array:
     if not path.is_file():
         return pa.array([], pa.int64())
-    table = pq.read_table(path, columns=["shard", "row"])
+    stat = path.stat()
+    table = _doubled(path, stat.st_size, stat.st_mtime_ns)
     return table.filter(pc.equal(table["shard"], shard))["row"].combine_chunks().cast(pa.int64())
+
+
+@lru_cache(maxsize=4)
+def _doubled(path: Path, _size: int, _time: int) -> pa.Table:
+    """Read a source's duplicates, once for all its shards."""
+    return pq.read_table(path, columns=["shard", "row"])

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -206,7 +207,8 @@ def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_
         with _asking(path, source):
             return _remote_slices(path, shard_bytes if sliced else None)
     stat = Path(path).stat()
-    key = f"{Path(path).resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
+    folder, name = os.path.split(path)
+    key = f"{_folder(folder)}/{name}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
     known = cache.get(key)
     if known is None:
         with open_file(path) as file:
@@ -216,6 +218,11 @@ def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_
         cache.put(key, known)
     pieces = [_Slice(*values) for values in known]
     return pieces if len(pieces) > 1 else [_Slice(None, None, 1, p.hash) for p in pieces]
+
+
+@lru_cache(maxsize=1024)
+def _folder(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def _remote_slices(url: str, shard_bytes: int | None) -> list[_Slice]:

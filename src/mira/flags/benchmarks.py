@@ -1,4 +1,9 @@
-"""Benchmarks: their texts' n-grams as sorted hashes, and how texts are looked up in them."""
+"""Benchmarks: their texts' n-grams as sorted hashes, and how texts are looked up in them.
+
+A licence notice, a URL or the usual instruction stands in many records of a benchmark and in many innocent texts. So an
+n-gram that many texts of one benchmark share is not looked for (ours: more than `flags.common_texts` of its distinct
+texts and more than 1% of them, or more than half of a small benchmark's, three at least).
+"""
 
 import glob
 import hashlib
@@ -22,13 +27,13 @@ from mira.corpus.parse import BadLine, to_object
 from mira.corpus.shards import format_of
 from mira.corpus.tables import batches, python_rows, schema
 from mira.errors import ConfigError, InputError
-from mira.flags.words import Hashes, Offsets, hash_words, ngrams
+from mira.flags.words import Hashes, Offsets, hash_words, ngrams, whole_texts
 from mira.run_folder.files import KEY, hash_json, read_key, write_parquet
 from mira.run_folder.paths import RunFolder
 
 __all__ = ["Benchmarks", "Found", "benchmark_files", "load_benchmarks", "make_benchmarks"]
 
-VERSION = 1
+VERSION = 2
 _TEXT = (".txt", ".md", ".text")
 _TEXTS = 1024
 _LARGE = 1 << 22  # hashes gathered before repeated ones are thrown away
@@ -82,7 +87,9 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
 
     Returns:
         A key that changes with the n-grams, "" where there are no benchmarks; and of each benchmark its number of
-        "texts", "ngrams" (distinct) and "too_short" (texts of fewer words than an n-gram, which are not looked for).
+        "texts", "ngrams" (distinct, that are looked for), "too_short" (texts of fewer words than an n-gram),
+        "common" (n-grams that too many of its texts share) and "only_common" (distinct texts that have no others).
+        Texts that are too short or only common are not looked for.
 
     Raises:
         ConfigError: Two benchmarks have one name.
@@ -95,10 +102,10 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
     if len(set(names)) < len(names):
         raise ConfigError(f"flags.benchmarks: a name is used twice: {', '.join(sorted(names))}", "Rename one of them.")
     files = [benchmark_files(config, run, benchmark) for benchmark in settings.benchmarks]
-    key = hash_json(
-        [VERSION, settings.ngram_words, *([b.name, b.fields, [f.fingerprint for f in found]] for b, found in
-         zip(settings.benchmarks, files, strict=True))]
-    )  # fmt: skip
+    told = [
+        [b.name, b.fields, [f.fingerprint for f in found]] for b, found in zip(settings.benchmarks, files, strict=True)
+    ]
+    key = hash_json([VERSION, settings.ngram_words, settings.common_texts, *told])
     path = _path(run)
     if read_key(path) == key:
         return key, orjson.loads(pq.read_metadata(path).metadata[b"mira.counts"])
@@ -134,18 +141,90 @@ def _merge(grams: Sequence[Hashes]) -> tuple[Hashes, Hashes]:
 
 
 def _distinct(benchmark: BenchmarkSettings, found: Sequence[Shard], config: Config) -> tuple[Hashes, dict[str, int]]:
-    parts: list[Hashes] = []
-    texts = too_short = size = 0
-    for batch in _batched(text for file in found for text in _texts(benchmark, file, config.max_record_bytes)):
-        grams, places = ngrams(*hash_words(batch), config.flags.ngram_words)
-        texts, too_short = texts + len(batch), too_short + int((np.diff(places) == 0).sum())
-        parts.append(grams)
-        size += len(grams)
-        if size > _LARGE:
-            parts = [np.unique(np.concatenate(parts))]
-            size = 0
-    hashes = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
-    return hashes, {"texts": texts, "too_short": too_short, "ngrams": len(hashes)}
+    """Return the n-grams that a benchmark is looked for by, and its counts."""
+    settings = config.flags
+
+    def batches() -> Iterator[tuple[Hashes, Offsets]]:
+        for batch in _batched(text for file in found for text in _texts(benchmark, file, config.max_record_bytes)):
+            yield hash_words(batch)
+
+    every, seen = _Counted(), set[int]()
+    texts = too_short = 0
+    for words, offsets in batches():
+        grams, places = ngrams(words, offsets, settings.ngram_words)
+        texts, too_short = texts + len(places) - 1, too_short + int((np.diff(places) == 0).sum())
+        every.add(_once_a_text(grams, places, _unseen(words, offsets, seen)))
+    hashes, n = every.result()
+    rare = n <= _most_texts(settings.common_texts, len(seen))
+    only = 0 if rare.all() else _only_common(batches(), hashes[rare], settings.ngram_words)
+    counts = {"texts": texts, "too_short": too_short, "ngrams": int(rare.sum())}
+    return hashes[rare], {**counts, "common": int((~rare).sum()), "only_common": only}
+
+
+def _most_texts(common: int, texts: int) -> int:
+    """Return how many of a benchmark's distinct texts may share an n-gram that is looked for."""
+    if not common:
+        return texts
+    return max(min(common, max(texts // 2, 2)), texts // 100)
+
+
+def _unseen(words: Hashes, offsets: Offsets, seen: set[int]) -> npt.NDArray[np.bool_]:
+    """Tell which texts were not there before, word for word: a benchmark may hold a text many times."""
+    found = np.zeros(len(offsets) - 1, np.bool_)
+    for at, text in enumerate(whole_texts(words, offsets).tolist()):
+        if text not in seen:
+            seen.add(text)
+            found[at] = True
+    return found
+
+
+def _once_a_text(grams: Hashes, places: Offsets, wanted: npt.NDArray[np.bool_]) -> Hashes:
+    """Return the n-grams of the wanted texts, each once a text."""
+    text_of = np.repeat(np.arange(len(wanted)), np.diff(places))
+    inside = wanted[text_of]
+    grams, text_of = grams[inside], text_of[inside]
+    order = np.lexsort((grams, text_of))
+    grams, text_of = grams[order], text_of[order]
+    first = np.ones(len(grams), np.bool_)
+    first[1:] = (grams[1:] != grams[:-1]) | (text_of[1:] != text_of[:-1])
+    return grams[first]
+
+
+class _Counted:
+    """Distinct hashes, and how often each was added; repeated ones are put together before they are many."""
+
+    def __init__(self) -> None:
+        self._hashes: list[Hashes] = []
+        self._counts: list[Offsets] = []
+        self._size = 0
+
+    def add(self, hashes: Hashes) -> None:
+        self._hashes.append(hashes)
+        self._counts.append(np.ones(len(hashes), np.int64))
+        self._size += len(hashes)
+        if self._size > _LARGE:
+            merged, counts = self.result()
+            self._hashes, self._counts, self._size = [merged], [counts], 0
+
+    def result(self) -> tuple[Hashes, Offsets]:
+        """Return the hashes, ascending, and the count of each."""
+        hashes = np.concatenate([np.zeros(0, np.uint64), *self._hashes])
+        distinct, at = np.unique(hashes, return_inverse=True)
+        counts = np.zeros(len(distinct), np.int64)
+        np.add.at(counts, at, np.concatenate([np.zeros(0, np.int64), *self._counts]))
+        return distinct, counts
+
+
+def _only_common(batches: Iterator[tuple[Hashes, Offsets]], known: Hashes, n: int) -> int:
+    """Count the distinct texts that have n-grams, but none of the known ones."""
+    seen = set[int]()
+    total = 0
+    for words, offsets in batches:
+        grams, places = ngrams(words, offsets, n)
+        text_of = np.repeat(np.arange(len(places) - 1), np.diff(places))
+        has = np.bincount(text_of[np.isin(grams, known)], minlength=len(places) - 1) > 0
+        total += int((_unseen(words, offsets, seen) & ~has & (np.diff(places) > 0)).sum())
+    return total
 
 
 def _batched(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.config.settings import Config
@@ -22,7 +21,7 @@ class Dropped(NamedTuple):
 
     Attributes:
         rows: Their rows, int64, ascending.
-        reasons: One string a row: "duplicate", "near_duplicate" or "contaminated", the first that holds.
+        reasons: One string a row: "duplicate", "near_duplicate" or "contaminated".
     """
 
     rows: npt.NDArray[np.int64]
@@ -30,27 +29,25 @@ class Dropped(NamedTuple):
 
 
 def dropped_rows(config: Config, run: RunFolder, shard: Shard) -> Dropped:
-    """Return the records of a shard that `flags.duplicates` and `flags.contaminated` drop.
+    """Return the records of a shard that `flags.contaminated` drops; which duplicates go is decided by the selection.
 
-    Reads nothing where both are keep: the flags need not be there then.
+    Reads nothing where `flags.duplicates` and `flags.contaminated` are keep: the flags need not be there then.
 
     Raises:
         RunError: The shard is not flagged yet, or has changed since.
     """
     settings = config.flags
-    reasons = [("duplicate_of", "duplicate"), ("near_duplicate_of", "near_duplicate")] * (settings.duplicates == "drop")
-    reasons += [("contaminated_by", "contaminated")] * (settings.contaminated == "drop")
-    if not reasons:
-        return Dropped(np.zeros(0, np.int64), pa.array([], pa.string()))
+    nothing = Dropped(np.zeros(0, np.int64), pa.array([], pa.string()))
+    if settings.duplicates == "keep" and settings.contaminated == "keep":
+        return nothing
     path = flags_path(run, shard)
     hint = "Run `mira flag` first, or set flags.duplicates and flags.contaminated to keep."
     if not path.is_file():
         raise RunError(f"{path} is not there yet", hint)
-    table = pq.read_table(path, columns=["row", *(column for column, _ in reasons)])
+    table = pq.read_table(path, columns=["row", "contaminated_by"])
     if table.schema.metadata[RECORDS] != records_key(run, shard).encode():
         raise RunError(f"source '{shard.source}': {shard.path} has changed since it was flagged", hint)
-    nothing = pa.scalar(None, pa.string())
-    given = [pc.if_else(table[column].is_valid(), pa.scalar(why), nothing) for column, why in reasons]
-    reason = pc.coalesce(*given)
-    flagged = reason.is_valid()
-    return Dropped(table["row"].filter(flagged).to_numpy(), reason.filter(flagged).combine_chunks())
+    if settings.contaminated == "keep":
+        return nothing
+    rows = table["row"].filter(table["contaminated_by"].is_valid()).to_numpy()
+    return Dropped(rows, pa.array(["contaminated"] * len(rows), pa.string()))

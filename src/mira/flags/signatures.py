@@ -35,7 +35,7 @@ __all__ = [
     "signature_path",
 ]
 
-VERSION = 1
+VERSION = 2
 _RECORDS, _CHARS = 4096, 2**21
 
 

@@ -1,9 +1,10 @@
 """Stage `flag`: which records are duplicates, and which share text with benchmarks. Nothing is dropped here.
 
 `flags/<source>/<shard>.parquet` has a row a valid record, in order of row: row, id; duplicate_of and near_duplicate_of
-("source/id" of the record that stands for them, or null); contaminated_by (names of benchmarks, or null); overlap
-(share of the record's n-grams that are in benchmarks, null where there are no benchmarks). An exact copy of a near
-duplicate has both.
+("source/id" of the record of the set that has the smallest hash, or null: where duplicates are dropped, selection
+decides which of them stands); contaminated_by (names of benchmarks, or null); overlap (share of the record's n-grams
+that are in benchmarks, null where there are no benchmarks). An exact copy of a near duplicate
+has both.
 """
 
 from collections import Counter
@@ -67,8 +68,9 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     Returns:
         {"sources": {source: {"records", "duplicates", "near_duplicates", "contaminated": {"records", "tokens"},
         "by": {benchmark: {"records", "tokens"}}}},
-        "benchmarks": {name: {"texts", "too_short", "ngrams", "records", "tokens"}}, "read": shards read now,
-        "written": sidecars written now, "shards": all}. `near_duplicates` counts those that are no exact duplicates.
+        "benchmarks": {name: {"texts", "too_short", "ngrams", "common", "only_common", "records", "tokens"}},
+        "read": shards read now, "written": sidecars written now, "shards": all}. `near_duplicates` counts those that
+        are no exact duplicates.
 
     Raises:
         ConfigError: rensa is needed and not installed, or the settings contradict each other.
@@ -84,7 +86,7 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     totals = corpus.totals(config, run)
     minhash = load_minhash(settings) if settings.near else None
     key, benchmarks = make_benchmarks(config, run)
-    _note_short(benchmarks, settings.ngram_words, log)
+    _note_unused(benchmarks, settings.ngram_words, log)
     found = [shard for shards in corpus.shards(config).values() for shard in shards]
     for folder, path_of in (("signatures", signature_path), ("flags", flags_path)):
         _remove_strays(run.path / folder, {path_of(run, shard) for shard in found})
@@ -98,11 +100,17 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return {**_summary(counts, totals, benchmarks), "read": len(todo), "written": written, "shards": len(found)}
 
 
-def _note_short(benchmarks: Mapping[str, Mapping[str, int]], n: int, log: Log) -> None:
+def _note_unused(benchmarks: Mapping[str, Mapping[str, int]], n: int, log: Log) -> None:
     for name, counts in benchmarks.items():
         if counts["too_short"]:
             share = f"{counts['too_short']:,} of {counts['texts']:,} texts"
             log.note(f"benchmark {name}: {share} have fewer than {n} words and are not looked for (flags.ngram_words)")
+        if counts["common"]:
+            only = f"; {counts['only_common']:,} texts have no others" if counts["only_common"] else ""
+            log.note(
+                f"benchmark {name}: {counts['common']:,} runs of {n} words stand in many of its texts and are not "
+                f"looked for (flags.common_texts){only}"
+            )
 
 
 def _remove_strays(folder: Path, wanted: set[Path]) -> None:
@@ -242,7 +250,7 @@ def _files(config: Config, run: RunFolder) -> dict[str, str]:
 STAGE = Stage(
     name="flag",
     help="Flag duplicates, and records that share text with given benchmarks.",
-    version=1,
+    version=2,
     run=flag,
     needs=needs("index"),
     reads=reads("flags"),

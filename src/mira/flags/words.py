@@ -1,10 +1,11 @@
 """Words and n-grams of texts as 64-bit hashes, a batch at a time.
 
 The rules are ours. A text is brought to Unicode form NFKC and lower case. A word is a run of letters, marks, digits and
-underscores; in scripts that put no space between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer) every character
-is a word. Everything else only separates.
+underscores; in scripts that put no space between words (Chinese, Japanese, Thai, Lao, Burmese, Khmer, Tai, Yi,
+Javanese, Balinese) every character is a word. Everything else only separates.
 """
 
+import itertools
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -12,7 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Hashes", "Offsets", "hash_words", "ngrams", "shingles"]
+__all__ = ["UNSPACED", "Hashes", "Offsets", "hash_words", "ngrams", "shingles", "whole_texts"]
 
 Hashes = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
@@ -22,10 +23,12 @@ _Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 _PIECE = 1 << 16  # characters hashed together: the arrays stay in a core's cache, and a long text needs no more memory
 _APART, _WORD, _LONE = 0, 1, 2
 _BASE = 0x9E3779B97F4A7C15
-_UNSPACED = (
-    (0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x3040, 0x3100), (0x31F0, 0x3200), (0x3400, 0x4DC0),
-    (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x40000),
+UNSPACED = (
+    (0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0x1950, 0x19E0), (0x1A20, 0x1AB0), (0x1B00, 0x1B80),
+    (0x3040, 0x3130), (0x31A0, 0x31C0), (0x31F0, 0x3200), (0x3400, 0x4DC0), (0x4E00, 0xA4D0), (0xA980, 0xAA00),
+    (0xAA60, 0xAAE0), (0xF900, 0xFB00), (0x1B000, 0x1B170), (0x20000, 0x40000),
 )  # fmt: skip
+"""Code points, first and stop, of scripts that put no space between words."""
 
 
 def hash_words(texts: Sequence[str]) -> tuple[Hashes, Offsets]:
@@ -80,6 +83,11 @@ def shingles(words: Hashes, offsets: Offsets, n: int) -> tuple[Hashes, Offsets]:
     grams = np.insert(grams, places[short], whole)
     counts[short] = 1
     return grams, _offsets(counts)
+
+
+def whole_texts(words: Hashes, offsets: Offsets) -> Hashes:
+    """Hash all words of each text together: equal texts, white space and punctuation aside, have equal hashes."""
+    return np.array([_whole(words[a:b]) for a, b in itertools.pairwise(offsets.tolist())], np.uint64)
 
 
 def _whole(words: Hashes) -> np.uint64:
@@ -165,7 +173,7 @@ def _kinds() -> npt.NDArray[np.uint8]:
     """Tell of every code point whether it separates, is part of a word, or is a word of its own."""
     kinds = np.fromiter((unicodedata.category(chr(c))[0] in "LMN" for c in range(0x110000)), np.uint8, 0x110000)
     kinds[ord("_")] = _WORD
-    for first, stop in _UNSPACED:
+    for first, stop in UNSPACED:
         kinds[first:stop] *= _LONE
     return kinds
 

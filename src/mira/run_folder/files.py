@@ -4,7 +4,9 @@ import errno
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,13 @@ __all__ = [
     "remove_folder",
     "remove_others",
     "sha256_file",
+    "together",
     "write_bytes",
     "write_json",
     "write_parquet",
 ]
+
+_SYNCS = 16  # files that the disk is asked for at once
 
 KEY = b"mira.key"
 """Where the metadata of a Parquet file tell what the file follows from."""
@@ -49,14 +54,78 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    group: _Group | None = getattr(_own, "group", None)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        if group is None:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+            return
+        group.depth += 1
+        try:
+            yield temporary
+        finally:
+            group.depth -= 1
+        group.add(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if group is None or (temporary, path) not in group.waiting:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Put the files that this thread writes in place at the end, all at once: waiting for the disk is shared.
+
+    The order holds: a file that is written inside the `atomic` of another one (kept records inside their sidecar) can
+    be read at once, and the outer file, which says that both are there, is put in place once both are on the disk. At
+    an error, what was finished before it is put in place.
+
+    Raises:
+        OSError: Files cannot be put in place.
+    """
+    if getattr(_own, "group", None) is not None:
+        yield
+        return
+    group = _own.group = _Group()
+    try:
+        yield
+    finally:
+        _own.group = None
+        group.finish()
+
+
+class _Group:
+    """Files that are written and wait to be put in place."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.waiting: dict[tuple[Path, Path], None] = {}
+        self._inner: dict[Path, None] = {}
+
+    def add(self, temporary: Path, path: Path) -> None:
+        if self.depth:
+            temporary.replace(path)
+            self._inner[path] = None
+        else:
+            self.waiting[temporary, path] = None
+
+    def finish(self) -> None:
+        """Wait for the disk, then put the outer files in place."""
+        try:
+            inner = [path for path in self._inner if path.exists()]
+            with ThreadPoolExecutor(_SYNCS) as pool:
+                list(pool.map(_sync, [*inner, *(temporary for temporary, _ in self.waiting)]))
+                list(pool.map(_sync, {path.parent for path in inner}))
+                for temporary, path in self.waiting:
+                    temporary.replace(path)
+                list(pool.map(_sync, {path.parent for _, path in self.waiting}))
+        finally:
+            for temporary, _ in self.waiting:
+                temporary.unlink(missing_ok=True)
+
+
+_own = threading.local()
 
 
 def check_writable(folder: Path) -> None:
@@ -74,8 +143,9 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,4 +1,4 @@
-"""Running a function over shards, by what the work is."""
+"""Running a function over shards, by what the work is. Small ones are worked on in groups that share their writes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,10 +6,13 @@ from typing import TypeVar
 
 from mira.config.settings import Config
 from mira.engine import LocalEngine, load_engine
+from mira.engine.groups import GROUP, Grouped
 
 __all__ = ["each"]
 
 _SMALL = 200_000  # records; below it, starting processes costs more than it saves
+_MANY = 1000  # items; above it, opening files keeps the interpreter busier than the columns, and threads do not help
+_GROUP_ROWS = 4096  # about so many rows are worth a group
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,8 +33,18 @@ def each(
         rows: Records whose text is read; 0 where only columns are.
     """
     engine = load_engine(config.score.engine, config.score.workers)
-    if rows > _SMALL or not isinstance(engine, LocalEngine):
-        yield from engine.map(function, items)
+    if rows > _SMALL or len(items) > _MANY or not isinstance(engine, LocalEngine):
+        size = max(min(_GROUP_ROWS * len(items) // max(rows, 1), GROUP, len(items) // (8 * _workers(engine))), 1)
+        groups = [items[at : at + size] for at in range(0, len(items), size)]
+        for done in engine.map(Grouped(function), groups):
+            yield from done
         return
+    size = max(min(GROUP, len(items) // (4 * engine.workers)), 1)
+    groups = [items[at : at + size] for at in range(0, len(items), size)]
     with ThreadPoolExecutor(engine.workers) as pool:
-        yield from pool.map(function, items)
+        for done in pool.map(Grouped(function), groups):
+            yield from done
+
+
+def _workers(engine: object) -> int:
+    return max(int(getattr(engine, "workers", 1)), 1)

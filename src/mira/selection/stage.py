@@ -1,6 +1,6 @@
 """The stage: values, cutoffs, sidecars, kept records, thresholds.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,11 +19,23 @@ from mira.selection.map_shards import each
 from mira.selection.methods.method import find_method, load_method, method_names
 from mira.selection.ordering import value_of_key
 from mira.selection.retention import Retention, SourceRule, retain
-from mira.selection.values import SelectionMethod, Summary, ValueTask, make_values, values_path
+from mira.selection.standing import find_standing
+from mira.selection.values import (
+    CopyTask,
+    SelectionMethod,
+    Summary,
+    ValueTask,
+    make_values,
+    of_all,
+    values_path,
+    without_copies,
+)
 from mira.selection.write import Counts, Rule, WriteTask, write_shard
 from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
 __all__ = ["STAGE", "Plan", "make_plan", "read_groups", "select", "threshold_of"]
+
+_USED = 0.9  # a budget of which less is used is told
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,8 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             counts.append(part)
             task.advance()
     result = _thresholds(config, plan, counts)
+    for note in result["notes"][len(plan.retention.notes) :]:
+        log.note(note)
     write_json(run.thresholds, result)
     return result
 
@@ -98,19 +112,49 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
     of_source = shards(config)
     settings = _in_effect(config.select, method.name)
     group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
-    tasks = [ValueTask(config, run, method, shard) for parts in of_source.values() for shard in parts]
+    every = [shard for parts in of_source.values() for shard in parts]
+    drops = config.flags.duplicates == "drop"
+    folder = of_all(method.name) if drops else method.name
+    tasks = [ValueTask(config, run, method, shard, folder) for shard in every]
     summaries: list[Summary] = []
     with log.task(f"select: {method.name} values", len(tasks)) as task:
         texts = _rows(run, of_source) if method.reads_text else 0
         for summary in each(config, make_values, tasks, rows=texts):
             summaries.append(summary)
             task.advance()
+    if drops:
+        summaries = _without_copies(config, run, method, settings, every, summaries)
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
     retention = retain(
         settings, summaries, group_of, paths, lambda f, items: each(config, f, items), to_median=method.to_median
     )
     return Plan(settings, method, of_source, summaries, retention, group_of)
+
+
+def _without_copies(
+    config: Config,
+    run: RunFolder,
+    method: SelectionMethod,
+    settings: SelectSettings,
+    every: Sequence[Shard],
+    summaries: Sequence[Summary],
+) -> list[Summary]:
+    """Take the copies that do not stand out of the competition."""
+    valid: dict[str, int] = {}
+    for summary in summaries:
+        valid[summary.source] = valid.get(summary.source, 0) + summary.tokens
+    caps = {
+        source: most.of(valid[source])
+        for source, most in settings.source_max.items()
+        if source in valid  # an unknown one is refused where budgets are split
+    }
+    of_shard = {(s.source, s.shard): s for s in summaries}
+    values = [(s, values_path(run, of_all(method.name), s.source, s.name)) for s in every]
+    judges = method.has_quality and not method.to_median
+    with find_standing(run, values, caps, judges=judges) as standing:
+        tasks = [CopyTask(run, method.name, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
+    return list(each(config, without_copies, tasks))
 
 
 def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) -> dict[str, str]:
@@ -217,6 +261,7 @@ def _tie_hash(cutoff: Cutoff) -> str | None:
 
 def _thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[str, Any]:
     sources = {source: _source_entry(plan, source, counts) for source in sorted(plan.shards)}
+    scopes = {key: _scope_entry(plan, key, counts) for key in sorted(plan.retention.pools)}
     return {
         "method": plan.method.name,
         **({"scores": plan.settings.scores} if plan.method.name == "mira" else {}),
@@ -226,10 +271,35 @@ def _thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[st
         "tokens_kept": sum(s["tokens_kept"] for s in sources.values()),
         "seed": config.seed,
         "temperature": plan.settings.temperature,
-        "scopes": {key: _scope_entry(plan, key, counts) for key in sorted(plan.retention.pools)},
+        "scopes": scopes,
         "sources": sources,
-        "notes": list(plan.retention.notes),
+        "notes": [*plan.retention.notes, *_unused(plan, scopes), *_unfilled(plan, sources)],
     }
+
+
+def _unused(plan: Plan, scopes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say where much of a budget is not used: a long record ends the ranking's prefix."""
+    for key, entry in scopes.items():
+        kept, budget = entry["tokens_kept"], entry["budget_tokens"]
+        if kept < _USED * budget:
+            yield (
+                f"WARNING: {key}: {kept:,} of the budget's {budget:,} tokens are used ({kept / budget:.0%}): the next "
+                "record of the ranking does not fit into the rest; leave such records out (max_record_bytes), or raise "
+                "the budget"
+            )
+
+
+def _unfilled(plan: Plan, sources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say where a source keeps much less than its floor, though it has the tokens."""
+    for source, least in plan.settings.source_min.items():
+        entry = sources[source]
+        ranked = sum(s.ranked_tokens for s in plan.summaries if s.source == source)
+        floor = min(least.of(entry["tokens_in"]), ranked)
+        if entry["tokens_kept"] < _USED * floor:
+            yield (
+                f"WARNING: source '{source}' keeps {entry['tokens_kept']:,} of the {floor:,} tokens of its source_min: "
+                "the next record of its ranking does not fit into the rest"
+            )
 
 
 def _scope_entry(plan: Plan, key: str, counts: Sequence[Counts]) -> dict[str, Any]:
@@ -310,7 +380,7 @@ def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 STAGE = Stage(
     name="select",
     help="Keep the best records under the token budget.",
-    version=1,
+    version=2,
     run=select,
     needs=_needs,
     reads=reads("select", "flags.duplicates", "flags.contaminated"),

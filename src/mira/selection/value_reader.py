@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 from mira.arrays import Floats, Words
 from mira.corpus import Shard
 from mira.corpus.index_reader import BLOCK, Block, index_blocks
-from mira.errors import RunError
 from mira.run_folder.paths import RunFolder
-from mira.selection.values import values_path
+from mira.selection.values import mismatch, values_path
 
 __all__ = ["ValueChunk", "aligned", "read_values"]
 
@@ -83,9 +82,7 @@ def aligned(run: RunFolder, method: str, shard: Shard) -> Iterator[tuple[Block, 
         start = 0
         while start < len(block):
             if chunk is None:
-                raise RunError(
-                    f"values of {shard.source}/{shard.name} do not match the index", "Run `mira select` again."
-                )
+                raise mismatch(shard)
             n = min(len(block) - start, len(chunk) - at)
             yield block.part(start, start + n), chunk.part(at, at + n)
             start, at = start + n, at + n

@@ -2,7 +2,9 @@
 
 Columns: value (float64, larger is better, null = not ranked), tie (the id's hash), n_tokens, reason (null where the
 method has a value), stratum (null where the method has none). Retention reads nothing else, so that another budget,
-scope or temperature never asks a method again, and methods can be compared over one run folder.
+scope or temperature never asks a method again, and methods can be compared over one run folder. Where duplicates are
+dropped, `values/<method>.all/` holds the values of all copies, and `values/<method>/` those without the copies that do
+not stand (see `standing.py`).
 """
 
 from collections import deque
@@ -21,7 +23,8 @@ import pyarrow.parquet as pq
 from mira.arrays import Floats, Words
 from mira.config.settings import Config
 from mira.corpus import Shard
-from mira.corpus.index_reader import Block, count_rejected, index_blocks
+from mira.corpus.index_reader import BLOCK, Batches, Block, count_rejected, index_blocks
+from mira.errors import RunError
 from mira.flags import Dropped, dropped_rows, flags_path
 from mira.hashing import hash_ids
 from mira.run_folder.files import atomic, hash_json
@@ -31,13 +34,17 @@ __all__ = [
     "FLAGGED",
     "MASKED",
     "TOO_SHORT",
+    "CopyTask",
     "Ranked",
     "SelectionMethod",
     "Summary",
     "ValueTask",
     "file_state",
     "make_values",
+    "mismatch",
+    "of_all",
     "values_path",
+    "without_copies",
 ]
 
 MASKED = "masked_source"
@@ -138,12 +145,37 @@ class Summary:
 
 
 class ValueTask(NamedTuple):
-    """One shard to rank."""
+    """One shard to rank.
+
+    Attributes:
+        folder: Its folder of `values/`: the method's name, or `of_all` of it.
+    """
 
     config: Config
     run: RunFolder
     method: SelectionMethod
     shard: Shard
+    folder: str
+
+
+class CopyTask(NamedTuple):
+    """One shard whose duplicates are to be taken out of the competition.
+
+    Attributes:
+        summary: Of its values with the duplicates.
+        dropped: The records that another copy stands for.
+    """
+
+    run: RunFolder
+    method: str
+    shard: Shard
+    summary: Summary
+    dropped: Dropped
+
+
+def of_all(method: str) -> str:
+    """Return the folder of `values/` that holds a method's values where duplicates are dropped: those of all copies."""
+    return f"{method}.all"
 
 
 def values_path(run: RunFolder, method: str, source: str, shard: str) -> Path:
@@ -157,8 +189,8 @@ def make_values(task: ValueTask) -> Summary:
     Raises:
         RunError: A sidecar is missing, or does not match the index.
     """
-    config, run, method, shard = task
-    path = values_path(run, method.name, shard.source, shard.name)
+    config, run, method, shard, folder = task
+    path = values_path(run, folder, shard.source, shard.name)
     index = run.index(shard.source)
     identity = hash_json(
         [
@@ -174,7 +206,7 @@ def make_values(task: ValueTask) -> Summary:
 
 
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
-    config, run, method, shard = task
+    config, run, method, shard, _ = task
     rows, rejected = count_rejected(run, shard.source, shard.name)
     summary = Summary(shard.source, shard.name, identity, rows, rejected)
     flagged = dropped_rows(config, run, shard)
@@ -185,9 +217,7 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
             pulled.append(block)
             yield block
 
-    with atomic(path) as temporary, pq.ParquetWriter(
-        temporary, _SCHEMA, compression="none", use_dictionary=["reason", "stratum"], write_statistics=False
-    ) as writer:  # fmt: skip
+    with atomic(path) as temporary, _writer(temporary) as writer:
         for ranked in method.rank(config, run, shard, blocks()):
             block = pulled.popleft()
             finite = _without(_finite(ranked), block, flagged)
@@ -202,6 +232,49 @@ def _flags_identity(config: Config, run: RunFolder, shard: Shard) -> list[Any]:
     if settings.duplicates == "keep" and settings.contaminated == "keep":
         return []
     return [settings.duplicates, settings.contaminated, file_state(flags_path(run, shard))]
+
+
+def without_copies(task: CopyTask) -> Summary:
+    """Write a shard's values without the records that another copy stands for, unless that is done already."""
+    run, method, shard, before, dropped = task
+    path = values_path(run, method, shard.source, shard.name)
+    identity = hash_json([before.identity, dropped.rows.tolist(), dropped.reasons.to_pylist()])
+    known = _summary(path)
+    if known is not None and known["identity"] == identity:
+        return Summary(**known)
+    summary = Summary(shard.source, shard.name, identity, before.rows, before.rejected)
+    blocks = index_blocks(run, shard.source, shard.name)
+    with (
+        pq.ParquetFile(values_path(run, of_all(method), shard.source, shard.name)) as file,
+        atomic(path) as temporary,
+        _writer(temporary) as writer,
+    ):
+        batches = Batches(file.iter_batches(BLOCK, use_threads=False))
+        for block in blocks:
+            batch = batches.take(len(block))
+            if batch is None or len(batch) != len(block):
+                raise mismatch(shard)
+            strata = batch["stratum"].cast(pa.string())
+            ranked = Ranked(
+                batch["value"].to_numpy(zero_copy_only=False), batch["reason"].cast(pa.string()),
+                strata if strata.null_count < len(strata) else None,
+            )  # fmt: skip
+            ranked = _without(ranked, block, dropped)
+            writer.write_table(_table(block, ranked, batch["tie"].to_numpy()))
+            summary = _added(summary, block, ranked)
+        writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
+    return summary
+
+
+def _writer(path: Path) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        path, _SCHEMA, compression="none", use_dictionary=["reason", "stratum"], write_statistics=False
+    )
+
+
+def mismatch(shard: Shard) -> RunError:
+    """Return the error of values that are not the index's records."""
+    return RunError(f"values of {shard.source}/{shard.name} do not match the index", "Run `mira select` again.")
 
 
 def _without(ranked: Ranked, block: Block, flagged: Dropped) -> Ranked:

@@ -1,10 +1,11 @@
 """DSIR: importance weights of hashed n-grams (Xie et al. 2023, arXiv 2302.03169).
 
 log w(x) = sum over x's n-grams of log(p_target + 1e-8) - log(p_raw + 1e-8), with p = (count + laplace) / total by
-bucket. Buckets and log w are those of the authors' package (data-selection 1.0.3 over an NLTK that splits words by
-Python's `re`, before 3.10). Differences from it, ours: the budget is in tokens, the noise is seeded by record id, and
-the raw distribution of a corpus of more than `fit_ngrams` n-grams is fitted on a hash sample of its records (theirs on
-the first ones of each worker's part).
+bucket. Buckets and log w are those of the authors' package (data-selection 1.0.3): over NLTK 3.10 and later with
+`select.dsir.words: nltk-3.10`, over earlier ones with `nltk-3.9`. The default `unicode` differs from `nltk-3.10` in
+scripts without spaces between words. Other differences, ours: the budget is in tokens, the noise is seeded by record
+id, and the raw distribution of a corpus of more than `fit_ngrams` n-grams is fitted on a hash sample of its records
+(theirs on the first ones of each worker's part).
 """
 
 import threading
@@ -29,7 +30,7 @@ from mira.run_folder.files import atomic, hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.map_shards import each
 from mira.selection.methods.method import Method, target_files, target_needs
-from mira.selection.methods.ngrams import Featuriser
+from mira.selection.methods.ngrams import Featuriser, Rule
 from mira.selection.methods.reference import reference_texts, top_judged
 from mira.selection.ordering import gumbel
 from mira.selection.values import Ranked
@@ -49,10 +50,12 @@ class Dsir:
     Attributes:
         log_diff: By bucket, log of target over raw probability; float64.
         fit: Identity of what it was fitted to.
+        words: What a word is.
     """
 
     log_diff: Floats
     fit: str
+    words: Rule = "unicode"
     name: str = "dsir"
     has_quality: bool = True
     reads_text: bool = True
@@ -66,14 +69,14 @@ class Dsir:
         """Value every record by log w, with noise where that is set; short records have none ("too_short")."""
         records, mean = read(config, run, shard), config.select.dsir.normalise == "mean"
         for block in blocks:
-            weighed = _weigh_records(records, len(block), self.log_diff, mean)
+            weighed = _weigh_records(records, len(block), self, mean)
             values = _finish(config, shard.source, block.ids, *weighed)
             short = np.isnan(values)
             yield Ranked(values, pc.if_else(pa.array(short), "too_short", None) if short.any() else None)
 
     def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
         """Value texts as `rank` would value records of that source, ids and texts; NaN where they are too short."""
-        weighed = weigh(texts, self.log_diff, mean=config.select.dsir.normalise == "mean")
+        weighed = weigh(texts, self.log_diff, mean=config.select.dsir.normalise == "mean", rule=self.words)
         return _finish(config, source, pa.array(ids, pa.string()), *weighed)
 
 
@@ -85,19 +88,22 @@ def _finish(config: Config, source: str, ids: pa.Array, values: Floats, words: C
     return np.where(words < settings.min_words, np.nan, values)
 
 
-def weigh(texts: Sequence[str], log_diff: Floats, *, mean: bool = False) -> tuple[Floats, Counts]:
+def weigh(
+    texts: Sequence[str], log_diff: Floats, *, mean: bool = False, rule: Rule = "unicode"
+) -> tuple[Floats, Counts]:
     """Weigh texts.
 
     Args:
         texts: The texts.
         log_diff: By bucket, log of target over raw probability.
         mean: Divide by the number of n-grams.
+        rule: What a word is.
 
     Returns:
         log w and the number of word tokens, one a text.
     """
     sums, words = [np.zeros(0)], [np.zeros(0, np.int64)]
-    for features in _featuriser(len(log_diff))(texts):
+    for features in _featuriser(len(log_diff), rule)(texts):
         sums.append(features.sums(log_diff))
         words.append(features.lengths())
     total, n = np.concatenate(sums), np.concatenate(words)
@@ -121,15 +127,15 @@ def fit_dsir(config: Config, run: RunFolder, log: Log) -> Dsir:
     chosen = top_judged(config, run, settings.target_share) if settings.target == "top_judged" else settings.target
     target_identity, texts = reference_texts(config, run, chosen)
     of_source = shards(config)
-    counted = settings.model_dump(mode="json", include={"buckets", "fit_ngrams"})
+    counted = settings.model_dump(mode="json", include={"buckets", "fit_ngrams", "words"})
     records = [records_key(run, s) for parts in of_source.values() for s in parts]
     identity = hash_json([target_identity, counted, records, config.seed])
     folder = run.path / "values" / "dsir"
     if not _is_fitted(folder, identity):
-        target = _count_texts(texts, settings.buckets)
+        target = _count_texts(texts, settings.buckets, settings.words)
         _save(folder, identity, target, _count_corpus(config, run, log))
     counts = np.load(folder / "counts.npy", allow_pickle=False)
-    return Dsir(log_ratio(counts[0], counts[1], settings.laplace), identity)
+    return Dsir(log_ratio(counts[0], counts[1], settings.laplace), identity, settings.words)
 
 
 def _is_fitted(folder: Path, identity: str) -> bool:
@@ -173,22 +179,22 @@ def _count_shard(task: _CountTask) -> Counts:
         if share < 1:
             chances = uniform(hash_ids(pa.array([r.id for r in batch]), config.seed, shard.source, "dsir fit"))
             batch = [record for record, chance in zip(batch, chances, strict=True) if chance < share]
-        counts += _count_texts((record.text for record in batch), config.select.dsir.buckets)
+        counts += _count_texts((record.text for record in batch), len(counts), config.select.dsir.words)
     return counts
 
 
-def _count_texts(texts: Iterator[str], n_buckets: int) -> Counts:
+def _count_texts(texts: Iterator[str], n_buckets: int, rule: Rule) -> Counts:
     counts = np.zeros(n_buckets, np.int64)
-    for features in _featuriser(n_buckets)(texts):
+    for features in _featuriser(n_buckets, rule)(texts):
         counts += features.counts(n_buckets)
     return counts
 
 
-def _weigh_records(records: Iterator[Record], n: int, log_diff: Floats, mean: bool) -> tuple[Floats, Counts]:
+def _weigh_records(records: Iterator[Record], n: int, method: Dsir, mean: bool) -> tuple[Floats, Counts]:
     parts = []
     while n > 0:
         texts = [record.text for record in islice(records, min(n, _TEXTS))]
-        parts.append(weigh(texts, log_diff, mean=mean))
+        parts.append(weigh(texts, method.log_diff, mean=mean, rule=method.words))
         n -= min(n, _TEXTS)
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
@@ -196,10 +202,10 @@ def _weigh_records(records: Iterator[Record], n: int, log_diff: Floats, mean: bo
 _own = threading.local()
 
 
-def _featuriser(n_buckets: int) -> Featuriser:
+def _featuriser(n_buckets: int, rule: Rule) -> Featuriser:
     """Return this thread's featuriser: its table of n-grams serves all the shards that the thread sees."""
-    if getattr(_own, "n_buckets", 0) != n_buckets:
-        _own.n_buckets, _own.featuriser = n_buckets, Featuriser(n_buckets)
+    if getattr(_own, "made_for", None) != (n_buckets, rule):
+        _own.made_for, _own.featuriser = (n_buckets, rule), Featuriser(n_buckets, rule)
     featuriser: Featuriser = _own.featuriser
     return featuriser
 

@@ -1,7 +1,15 @@
 """Hashed n-gram buckets of texts, a batch at a time: the features of DSIR (arXiv 2302.03169).
 
 Tokens are those of the lower-cased text: runs of word characters, or runs of characters that are neither word nor
-space. Features are unigrams and bigrams ("w1 w2"); an n-gram's bucket is sha256 of its UTF-8 bytes, as a number, modulo
+space. What a word character is depends on the rule:
+
+- `nltk-3.10`: letters, marks, decimal digits, letter numbers, connectors and joiners, and circled letters: as NLTK 3.10
+  and later, whose word characters are those of the package `regex`. A vowel sign of Hindi does not end a word.
+- `nltk-3.9`: letters, digits of any kind and the underscore: as NLTK before 3.10, whose word characters are Python's.
+- `unicode` (ours): as `nltk-3.10`, but where a script puts no space between words (Chinese, Japanese, Thai, ...), every
+  letter with its marks is a token: else a whole clause would be one, and no two texts would share any.
+
+Features are unigrams and bigrams ("w1 w2"); an n-gram's bucket is sha256 of its UTF-8 bytes, as a number, modulo
 the number of buckets.
 
 A batch is tokenised as one array of UTF-8 bytes. Every token gets a 64-bit hash (a polynomial over its bytes), a bigram
@@ -11,26 +19,31 @@ the table are cut out and go through sha256: once each, and on new text that is 
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mira.arrays import Words
+from mira.flags.words import UNSPACED
 from mira.hashing import hash_spans, mix
 
-__all__ = ["Features", "Featuriser", "plain_buckets"]
+__all__ = ["Features", "Featuriser", "Rule", "plain_buckets"]
 
 Buckets = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
-_TOKEN = re.compile(r"\w+|[^\w\s]+")
+Rule = Literal["unicode", "nltk-3.10", "nltk-3.9"]
+
 _BATCH = 1 << 16  # characters: small enough for the arrays to stay in a core's cache
 _UNIGRAM_BITS, _BIGRAM_BITS = 18, 21  # of slots: 4 MB and 32 MB
-_SPACE, _WORD, _OTHER = 0, 1, 2
+_SPACE, _WORD, _OTHER, _LONE, _MARK = 0, 1, 2, 3, 4
+_JOINERS = (0x200C, 0x200D)
+_CIRCLED = ((0x24B6, 0x24EA), (0x1F130, 0x1F14A), (0x1F150, 0x1F16A), (0x1F170, 0x1F18A))
 _FIRST = np.uint64(0x9E3779B97F4A7C15)  # sets the first token of a bigram apart from the second
 
 
@@ -74,10 +87,11 @@ class Featuriser:
 
     Args:
         n_buckets: Number of buckets.
+        rule: What a word is.
     """
 
-    def __init__(self, n_buckets: int = 10_000) -> None:
-        self.n_buckets = n_buckets
+    def __init__(self, n_buckets: int = 10_000, rule: Rule = "unicode") -> None:
+        self.n_buckets, self.rule = n_buckets, rule
         self._unigrams = _Table(n_buckets, _UNIGRAM_BITS)
         self._bigrams = _Table(n_buckets, _BIGRAM_BITS)
 
@@ -98,7 +112,7 @@ class Featuriser:
         encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
         if len(encoded[0]) > 64 * _BATCH:  # a text that large is alone in its batch; the arrays would be too large
             return self._long(texts[0])
-        tokens = _tokenise(b"\n".join(encoded))
+        tokens = _tokenise(b"\n".join(encoded), self.rule)
         ends_of_texts = np.cumsum([len(data) + 1 for data in encoded])
         text_of = np.searchsorted(ends_of_texts, tokens.starts, side="right")
         unigrams = self._unigrams.look_up(tokens.hashes, tokens.unigram_digests)
@@ -108,12 +122,12 @@ class Featuriser:
         return Features(unigrams, text_of, bigrams, text_of[pairs], len(texts))
 
     def _long(self, text: str) -> Features:
-        unigrams, bigrams = plain_buckets(text, self.n_buckets)
+        unigrams, bigrams = plain_buckets(text, self.n_buckets, self.rule)
         zeros = np.zeros(len(unigrams), np.int64)
         return Features(unigrams, zeros, bigrams, zeros[: len(bigrams)], 1)
 
 
-def plain_buckets(text: str, n_buckets: int) -> tuple[Buckets, Buckets]:
+def plain_buckets(text: str, n_buckets: int, rule: Rule = "unicode") -> tuple[Buckets, Buckets]:
     """Find the buckets of one text's unigrams and bigrams the plain way: slower, in little memory."""
 
     @cache
@@ -121,7 +135,7 @@ def plain_buckets(text: str, n_buckets: int) -> tuple[Buckets, Buckets]:
         return int.from_bytes(hashlib.sha256(gram.encode("utf-8", "surrogatepass")).digest(), "big") % n_buckets
 
     unigrams, bigrams, before = [], [], ""
-    for match in _TOKEN.finditer(text.lower()):
+    for match in _pattern(rule).finditer(text.lower()):
         unigrams.append(bucket(match[0]))
         if before:
             bigrams.append(bucket(f"{before} {match[0]}"))
@@ -156,41 +170,76 @@ class _Tokens(NamedTuple):
         )
 
 
-def _tokenise(data: bytes) -> _Tokens:
-    kinds = _kinds_of(data)
-    bounds = np.concatenate([[0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, [len(data)]])
+def _tokenise(data: bytes, rule: Rule) -> _Tokens:
+    kinds = _kinds_of(data, rule)
+    changes = kinds[1:] != kinds[:-1]
+    if rule == "unicode" and not data.isascii():
+        codes = np.frombuffer(data, np.uint8)
+        in_word = (kinds[1:] == _MARK) & (kinds[:-1] != _SPACE)
+        changes = (changes & ~in_word) | ((kinds[1:] == _LONE) & ((codes[1:] & 0xC0) != 0x80))
+    bounds = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(data)]])
     inside = np.flatnonzero(kinds[bounds[:-1]] != _SPACE) if data else np.zeros(0, np.int64)
     starts, ends = bounds[inside], bounds[inside + 1]
     return _Tokens(hash_spans(np.frombuffer(data, np.uint8), starts, ends), data, starts, ends)
 
 
-def _kinds_of(data: bytes) -> Bytes:
-    """Tell of every byte of a text whether its character is a space, a word character, or neither."""
-    kinds = np.frombuffer(data.translate(_ASCII_KINDS), np.uint8)
+def _kinds_of(data: bytes, rule: Rule) -> Bytes:
+    """Tell of every byte of a text what its character is."""
+    kinds = np.frombuffer(data.translate(_ascii_kinds(rule)), np.uint8)
     if data.isascii():
         return kinds
     codes = np.frombuffer(data.decode("utf-8", "surrogatepass").encode("utf-32-le", "surrogatepass"), np.uint32)
     foreign = codes[codes > 0x7F]
     widths = 2 + (foreign > 0x7FF).astype(np.int64) + (foreign > 0xFFFF)
     kinds = kinds.copy()
-    kinds[np.frombuffer(data, np.uint8) > 0x7F] = np.repeat(_kinds()[foreign], widths)
+    kinds[np.frombuffer(data, np.uint8) > 0x7F] = np.repeat(_kinds(rule)[foreign], widths)
     return kinds
 
 
 @cache
-def _kinds() -> Bytes:
-    """Tell of every code point whether it is a space, a word character, or neither, as `re` sees it."""
+def _kinds(rule: Rule) -> Bytes:
+    """Tell of every code point whether it is a space, part of a word, or neither; or a word of its own, or its mark."""
     kinds = np.full(0x110000, _OTHER, np.uint8)
     everything = "".join(map(chr, range(0x110000)))
     for pattern, kind in ((r"\s+", _SPACE), (r"\w+", _WORD)):
         for match in re.finditer(pattern, everything):
             kinds[match.start() : match.end()] = kind
+    if rule == "nltk-3.9":
+        return kinds
+    categories = [unicodedata.category(char) for char in everything]
+    words = np.array([c[0] in "LM" or c in ("Nd", "Nl", "Pc") for c in categories])
+    words[list(_JOINERS)] = True
+    for first, stop in _CIRCLED:
+        words[first:stop] = True
+    kinds = np.where(words, _WORD, np.where(kinds == _SPACE, _SPACE, _OTHER)).astype(np.uint8)
+    kinds[0x1C:0x20] = _OTHER  # space to Python, not to Unicode
+    if rule == "unicode":
+        marks = np.array([c[0] == "M" for c in categories])
+        for first, stop in UNSPACED:
+            kinds[first:stop] = np.where(kinds[first:stop] == _WORD, _LONE, kinds[first:stop])
+        kinds[marks & (kinds == _LONE)] = _MARK
     return kinds
 
 
-_ASCII_KINDS = bytes(
-    _SPACE if chr(c).isspace() else _WORD if chr(c).isalnum() or c == ord("_") else _OTHER for c in range(128)
-).ljust(256, b"\0")
+@cache
+def _ascii_kinds(rule: Rule) -> bytes:
+    return _kinds(rule)[:128].tobytes().ljust(256, b"\0")
+
+
+@cache
+def _pattern(rule: Rule) -> re.Pattern[str]:
+    """Return what matches a token, from the same table as the arrays."""
+
+    def group(kind: int) -> str:
+        bounds = np.flatnonzero(np.diff(np.concatenate([[0], _kinds(rule) == kind, [0]]).astype(np.int8)))
+        pairs = zip(bounds[::2].tolist(), (bounds[1::2] - 1).tolist(), strict=True)
+        return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in pairs)
+
+    runs = [f"[{group(kind)}]+" for kind in (_WORD, _OTHER)]
+    if rule != "unicode":
+        return re.compile("|".join(runs))
+    marks = f"[{group(_MARK)}]"
+    return re.compile("|".join([f"[{group(_LONE)}]{marks}*", *(f"{run}{marks}*" for run in runs), f"{marks}+"]))
 
 
 class _Table:
