@@ -21,7 +21,7 @@ from mira.judging.prompt import build_prompt
 from mira.llm.answer import Patience
 from mira.llm.journal.batch_files import export_batch, import_batch
 from mira.llm.journal.journal import Journal
-from mira.llm.reply import Token
+from mira.llm.responses.reply import Token
 from mira.rubric.rubric import Anchor, Reference, Rubric
 
 PYTHON = Path(".venv-vllm/bin/python")

@@ -6,7 +6,7 @@ import pytest
 
 from mira.judging.expected import expected_scores, with_expected_scores
 from mira.judging.grammar.reply import parse_reply
-from mira.llm.reply import Reply, Token
+from mira.llm.responses.reply import Reply, Token
 from mira.rubric.judgement import Judgement
 
 NAMES = ("Foo",)
@@ -104,7 +104,8 @@ def test_score_inside_a_larger_token_tells_nothing():
 
 def test_unscored_slot_has_no_expectation():
     assert expect(token("11", **{"11": 0.5, "9": 0.5})) is None
-    assert expected_scores(("Foo", "Bar"), [Token("[A2] Bar: ", 0.0), Token("5", 0.0)]) == [None, 5.0]
+    tokens = [Token("[A2] Bar: ", 0.0), Token("5", 0.0), Token("/10", 0.0)]
+    assert expected_scores(("Foo", "Bar"), tokens) == [None, 5.0]
     assert expected_scores(NAMES, []) == [None]
 
 

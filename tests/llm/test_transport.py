@@ -8,8 +8,8 @@ import pytest
 
 from judging.test_endpoint import judge, tasks
 from mira.llm.journal.journal import Journal
-from mira.llm.reply import Reply
-from mira.llm.response import Broken, Busy, Rejected, Unusable, verdict
+from mira.llm.responses.reply import Reply
+from mira.llm.responses.response import Broken, Busy, Rejected, Unusable, verdict
 from mira.llm.transport import FakeTransport, HttpTransport, Lost, Response, TimedOut, completion
 from mira.unscored import Unscored
 from support.fault_server import FaultServer, number, reply_text

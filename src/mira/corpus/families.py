@@ -13,7 +13,8 @@ A field is found under its own name, or under the name that the source's `fields
 objects and a number into lists (`meta.body`, `turns.0.content`); a key that itself holds the dot wins. A null counts
 as missing. Strings must be strings: a number or a list in their place is a wrong type, never converted.
 
-`qa_with_think` also accepts a missing `think` when the answer starts with `<think>...</think>`.
+`qa_with_think` also accepts a missing or blank `think` when the answer starts with `<think>...</think>`, or with the
+thinking and `</think>`.
 `messages` is a list in the manner of OpenAI's chat API, or that list as a JSON string (columns of Parquet often are):
 `role`; `content` as a string, null, or a list of content parts; `tool_calls` (function name and arguments, as objects
 or JSON text); `name` and `tool_call_id` of tool replies; `reasoning_content` where a model left its thinking.
@@ -45,8 +46,9 @@ OPTIONAL: dict[FamilyName, tuple[str, ...]] = {
     FamilyName.AGENT: ("id", "tools"),
 }
 
-# the opening tag may be in the prompt; the mark of byte order is no white space to `re`
-_THINK = re.compile(r"[\s\ufeff]*(?:<think>)?(.*?)</think>\s*(.*)\Z", re.DOTALL)
+_THINK = re.compile(r"[\s\ufeff]*<think>(.*?)</think>\s*(.*)\Z", re.DOTALL)
+# Chat templates put the opening tag into the prompt: what they then record starts with the thinking itself.
+_BARE_CLOSE = re.compile(r"(?!.*<think>.*</think>)(.*?)</think>\s*(.*)\Z", re.DOTALL)
 
 
 def render(
@@ -83,12 +85,15 @@ def _qa(value: Mapping[str, Any], fields: Mapping[str, str]) -> tuple[Part, ...]
 def _qa_with_think(value: Mapping[str, Any], fields: Mapping[str, str]) -> tuple[Part, ...]:
     question = _string(value, fields.get("question", "question"))
     think_name, answer_name = fields.get("think", "think"), fields.get("answer", "answer")
-    given, answer = look_up(value, think_name), _string(value, answer_name)
-    match = _THINK.match(answer)
-    if given is not None and not (isinstance(given, str | bytes) and not given.strip()):
+    answer = _string(value, answer_name)
+    match = _THINK.match(answer) or _BARE_CLOSE.match(answer)
+    given = look_up(value, think_name)
+    blank = isinstance(given, str | bytes) and not given.strip()
+    if given is not None and not blank:
         think = _string(value, think_name)
-        twice = match is not None and match[1].strip() == think.strip() and match[2].strip()
-        return _think_parts(question, think, match[2] if match is not None and twice else answer)
+        # The same thinking in both places is counted once.
+        again = match is not None and match[1].split() == think.split() and match[2].strip()
+        return _think_parts(question, think, match[2] if match and again else answer)
     if match is None:
         raise FieldProblem(
             Rejection.MISSING_FIELD, think_name, f"is missing, and '{answer_name}' does not start with <think>"

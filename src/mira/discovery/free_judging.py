@@ -12,8 +12,8 @@ from mira.judging.teacher import Teacher
 from mira.llm.answer import Answer
 from mira.llm.failures import Failures
 from mira.llm.progress import watch
-from mira.llm.reply import Reply
 from mira.llm.request import Request, about_tokens
+from mira.llm.responses.reply import Reply
 from mira.progress import Log
 from mira.rubric.points import JudgmentPoint
 from mira.run_folder.paths import RunFolder

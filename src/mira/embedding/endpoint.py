@@ -13,9 +13,9 @@ from mira.embedding.embedder import CHARS_PER_TOKEN, Vectors, average, sample_sl
 from mira.errors import JudgeError
 from mira.llm.answer import Failed, Patience
 from mira.llm.cost import Spending
-from mira.llm.reply import Reply
 from mira.llm.request import Form, Request, about_tokens, base_urls
-from mira.llm.response import listed_models
+from mira.llm.responses.reply import Reply
+from mira.llm.responses.response import listed_models
 from mira.llm.sender import Sender
 from mira.llm.stats import Stats
 from mira.llm.transport import HttpTransport, Lost, TimedOut

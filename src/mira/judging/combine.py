@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mira.judging.expected import with_expected_scores
-from mira.judging.grammar.reply import parse_reply
-from mira.llm.reply import Reply
+from mira.judging.grammar.reply import parse_reply, whole_reply
+from mira.llm.responses.reply import Reply
 from mira.rubric.judgement import Judgement
 from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
@@ -33,6 +33,9 @@ def read_reply(
             id, source, len(names), Unscored.REFUSED, replicate=replicate, judge=judge, notes=notes
         )
     parsed = parse_reply(reply.text, names, truncated=reply.truncated)
+    if not reply.text.strip() and (answer := whole_reply(reply.reasoning, names)):
+        # A server that looks for thinking where the model does none files the whole answer under it.
+        parsed, notes = answer, (*notes, "answer_in_reasoning")
     judgement = parsed.judgement(id, source, replicate=replicate, judge=judge, notes=notes)
     if not reply.tokens or judgement.reason_unscored is not None:
         return judgement

@@ -14,11 +14,11 @@ from mira.llm.client import Client
 from mira.llm.cost import Spending
 from mira.llm.failures import Failures
 from mira.llm.journal.journal import Journal
-from mira.llm.reply import Reply
 from mira.llm.request import Request, about_tokens
+from mira.llm.responses.reply import Reply
 from mira.llm.stats import Stats
 from mira.llm.transport import Transport
-from mira.progress import Log
+from mira.progress import Log, Quiet
 from mira.rubric.judgement import Judgement
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_json
@@ -27,7 +27,7 @@ from mira.unscored import Unscored
 
 __all__ = ["EndpointJudge"]
 
-_READING = 1  # raised when equal replies come to be read as other scores
+_READING = 2  # raised when equal replies come to be read as other scores
 _SHRINK = 0.8
 
 
@@ -84,6 +84,7 @@ class EndpointJudge:
         offline: bool = False, log: Log | None = None,
     ) -> None:  # fmt: skip
         self.failures: Failures | None = None
+        self._log, self._noted = log or Quiet(), False
         self._settings, self._prompt = settings, prompt
         self._tokenizer = tokenizer(settings.tokenizer)
         self._room = settings.max_model_len - settings.max_tokens
@@ -190,6 +191,7 @@ class EndpointJudge:
                 answer.result, self._prompt.names, id=record.id, source=record.source, replicate=replicate,
                 judge=self._identity, notes=notes,
             )  # fmt: skip
+            self._note_missing_logprobs(asked.replies[sample])
         asked.waiting -= 1
         if asked.waiting:
             return None
@@ -199,3 +201,12 @@ class EndpointJudge:
                 judge=self._identity, notes=asked.notes,
             )  # fmt: skip
         return combine([asked.replies[s] for s in sorted(asked.replies)], failed=len(asked.failures))
+
+    def _note_missing_logprobs(self, judgement: Judgement) -> None:
+        if self._noted or not self._settings.logprobs or judgement.reason_unscored or judgement.raw_scores:
+            return
+        self._noted = True
+        self._log.note(
+            "  logprobs: true, but a reply came without log-probabilities of its scores that can be read: such scores "
+            "stay the digits as written, not expected scores."
+        )

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from mira.judging.grammar.normalise import flatten
 from mira.judging.grammar.reply import locate_scores
-from mira.llm.reply import Token
+from mira.llm.responses.reply import Token
 from mira.rubric.judgement import Judgement
 
 __all__ = ["expected_scores", "with_expected_scores"]
@@ -57,6 +57,8 @@ def with_expected_scores(
         mean if mean is not None and said == digit else digit
         for digit, (said, mean) in zip(judgement.scores, read, strict=True)
     )
+    if all(mean is None or said != digit for digit, (said, mean) in zip(judgement.scores, read, strict=True)):
+        return judgement  # no token tells of a score: these stay digits, and `raw_scores` empty
     return replace(judgement, scores=scores, raw_scores=judgement.scores)
 
 

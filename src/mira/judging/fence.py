@@ -17,7 +17,9 @@ _MARKER_TOKENS = 16
 
 # What chat templates end a turn with. Servers turn such text into the real token wherever it stands.
 _CONTROL = re.compile(
-    r"<(?=[|｜][\w▁/-]{1,40}[|｜]>|(?:start|end)_of_turn>|/?s>|bos>|eos>)|\[(?=/?INST\]|(?:BOS|EOS|PAD|UNK)\])"
+    r"<(?=[|｜][\w▁/-]{1,40}[|｜]>|(?:start|end)_of_turn>|/?s>|bos>|eos>|\|?(?:turn|channel)\|?>|seed:[be]os>|</?SYS>>"
+    r"|\[[be]os\]>|eo[hams]>|unused\d{1,4}>)|\[(?=/?INST\]|(?:BOS|EOS|PAD|UNK|gMASK)\]"
+    r"|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\]|e~\[)|\](?=~!?b[\[\]])"
 )
 
 

@@ -17,7 +17,7 @@ from mira.corpus.record import Record
 from mira.errors import InputError
 from mira.family import FamilyName
 from mira.judging.fence import FENCE_VERSION, fenced_message
-from mira.judging.grammar.normalise import answer_start, flatten
+from mira.judging.grammar.normalise import answer_start, flatten, lines_after_thinking, without_echo
 from mira.judging.grammar.score import later_score
 from mira.judging.prompt import DEFAULT_CORPUS, RECORDS, UserPrompt
 from mira.rubric.points import JudgmentPoint
@@ -106,7 +106,10 @@ class FreeReply:
     notes: tuple[str, ...] = ()
 
 
-_HEAD = re.compile(r"^[^\w\n\[({<]{0,16}(?:[\[({<][^\S\n]*[A-Za-z]?\d{1,3}[^\S\n]*[\])}>]|\d{1,3}[.):])", re.MULTILINE)
+_HEAD = re.compile(
+    r"^[^\w\n\[({<]{0,16}(?:[\[({<][^\S\n]*[A-Za-z]?(?P<boxed>\d{1,3})[^\S\n]*[\])}>]|(?P<plain>\d{1,3})[.):])",
+    re.MULTILINE,
+)
 _GAP = re.compile(r"[*_`]*[^\S\n]*(?:[—–:：|,;.=]|--?)?(?:\*\*(?=\s|$))?[^\S\n]*", re.MULTILINE)
 _NAME = re.compile(r"[^\w(]*(?P<name>.*?)[\s:：|｜=—–\-*_`(（\[【{]*\Z", re.DOTALL)
 _LONGEST_NAME = 100
@@ -125,10 +128,15 @@ def parse_free_reply(text: str, record: str, source: str, *, truncated: bool = F
         source: Its source.
         truncated: The reply ended at its token limit.
     """
+    text = without_echo(text)
     flat = flatten(text)
-    first = _HEAD.search(flat)
-    start = answer_start(flat, first.start() if first else len(flat), truncated=truncated)
-    found = list(_lines(text, flat, start, truncated=truncated)) or list(_objects(text[start:]))
+    heads = [(head.start(), _number(head)) for head in _HEAD.finditer(lines_after_thinking(flat))]
+    start, unclosed = answer_start(flat, heads, truncated=truncated)
+    if unclosed:
+        return FreeReply((), Unscored.TRUNCATED if truncated else Unscored.UNPARSABLE)
+    if start:  # a line may stand right behind the thinking's last tag
+        flat = f"{flat[: start - 1]}\n{flat[start:]}"
+    found = _last_list(list(_lines(text, flat, start, truncated=truncated))) or list(_objects(text[start:]))
     values = [value for value in found if value is not None]
     if not values:
         return FreeReply((), Unscored.TRUNCATED if truncated else Unscored.UNPARSABLE)
@@ -146,7 +154,31 @@ def _point(record: str, source: str, value: _Value) -> JudgmentPoint:
     return JudgmentPoint(record, source, *value)
 
 
-def _lines(text: str, flat: str, start: int, *, truncated: bool) -> Iterator[_Value | None]:
+def _number(head: re.Match[str]) -> int:
+    return int(head["boxed"] or head["plain"])
+
+
+def _last_list(lines: list[tuple[int, _Value | None]]) -> list[_Value | None]:
+    """Return the lines of the last complete list: a list ends where a number comes that it has already.
+
+    A list is complete when no other one is longer. Lists of one line each are no lists: numbers were just repeated.
+    """
+    lists: list[list[_Value | None]] = [[]]
+    numbers: set[int] = set()
+    for number, value in lines:
+        if value is not None and number in numbers:
+            lists.append([])
+            numbers.clear()
+        if value is not None:
+            numbers.add(number)
+        lists[-1].append(value)
+    points = [sum(value is not None for value in each) for each in lists]
+    if max(points) < 2:
+        return [value for _, value in lines]
+    return lists[len(lists) - 1 - points[::-1].index(max(points))]
+
+
+def _lines(text: str, flat: str, start: int, *, truncated: bool) -> Iterator[tuple[int, _Value | None]]:
     heads = list(_HEAD.finditer(flat, start))
     stops = [head.start() for head in heads[1:]] + [len(flat)]
     for head, stop in zip(heads, stops, strict=bool(heads)):
@@ -154,12 +186,14 @@ def _lines(text: str, flat: str, start: int, *, truncated: bool) -> Iterator[_Va
         line_end = stop if line_end < 0 else line_end
         score = later_score(flat, head.end(), line_end)
         name = _NAME.match(text[head.end() : score.start]) if score else None
-        if not score or score.value is None or not name or not 0 < len(name["name"]) <= _LONGEST_NAME:
-            yield None
+        # Without "/10" the reply's last number may be the start of a longer one.
+        is_open = score is not None and not score.explicit and not flat[score.stop :].strip()
+        if is_open or not score or score.value is None or not name or not 0 < len(name["name"]) <= _LONGEST_NAME:
+            yield _number(head), None
         elif not (truncated and stop == len(flat)):
             gap = _GAP.match(text, score.stop, stop)
-            reason = text[gap.end() if gap else score.stop : stop].strip()
-            yield " ".join(name["name"].split()), score.value, " ".join(reason.split("\n\n")[0].split())
+            reason = " ".join(text[gap.end() if gap else score.stop : stop].strip().split("\n\n")[0].split())
+            yield _number(head), (" ".join(name["name"].split()), score.value, reason)
 
 
 def _objects(text: str) -> Iterator[_Value | None]:

@@ -12,6 +12,7 @@ import orjson
 from mira.errors import InputError
 from mira.judging.grammar.reply import parse_reply
 from mira.judging.judge import JudgeTask
+from mira.llm.responses.finish import Ending, ending
 from mira.rubric.judgement import Judgement
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_file, hash_json
@@ -20,6 +21,9 @@ from mira.unscored import Unscored
 __all__ = ["RecordedJudge"]
 
 _EXAMPLE = 'Each line is {"id": "...", "source": "...", "replicate": 0, "reply": "[A1] ..."}; "group" is optional.'
+
+
+_NO_REPLY = {Ending.FAILED: Unscored.ENDPOINT_ERROR, Ending.REFUSED: Unscored.REFUSED}
 
 
 class _Place(NamedTuple):
@@ -97,7 +101,14 @@ class RecordedJudge:
                     )  # fmt: skip
                     continue
                 line = orjson.loads(os.pread(files[place.file].fileno(), place.length, place.offset))
-                parsed = parse_reply(line["reply"], self._names, truncated=line.get("finish_reason") == "length")
+                end = ending(str(line.get("finish_reason") or ""))
+                if end in _NO_REPLY:
+                    yield Judgement.unscored(
+                        record.id, record.source, self.n_slots, _NO_REPLY[end],
+                        replicate=replicate, judge=self.identity,
+                    )  # fmt: skip
+                    continue
+                parsed = parse_reply(line["reply"], self._names, truncated=end is Ending.CUT)
                 yield parsed.judgement(record.id, record.source, replicate=replicate, judge=self.identity)
 
     def _index(self, file: int, path: Path) -> None:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mira.llm.reply import Reply
 from mira.llm.request import Request
+from mira.llm.responses.reply import Reply
 from mira.unscored import Unscored
 
 __all__ = ["Answer", "Failed", "Patience"]

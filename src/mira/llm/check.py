@@ -7,7 +7,7 @@ import re
 from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
 from mira.llm.request import base_urls
-from mira.llm.response import listed_models
+from mira.llm.responses.response import listed_models
 from mira.llm.transport import HttpTransport, Lost, TimedOut
 from mira.urls import join_url, shown_url
 

@@ -12,8 +12,8 @@ from mira.config.settings import EndpointSettings
 from mira.llm.answer import Answer, Failed, Patience
 from mira.llm.cost import Spending
 from mira.llm.journal.journal import Journal
-from mira.llm.reply import Reply
 from mira.llm.request import Form, Message, Request, RequestBuilder, Shrink
+from mira.llm.responses.reply import Reply
 from mira.llm.sender import Sender
 from mira.llm.session import Session
 from mira.llm.stats import Stats

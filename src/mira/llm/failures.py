@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mira.errors import JudgeError
-from mira.llm.excerpt import quoted
-from mira.llm.reply import Reply
+from mira.llm.responses.excerpt import quoted
+from mira.llm.responses.reply import Reply
 from mira.progress import Log
 from mira.unscored import Unscored
 

@@ -9,7 +9,7 @@ import orjson
 
 from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
-from mira.llm.reply import Reply
+from mira.llm.responses.reply import Reply
 from mira.run_folder.files import hash_json
 from mira.unscored import Unscored
 from mira.urls import problem_of_url

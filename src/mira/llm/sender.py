@@ -11,9 +11,10 @@ from mira.llm.answer import Answer, Failed, Patience
 from mira.llm.cost import Spending, price
 from mira.llm.limiter import Outcome, Permit, permits
 from mira.llm.replicas import Replica, ReplicaPool
-from mira.llm.reply import Reply
 from mira.llm.request import Request
-from mira.llm.response import Broken, Busy, Rejected, Unusable, Verdict, listed_models, verdict
+from mira.llm.responses.reply import Reply
+from mira.llm.responses.response import Broken, Busy, Rejected, Unusable, Verdict, listed_models, verdict
+from mira.llm.responses.usage import billed_tokens
 from mira.llm.stats import Stats
 from mira.llm.transport import Lost, TimedOut, Transport
 from mira.unscored import Unscored
@@ -167,10 +168,11 @@ class Sender:
     def _count(self, request: Request, said: Verdict) -> float:
         """Count a response and return what it costs."""
         if isinstance(said, Reply):
-            tokens_in = said.tokens_in or request.tokens
-            cost = price(self._settings, tokens_in, said.tokens_out)
+            shown, most = said.text + said.reasoning, self._settings.max_tokens
+            tokens_in, tokens_out = billed_tokens((said.tokens_in, said.tokens_out), request.tokens, shown, most)
+            cost = price(self._settings, tokens_in, tokens_out)
             self._stats.tokens_in += tokens_in
-            self._stats.tokens_out += said.tokens_out
+            self._stats.tokens_out += tokens_out
             self._stats.cost += cost
             return cost
         if isinstance(said, Busy | Broken):

@@ -11,8 +11,8 @@ from mira.errors import RunError
 from mira.llm.answer import Answer, Failed
 from mira.llm.gc_tuning import collect_garbage_often, collect_garbage_rarely
 from mira.llm.journal.journal import FRAME_RECORDS, Entry, Journal
-from mira.llm.reply import Reply
 from mira.llm.request import Request
+from mira.llm.responses.reply import Reply
 from mira.llm.sender import Sender, Withdrawn
 from mira.llm.transport import Transport
 

@@ -23,6 +23,7 @@ from mira.errors import JudgeError
 __all__ = ["FakeTransport", "HttpTransport", "Lost", "Response", "TimedOut", "Transport", "completion"]
 
 _CONNECT_S = 10.0
+_LONGEST_HEADER = 64 << 10  # bytes; gateways send security policies of more than aiohttp's 8 kB
 _HIDDEN = b"***"
 _LONGEST_HEADER = 1 << 16  # gateways send policies of more than aiohttp's 8 kB
 _HOP_BY_HOP = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type", "accept"})

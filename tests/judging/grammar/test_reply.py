@@ -387,7 +387,7 @@ def test_overall(said, overall, note):
     ],
 )
 def test_recommendation(said, verdict, note):
-    parsed = parse_reply(f"[A1] Foo: 8/10 — x\noverall: 5\n{said}", ("Foo",))
+    parsed = parse_reply(f"[A1] Foo: 8/10 — x\noverall: 5\n{said}\ndomain_tag: web", ("Foo",))
     assert parsed.recommendation == verdict
     assert parsed.notes == ((note,) if note else ())
 
@@ -615,3 +615,39 @@ def test_hostile_repetition_takes_linear_time(unit):
     started = time.process_time()
     parse_reply(text, NAMES["A"])
     assert time.process_time() - started < 5
+
+
+DRAFT = "[A1] Foo: 3/10 — guess\n[A2] Bar: 2/10 — guess"
+FINAL = "[A1] Foo: 8/10 — x\n[A2] Bar: 9/10 — y\noverall: 80\ntraining_recommendation: keep\ndomain_tag: w\nbrief: z."
+FORMS = [
+    ("[THINK]", "[/THINK]"), ("<|channel>thought", "<channel|>"), ("<seed:think>", "</seed:think>"),
+    ("<mm:think>", "</mm:think>"), ("<|START_THINKING|>", "<|END_THINKING|>"), ("", "</think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<unused94>thought", "<unused95>"), ("<ponder>", "</ponder>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"), ("First guess:", "Now the answer:"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("between", ["\n\n", "\n", ""])
+@pytest.mark.parametrize(("opens", "closes"), FORMS)
+def test_thinking_of_every_form_is_not_the_answer(opens, closes, between):
+    if closes.endswith(":"):
+        between = "\n"
+    assert parse_reply(f"{opens}\n{DRAFT}\n{closes}{between}{FINAL}", ("Foo", "Bar")).scores == (8.0, 9.0)
+
+
+@pytest.mark.parametrize("opens", ["<think>", "[THINK]", "<|channel>thought"])
+def test_thinking_that_never_ends_holds_no_score(opens):
+    assert parse_reply(f"{opens}\n{DRAFT}", ("Foo", "Bar")).scores == (None, None)
+
+
+def test_last_number_without_its_whole_form_is_no_score():
+    parsed = parse_reply("[A1] Foo: 8 — x\n[A2] Bar: 1", ("Foo", "Bar"))
+    assert parsed.scores == (8.0, None) and parsed.missing == {"A2": Unscored.TRUNCATED}
+
+
+def test_echo_of_the_record_is_not_read():
+    mark = "0123456789abcdef"
+    echo = f"--- {mark} RECORD BEGINS ---\n{FINAL}\n--- {mark} RECORD ENDS ---"
+    assert parse_reply(echo, ("Foo", "Bar")).scores == (None, None)
+    assert parse_reply(echo[:-20], ("Foo", "Bar")).scores == (None, None)
+    assert parse_reply(f"{echo}\n{DRAFT}", ("Foo", "Bar")).scores == (3.0, 2.0)

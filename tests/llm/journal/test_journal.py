@@ -16,7 +16,7 @@ import pytest
 from mira.errors import RunError
 from mira.llm.journal.index import Index
 from mira.llm.journal.journal import Entry, Journal
-from mira.llm.reply import Reply, Token
+from mira.llm.responses.reply import Reply, Token
 
 
 def key(i: int) -> bytes:

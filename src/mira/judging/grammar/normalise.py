@@ -1,9 +1,13 @@
 """Reply text made plain without moving a character, so that positions in it are positions in the original."""
 
 import re
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import lru_cache
 
-__all__ = ["answer_start", "flatten", "name_pattern"]
+from mira.corpus.thinking import CLOSES, OPENS
+
+__all__ = ["answer_start", "flatten", "lines_after_thinking", "name_pattern", "without_echo"]
 
 # Full-width forms U+FF01..U+FF5E are ASCII shifted by 0xFEE0.
 _TABLE: dict[int, int | str] = {0xFEE0 + code: code for code in range(0x21, 0x7F)}
@@ -39,39 +43,80 @@ def name_pattern(name: str) -> re.Pattern[str] | None:
     return re.compile(r"[^\w\n]*?" + body + r"(?!\w)", re.IGNORECASE)
 
 
-_OPEN = re.compile(r"<(think|thinking|thought|reasoning|reflection)>|◁(think)▷", re.IGNORECASE)
-_CLOSE = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>|◁/think▷", re.IGNORECASE)
-_ALONE = re.compile(r"^[^\S\n]*(?:</(?:think|thinking|thought|reasoning|reflection)>|◁/think▷)[^\S\n]*$", re.I | re.M)
-_FINAL = "<|channel|>final<|message|>"
+_MOST_BLOCKS = 500  # of thinking: whoever writes more has not written a reply
 
 
-def answer_start(flat: str, first_slot: int, *, truncated: bool) -> int:
-    """Return where the answer starts: after the thinking, where there is any.
+def answer_start(flat: str, heads: Sequence[tuple[int, int]], *, truncated: bool) -> tuple[int, bool]:
+    """Return where the answer starts, after the last of the thinking, and whether thinking was opened and not closed.
 
-    A tag counts only before the first slot line, or alone on its line after it: a rationale may speak of `<think>`.
-    An opened block that never closes hides nothing, except in a truncated reply, which is then all thinking.
+    A rationale may speak of `<think>`. So after the first slot line a closing marker counts only where it is alone on
+    its line, ends the reply, or has lines of the same slot before and after it.
 
     Args:
         flat: The flattened reply.
-        first_slot: Position of the first line that looks like a slot's; `len(flat)` when there is none.
-        truncated: The reply ended at its token limit.
+        heads: (position, slot) of all lines that look like a slot's, also right after a closing marker; ascending.
+        truncated: The reply ended at its token limit: an opened block that never closes is then the whole reply.
     """
-    if "<" not in flat and "◁" not in flat:
-        return 0
-    start = flat.rfind(_FINAL)
-    start = 0 if start < 0 else start + len(_FINAL)
-    opened = _OPEN.search(flat, start)
-    while True:
-        if opened and opened.start() < start:
-            opened = _OPEN.search(flat, start)
-        if opened and opened.start() < max(first_slot, start + 1):
-            closed = _CLOSE.search(flat, opened.end())
+    start, length = 0, len(flat.rstrip())
+    for _ in range(_MOST_BLOCKS):
+        opened = OPENS.search(flat, start)
+        begun = bisect_left(heads, (start, 0))
+        first = heads[begun][0] if begun < len(heads) else len(flat)
+        if opened and opened.start() < max(first, start + 1):
+            closed = CLOSES.search(flat, opened.end())
             if not closed:
-                return len(flat) if truncated else opened.end()
+                return (len(flat) if truncated else opened.end()), True
         else:
-            closed = _CLOSE.search(flat, start)
-            if not closed or closed.start() >= first_slot:
-                closed = _ALONE.search(flat, start)
+            closed = _closing_marker(flat, heads[begun:], start, first, length)
         if not closed:
-            return start
+            return start, False
         start = closed.end()
+    return len(flat), True
+
+
+def _closing_marker(
+    flat: str, heads: Sequence[tuple[int, int]], start: int, first: int, length: int
+) -> re.Match[str] | None:
+    """Return the next marker from `start` on that ends thinking whose opening is not there."""
+    last = {slot: position for position, slot in heads}
+    seen, again = 0, -1  # heads before the marker, and the last line of any of their slots
+    for closed in CLOSES.finditer(flat, start):
+        while seen < len(heads) and heads[seen][0] < closed.start():
+            again = max(again, last[heads[seen][1]])
+            seen += 1
+        line_end = flat.find("\n", closed.end())
+        after = flat[closed.end() : len(flat) if line_end < 0 else line_end]
+        alone = not after.strip() and not flat[flat.rfind("\n", 0, closed.start()) + 1 : closed.start()].strip()
+        if closed.start() < first or alone or closed.end() >= length or again >= closed.end():
+            return closed
+    return None
+
+
+def lines_after_thinking(flat: str) -> str:
+    """Return `flat` with a line break in the place of the last character of every closing marker."""
+    return CLOSES.sub(lambda match: match[0][:-1] + "\n", flat)
+
+
+# A line of the fence that `_fence` puts around a record.
+_MARK = re.compile(
+    r"(?:--- )?(?P<mark>[0-9a-f]{16}) RECORD (?P<side>BEGINS|ENDS)[^\S\n]*-*|--- [0-9a-f]{16} [^\n]* ---"
+)
+
+
+def without_echo(text: str) -> str:
+    """Return `text` of the same length without what it repeats of the record that was judged.
+
+    The marks of the fence tell what that is. Where the record's end is not there, nothing from its start on is left;
+    where its start is not there, nothing up to its end.
+    """
+    if "RECORD " not in text and "--- " not in text:
+        return text
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return text
+    begins = marks[0]["side"] == "BEGINS"
+    begin = marks[0].start() if begins else 0
+    # The record itself may hold a line like the fence's, with another mark.
+    ends = [m.end() for m in marks if m["side"] == "ENDS" and (not begins or m["mark"] == marks[0]["mark"])]
+    end = ends[-1] if ends and (begins or ends[-1] == marks[-1].end()) else len(text)
+    return text[:begin] + "\n" * (end - begin) + text[end:]

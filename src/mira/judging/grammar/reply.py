@@ -14,18 +14,19 @@ takes the path of `_usual`. Anything else is read tolerantly: see `parse_reply`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mira.judging.grammar.common import read_common
-from mira.judging.grammar.normalise import flatten
-from mira.judging.grammar.tolerant import Answer, Closing, read_reply
+from mira.judging.grammar.normalise import flatten, without_echo
+from mira.judging.grammar.tolerant import Answer, Closing, Reading, read_reply
 from mira.rubric.judgement import Judgement, Recommendation
 from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
 
-__all__ = ["ParsedReply", "locate_scores", "parse_reply"]
+__all__ = ["ParsedReply", "locate_scores", "parse_reply", "whole_reply"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +77,32 @@ def parse_reply(text: str, names: Sequence[str], *, truncated: bool = False) -> 
     rationales that go on over the next lines. No number of a name or of a rationale is ever taken for a score.
 
     Refused, with the reason in `missing`: a score outside [0, 10] or not out of 10, a range or a choice ("7-8/10"),
-    a slot answered twice with different scores, a line without a number.
+    a slot answered twice with different scores, a line without a number, and a number without "/10" that ends the
+    reply, for it may be the start of another one. Of several complete answers the last one counts. What a reply
+    repeats of the record, between the fence's marks, is not read.
 
     Args:
         text: The reply as it came.
         names: Dimension names in rubric order; their number is the number of slots.
-        truncated: The reply ended at its token limit. Slots after the cut are missing as `truncated`, and a number
-            that the cut may have shortened is not believed.
+        truncated: The reply ended at its token limit. Slots after the cut are missing as `truncated`.
 
     Returns:
         The scores that are there, and for every other slot the reason.
     """
+    text = without_echo(text)
+    return whole_reply(text, names) or _tolerant(text, names, truncated=truncated)
+
+
+def whole_reply(text: str, names: Sequence[str]) -> ParsedReply | None:
+    """Read a reply that is nothing but the complete form, in the card's words or the usual Markdown; else None."""
     slots = tuple(names)
     answer = _unwrapped(text)
-    parsed = _strict(answer, slots) or _usual(answer, slots)
-    return parsed or _tolerant(text, names, truncated=truncated)
+    if answer.rstrip()[-1:] in _MARKER_ENDS:  # perhaps the end of thinking, with no answer after it
+        return None
+    return _strict(answer, slots) or _usual(answer, slots)
+
+
+_MARKER_ENDS = frozenset(">]▷")
 
 
 def locate_scores(text: str, names: Sequence[str], *, truncated: bool = False) -> list[tuple[int, int] | None]:
@@ -101,11 +113,11 @@ def locate_scores(text: str, names: Sequence[str], *, truncated: bool = False) -
         names: Dimension names in rubric order.
         truncated: The reply ended at its token limit.
     """
-    answers, _ = read_reply(text, names, truncated=truncated)
+    answers, _ = _settled(read_reply(without_echo(text), names, truncated=truncated), len(names), truncated=truncated)
+    chosen = _choose_all(answers, len(names), truncated=truncated)
     places: list[tuple[int, int] | None] = []
-    for slot in range(1, len(names) + 1):
+    for slot, (value, _, _) in enumerate(chosen, 1):
         own = [a for a in answers if a.slot == slot]
-        value, _, _ = _choose(own, truncated=truncated)
         places.append(next(((a.start, a.end) for a in own if a.value == value), None) if value is not None else None)
     return places
 
@@ -169,7 +181,7 @@ def _usual(text: str, names: tuple[str, ...]) -> ParsedReply | None:
     said = read_common(text, names)
     if not said:
         return None
-    overall, _ = _overall(said.closings, truncated=False)
+    overall, _ = _overall(said.closings)
     recommendation, _ = _recommendation(said.closings)
     if overall is None or recommendation is None:
         return None
@@ -180,12 +192,12 @@ def _usual(text: str, names: tuple[str, ...]) -> ParsedReply | None:
 
 
 def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedReply:
-    answers, closings = read_reply(text, names, truncated=truncated)
+    answers, closings = _settled(read_reply(text, names, truncated=truncated), len(names), truncated=truncated)
     by_slot: dict[int, list[Answer]] = {}
     for answer in answers:
         by_slot.setdefault(answer.slot, []).append(answer)
     slots = slot_names(len(names))
-    chosen = [_choose(by_slot.get(i, []), truncated=truncated) for i in range(1, len(names) + 1)]
+    chosen = _choose_all(answers, len(names), truncated=truncated)
     absent = _absent_reasons(answers, len(names), truncated=truncated)
     missing = {
         slot: why
@@ -200,7 +212,7 @@ def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedRepl
             missing = dict.fromkeys(slots, unscored)
     notes = [f"ignored:A{i}" for i in sorted(by_slot) if not 1 <= i <= len(names)]
     notes += [f"misnamed:{slots[a.slot - 1]}" for a in answers if a.misnamed and a.slot <= len(names)]
-    overall, overall_note = _overall(closings, truncated=truncated)
+    overall, overall_note = _overall(closings)
     recommendation, recommendation_note = _recommendation(closings)
     return ParsedReply(
         scores=scores, rationales=tuple(rationale for _, rationale, _ in chosen), missing=missing, overall=overall,
@@ -209,10 +221,62 @@ def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedRepl
     )  # fmt: skip
 
 
-def _choose(answers: list[Answer], *, truncated: bool) -> tuple[float | None, str, Unscored | None]:
+def _settled(reading: Reading, n: int, *, truncated: bool) -> tuple[list[Answer], list[Closing]]:
+    """Return answers and closing lines from the last complete answer on, which says every slot once; else all.
+
+    What follows thinking that never ends is believed only where it holds a complete answer.
+    """
+    answers, closings, unclosed = reading
+    # Without "/10" the last number may be the start of a longer one, whatever the server says of the reply's end.
+    answers = [
+        a._replace(value=None, reason=Unscored.TRUNCATED) if a.open and (truncated or a.value is not None) else a
+        for a in answers
+    ]
+    said = [a for a in answers if a.reason is not Unscored.NO_NUMBER and 1 <= a.slot <= n]
+    if len(said) <= n and not unclosed:
+        return answers, closings
+    said.sort(key=lambda a: a.start)
+    counts: Counter[int] = Counter()
+    for begin in range(len(said) - 1, -1, -1):
+        counts[said[begin].slot] += 1
+        if begin + n < len(said):
+            left = said[begin + n].slot
+            counts[left] -= 1
+            if not counts[left]:
+                del counts[left]
+        if len(counts) == n:
+            later = [c for c in closings if c.begin > said[begin].start]
+            if unclosed and not any(c.key == "overall" for c in later):
+                break
+            return said[begin:], later
+    return ([], []) if unclosed else (answers, closings)
+
+
+_Chosen = tuple[float | None, str, Unscored | None]
+
+
+def _choose_all(answers: list[Answer], n: int, *, truncated: bool) -> list[_Chosen]:
+    """Return one score, or a reason, a slot; see `_choose`.
+
+    Where several slots have two different scores, or one has in a reply that was cut, these are two answers, and a slot
+    that only one of them scores has no score: it may be a draft's.
+    """
+    own: list[list[Answer]] = [[] for _ in range(n)]
+    for answer in answers:
+        if 1 <= answer.slot <= n:
+            own[answer.slot - 1].append(answer)
+    chosen = [_choose(of_slot) for of_slot in own]
+    differ = sum(len({a.value for a in of_slot if a.value is not None}) > 1 for of_slot in own)
+    if differ < (1 if truncated else 2):
+        return chosen
+    return [
+        (None, why, Unscored.AMBIGUOUS) if value is not None and len(of_slot) == 1 else (value, why, reason)
+        for of_slot, (value, why, reason) in zip(own, chosen, strict=True)
+    ]
+
+
+def _choose(answers: list[Answer]) -> _Chosen:
     """Return the one score that a slot's answers agree on, with its rationale; or None and why, if there are any."""
-    if truncated:
-        answers = [a._replace(value=None, reason=Unscored.TRUNCATED) if a.open else a for a in answers]
     if len(answers) == 1:
         return answers[0].value, answers[0].rationale, answers[0].reason
     said = [a for a in answers if a.reason is not Unscored.NO_NUMBER]
@@ -259,7 +323,7 @@ _PERCENT = re.compile(
 )
 
 
-def _overall(closings: list[Closing], *, truncated: bool) -> tuple[float | None, list[str]]:
+def _overall(closings: list[Closing]) -> tuple[float | None, list[str]]:
     """Return the overall score in [0, 100], or None and a note."""
     found: set[float] = set()
     why = "missing"
@@ -271,7 +335,7 @@ def _overall(closings: list[Closing], *, truncated: bool) -> tuple[float | None,
             why = "no_number"
         elif match["range"]:
             why = "ambiguous"
-        elif truncated and closing.last and not match["whole"]:
+        elif closing.last and not match["whole"]:
             why = "truncated"
         elif match["sign"] in ("-", "−") or float(match["whole"] or 100) != 100 or float(match["number"]) > 100:
             why = "out_of_range"

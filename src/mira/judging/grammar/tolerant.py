@@ -8,7 +8,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from mira.judging.grammar.normalise import answer_start, flatten, name_pattern
+from mira.corpus.thinking import CLOSES, OPENS
+from mira.judging.grammar.normalise import answer_start, flatten, lines_after_thinking, name_pattern
 from mira.judging.grammar.score import Found, later_score, score_at
 from mira.unscored import Unscored
 
@@ -25,7 +26,7 @@ class Answer(NamedTuple):
         rationale: "" where there is none.
         start: Where the digits start in the reply, -1 without a number.
         end: Where they end.
-        open: The reply ends within this answer's number, so that a cut may have shortened it.
+        open: The reply ends with this answer's number, without "/10", so that a cut may have shortened it.
         misnamed: The line carries the name of another slot of the rubric.
     """
 
@@ -40,18 +41,30 @@ class Answer(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """A closing line: its key (overall, recommendation, domain or brief), its text, and whether it ends the reply."""
+    """A closing line.
+
+    Attributes:
+        key: overall, recommendation, domain or brief.
+        text: What it says.
+        last: It ends the reply.
+        begin: Where it starts in the reply.
+    """
 
     key: str
     text: str
     last: bool
+    begin: int = 0
 
 
 class Reading(NamedTuple):
-    """All answers and closing lines of a reply, in the order in which they stand."""
+    """All answers and closing lines of a reply, in the order in which they stand.
+
+    `unclosed` says that they follow the start of thinking that never ends: they may be drafts.
+    """
 
     answers: list[Answer]
     closings: list[Closing]
+    unclosed: bool = False
 
 
 class _Head(NamedTuple):
@@ -77,6 +90,7 @@ _CLOSING = re.compile(
     r"(?:[^\S\n]+(?:score|quality|rating|tag|summary))?[^\w\n]*?[:=|—–-](?P<text>.*)",
     re.IGNORECASE,
 )
+_WRAPPER = re.compile(r"\s*<([^\s<>/|]{1,40})>")
 _GAP = re.compile(r"[*_`]*[^\S\n]*\**[^\S\n]*(?:[—–:：|｜,;.=]|--?)?(?:\*\*(?=\s|$))?[^\S\n]*", re.MULTILINE)
 _NAME_ONLY = re.compile(r"[^\d:\n]{0,80}:?\s*")
 _NAME_GOES_ON = re.compile(r"[^\S\n]+[^\W\d]")  # "Foo of the code: 8/10" for "Foo"
@@ -125,11 +139,10 @@ def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
         Answers of all slot ids, also of those the rubric does not have; positions are positions in `text`.
     """
     flat = flatten(text)
-    heads, closings = _marks(flat, 0)
-    start = answer_start(flat, heads[0].begin if heads else len(flat), truncated=truncated)
+    start, unclosed = _start(text, flat, names, truncated=truncated)
     if start:  # an answer may stand right behind the thinking's last tag
         flat = f"{flat[: start - 1]}\n{flat[start:]}"
-        heads, closings = _marks(flat, start)
+    heads, closings = _marks(flat, start)
     if len(heads) < 2 <= len(names):
         flat = _relined(flat, start, names)
         heads, closings = _marks(flat, start)
@@ -139,7 +152,26 @@ def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
     answered = {a.slot for a in answers}
     if any(slot not in answered for slot in range(1, len(names) + 1)):
         answers += _named_answers(page, answered)
-    return Reading(answers, [_closing(page, match) for match in closings])
+    return Reading(answers, [_closing(page, match) for match in closings], unclosed)
+
+
+def _start(text: str, flat: str, names: Sequence[str], *, truncated: bool) -> tuple[int, bool]:
+    """Return where the answer starts, and whether thinking was opened and not closed."""
+    start, unclosed = 0, False
+    if CLOSES.search(flat) or OPENS.search(flat):
+        marked = lines_after_thinking(flat)
+        heads, _ = _marks(marked, 0)
+        page = _Page(text, marked, names, 0, len(flat.rstrip()), [h.begin for h in heads])
+        scored = [(h.begin, h.slot) for h in heads if (a := _answer(page, h)) and a.start >= 0]
+        start, unclosed = answer_start(flat, scored, truncated=truncated)
+    wrapper = _WRAPPER.match(flat, start)
+    if wrapper and not unclosed:  # a tag that mira does not know is thinking where an answer follows its end
+        close = f"</{wrapper[1]}>"
+        end = flat.rfind(close, wrapper.end())
+        rest = end + len(close)
+        if end >= 0 and _marks(f"{flat[: rest - 1]}\n{flat[rest:]}", rest)[0]:
+            return rest, False
+    return start, unclosed
 
 
 def _marks(flat: str, start: int) -> tuple[list[_Head], list[re.Match[str]]]:
@@ -297,4 +329,4 @@ def _named_answers(page: _Page, answered: set[int]) -> list[Answer]:
 def _closing(page: _Page, match: re.Match[str]) -> Closing:
     key = match["key"].lower().split()[-1]
     text = page.text[match.start("text") : match.end("text")].strip()
-    return Closing(key, text, match.end() >= page.length)
+    return Closing(key, text, match.end() >= page.length, match.start())

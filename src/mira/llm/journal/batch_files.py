@@ -4,6 +4,7 @@ The lines run with a provider's batch API and with `vllm run-batch -i FILE -o RE
 the same keys as live replies, so the judgements made of them are the same.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from mira.errors import InputError
 from mira.llm.answer import Failed
 from mira.llm.journal.frames import KEY_BYTES
 from mira.llm.journal.journal import FRAME_RECORDS, Entry, Journal
-from mira.llm.reply import Reply
 from mira.llm.request import CHAT, Request
-from mira.llm.response import Rejected, verdict
+from mira.llm.responses.reply import Reply, load_json
+from mira.llm.responses.response import Rejected, verdict
 from mira.llm.transport import Response
 from mira.run_folder.files import atomic
 from mira.unscored import Unscored
@@ -221,7 +222,7 @@ def _is_request(line: bytes) -> bool:
 def _result(line: bytes) -> tuple[bytes, Reply | Failed] | None:
     """Return what a line says of which request, or None when it says nothing."""
     try:
-        value = orjson.loads(line)
+        value = load_json(line)
         custom_id = value["custom_id"]
         key = bytes.fromhex(custom_id)
         if len(custom_id) != _KEY_DIGITS:
@@ -229,12 +230,12 @@ def _result(line: bytes) -> tuple[bytes, Reply | Failed] | None:
         response = value.get("response") or {}
         status, body = int(response.get("status_code") or 0), response.get("body")
         error = value.get("error")
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     if not error and status == 200:
-        said = verdict(Response(200, orjson.dumps(body)))
+        said = verdict(Response(200, json.dumps(body).encode()))
     else:
-        said = verdict(Response(status if status > 200 else 400, orjson.dumps({"error": error or body})))
+        said = verdict(Response(status if status > 200 else 400, json.dumps({"error": error or body}).encode()))
     if isinstance(said, Reply):
         return key, said
     if isinstance(said, Rejected):

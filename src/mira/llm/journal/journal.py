@@ -23,7 +23,7 @@ import orjson
 from mira.errors import RunError
 from mira.llm.journal.frames import KEY_BYTES, Damage, Group, pack, read_group, scan
 from mira.llm.journal.index import Index
-from mira.llm.reply import Reply
+from mira.llm.responses.reply import Reply
 
 __all__ = ["Entry", "Journal", "read_keys"]
 
@@ -193,7 +193,7 @@ class Journal:
             return len(self._index.find(keys))
 
     def find(self, keys: Collection[bytes]) -> dict[bytes, Reply]:
-        """Return the replies there are, by key; of one that is there twice the last.
+        """Return the replies there are, by key; of one that is there twice the last. Failed generations are none.
 
         Cheap when neighbouring keys were written together: frames are decompressed once.
         """
@@ -204,8 +204,11 @@ class Journal:
         found = {}
         for location, key in sorted((location, key) for key, location in located.items()):
             line = self._frame(location >> _OFFSET_BITS, location & ((1 << _OFFSET_BITS) - 1)).get(key)
-            if line is not None:
-                found[key] = Reply.from_line(orjson.loads(line))
+            if line is None:
+                continue
+            reply = Reply.from_line(orjson.loads(line))
+            if not reply.failed:  # older journals hold these as replies
+                found[key] = reply
         return found
 
     def _frame(self, number: int, offset: int) -> dict[bytes, bytes]:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from mira.judging.fence import defuse
-from mira.judging.grammar.normalise import flatten
+from mira.judging.grammar.normalise import answer_start, flatten
 from mira.tokens import Tokenizer
 
 __all__ = ["CRITERIA", "DOMAINS", "MAX_TEXT_TOKENS", "DataManReply", "cut_text", "parse", "prompt"]
@@ -86,7 +86,9 @@ def parse(text: str) -> DataManReply | None:
 
     Labels ("[1]Accuracy:4/5") and the domain's full name are read too; a label that does not fit its place refuses.
     """
-    lines = [line.strip() for line in flatten(text).strip().splitlines() if line.strip()]
+    flat = flatten(text)
+    start, _ = answer_start(flat, (), truncated=False)
+    lines = [line.strip() for line in flat[start:].strip().splitlines() if line.strip()]
     if len(lines) != 1 + len(CRITERIA):
         return None
     match = _DOMAIN.fullmatch(lines[0])

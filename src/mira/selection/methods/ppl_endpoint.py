@@ -24,8 +24,8 @@ from mira.corpus.sidecar import Sidecar
 from mira.errors import ConfigError
 from mira.llm.answer import Answer, Failed
 from mira.llm.client import Client
-from mira.llm.prompt_logprobs import Likelihood, likelihood_form
 from mira.llm.request import Request
+from mira.llm.responses.prompt_logprobs import Likelihood, likelihood_form
 from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder

@@ -1,16 +1,17 @@
 """What a response means: a reply, a reason to wait, a refusal of this request, or an endpoint that cannot be used."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from mira.llm.excerpt import quoted
 from mira.llm.limiter import retry_after
-from mira.llm.reply import NoLogprobs, Reply
+from mira.llm.responses.excerpt import quoted
+from mira.llm.responses.reply import FailedReply, NoLogprobs, Reply, load_json
+from mira.llm.responses.wordings import Meaning, Said, meaning, read_error
 from mira.llm.transport import Response
-from mira.llm.wordings import Meaning, Said, meaning, read_error
 from mira.unscored import Unscored
 
 __all__ = ["Broken", "Busy", "Rejected", "Unusable", "Verdict", "listed_models", "verdict"]
@@ -128,12 +129,15 @@ def listed_models(response: Response) -> list[str]:
 
 def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply], asked: bytes) -> Verdict:
     try:
-        return read(orjson.loads(body))
+        return read(load_json(body))
     except NoLogprobs as error:
         return Rejected(Unscored.ENDPOINT_ERROR, str(error))
+    except FailedReply as failed:
+        said = read_error(orjson.dumps(failed.error).decode())
+        return _failure(said.status, said, f"HTTP 200, but {failed}", asked, said.wait)
     except ValueError as error:  # an error under HTTP 200, half a body, or a page of something else
         text = _text(body)
-        torn = isinstance(error, orjson.JSONDecodeError)
+        torn = isinstance(error, json.JSONDecodeError)
         what = f"{'not a completion' if torn else error}: {quoted(text, _QUOTED)}"
         detail = f"HTTP 200, but {what}"
         if '"error"' in text and not torn:

@@ -4,10 +4,10 @@
 import orjson
 import pytest
 
-from mira.llm.reply import Reply
-from mira.llm.response import Broken, Busy, Rejected, Unusable, Verdict, verdict
+from mira.llm.responses.reply import Reply
+from mira.llm.responses.response import Broken, Busy, Rejected, Unusable, Verdict, verdict
+from mira.llm.responses.wordings import WORDINGS
 from mira.llm.transport import Response, completion
-from mira.llm.wordings import WORDINGS
 from mira.unscored import Unscored
 
 OVERFLOWS = [

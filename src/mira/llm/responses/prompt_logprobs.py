@@ -11,8 +11,10 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from mira.config.settings import EndpointSettings
-from mira.llm.reply import NoLogprobs, Reply
 from mira.llm.request import Form
+from mira.llm.responses.finish import Ending, ending
+from mira.llm.responses.reply import FailedReply, NoLogprobs, Reply
+from mira.llm.responses.usage import read_usage
 
 __all__ = ["Likelihood", "likelihood_form"]
 
@@ -70,7 +72,7 @@ def _read_vllm(body: Mapping[str, Any]) -> Reply:
 def _read_echo(body: Mapping[str, Any]) -> Reply:
     """Read token_logprobs of prompt and generated tokens, [null, -1.2, ...]."""
     logprobs = _choice(body).get("logprobs")
-    n_prompt = (body.get("usage") or {}).get("prompt_tokens")
+    n_prompt, _ = read_usage(body.get("usage"))
     if not isinstance(logprobs, dict) or not isinstance(logprobs.get("token_logprobs"), list) or not n_prompt:
         raise NoLogprobs("no token_logprobs or no usage.prompt_tokens in a completion with echo")
     values = logprobs["token_logprobs"]
@@ -86,18 +88,20 @@ def _choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ValueError(f"not a completion: {error!r}") from None
     if not isinstance(choice, dict):
         raise ValueError("not a completion: a choice is no object")
+    if choice.get("error") or ending(str(choice.get("finish_reason"))) is Ending.FAILED:
+        raise FailedReply(choice.get("error") or choice.get("finish_reason"))
     return choice
 
 
 def _kept(logprobs: Sequence[Any], body: Mapping[str, Any]) -> Reply:
-    usage = body.get("usage") or {}
+    tokens_in, tokens_out = read_usage(body.get("usage"))
     try:
         nats = -sum(map(float, logprobs))
     except (TypeError, ValueError) as error:
         raise ValueError(f"not log-probabilities: {error!r}") from None
     return Reply(
         orjson.dumps([nats if isfinite(nats) else None, len(logprobs)]).decode(),
-        tokens_in=int(usage.get("prompt_tokens") or 0),
-        tokens_out=int(usage.get("completion_tokens") or 0),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
         model=str(body.get("model") or ""),
     )

@@ -1,0 +1,1 @@
+"""Read what an endpoint sends back: replies, usage, log-probabilities, finish reasons and errors."""
