@@ -56,6 +56,7 @@ class Stage:
         unread: Of these settings, those that have no effect under this configuration.
         outputs: Files and folders that it writes.
         files: Further inputs that no setting names, or that take more than a hash of a file: name -> hash.
+        resumed: Files and folders in which an interrupted run goes on: what is there counts as done.
         work: What it would do to a corpus of so many valid records per source.
     """
 
@@ -69,6 +70,7 @@ class Stage:
     settings: Callable[[Config], dict[str, Any]] | None = None
     unread: Callable[[Config], Sequence[str]] = lambda _config: ()
     files: Callable[[Config, RunFolder], Mapping[str, str]] = lambda _config, _run: {}
+    resumed: Callable[[Config, RunFolder], Sequence[Path]] = lambda _config, _run: ()
     work: Callable[[Config, RunFolder, Mapping[str, int]], Work] = lambda _config, _run, _valid: Work()
 
 

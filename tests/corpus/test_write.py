@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mira.config.settings import Config
-from mira.corpus import copy_kept, shards
-from mira.errors import ConservationError, InputError
+from mira.corpus import copy_kept, count_kept, describe_kept, shards
+from mira.errors import ConservationError, InputError, RunError
 
 from .conftest import Project
 
@@ -170,6 +170,7 @@ def test_a_dataset_stays_one(project: Project) -> None:
     (folder / "dataset_info.json").write_bytes(orjson.dumps(info))
     config = project.config(project.source("ds"))
     paths = [copy(project, config, {i: {"n": i} for i in ROWS}, nth) for nth in (0, 1)]
+    describe_kept(config, shards(config)["s"], project.folder / "out")
     assert [p.name for p in paths] == names
     with pa.ipc.open_stream(paths[1]) as reader:
         assert reader.read_all().num_rows == len(ROWS)
@@ -230,3 +231,35 @@ def test_types_without_a_kernel_are_copied(project: Project, suffix: str) -> Non
     assert found.drop_columns("mira").schema.remove_metadata() == table.schema
     rows = table.to_pylist()
     assert found.drop_columns("mira").to_pylist() == [rows[i] for i in (0, 3, 4, 8)]
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_new_bytes_are_never_written_under_old_rows(project: Project, when: str) -> None:
+    path = project.put("in.jsonl", b'{"text": "old"}\n')
+    config = project.config(project.source("in.jsonl"))
+    [shard] = shards(config)["s"]
+
+    class Kept(dict[int, dict[str, object]]):
+        def __getitem__(self, row: int) -> dict[str, object]:
+            if when == "during":
+                path.write_bytes(b'{"text": "new"}\n')
+            return super().__getitem__(row)
+
+    if when == "before":
+        path.write_bytes(b'{"text": "new"}\n')
+    with pytest.raises(RunError, match=r"in\.jsonl has changed while mira was at work"):
+        copy_kept(config, project.run, shard, Kept({0: {}}), project.folder / "out")
+    assert not list((project.folder / "out").glob("*"))
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson.gz", "in.json.zst"])
+def test_what_was_kept_is_counted_in_the_file(project: Project, name: str) -> None:
+    project.put(name, LINES)
+    config = project.config(project.source(name))
+    path = copy(project, config, KEPT)
+    assert count_kept(path) == 3
+    assert count_kept(copy(project, config, {})) == 0
+    if path.suffix != ".jsonl":
+        path.write_bytes(copy(project, config, KEPT).read_bytes()[:-6])
+        with pytest.raises(ConservationError, match="cannot be read back"):
+            count_kept(path)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,8 +91,21 @@ def test_what_was_finished_before_an_error_is_put_in_place(tmp_path):
 
 def test_a_process_that_is_killed_in_a_group_leaves_no_half_file(tmp_path):
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom mira.files import together, write_bytes\n"
+        "import os, sys\nfrom pathlib import Path\nfrom mira.run_folder.files import together, write_bytes\n"
         "with together():\n    write_bytes(Path(sys.argv[1]) / 'a', b'whole')\n    os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
+
+
+def test_threads_that_write_one_path_at_once_do_not_meet(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda i: write_bytes(tmp_path / "one", bytes([i]) * 10_000), range(200)))
+    data = (tmp_path / "one").read_bytes()
+    assert data == data[:1] * 10_000
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_long_name_can_be_written(tmp_path: Path) -> None:
+    write_bytes(tmp_path / ("é" * 127), b"x")
+    assert (tmp_path / ("é" * 127)).read_bytes() == b"x"

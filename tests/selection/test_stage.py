@@ -143,8 +143,10 @@ def test_lost_records_are_an_error(tmp_path):
     world.select()
     path = world.run.selection("ant") / "part_000.parquet"
     table = pq.read_table(path)
-    counts = orjson.loads(pq.read_metadata(path).metadata[b"mira"]) | {"kept": 1}
-    pq.write_table(table.replace_schema_metadata({"mira": orjson.dumps(counts)}), path)
+    metadata = pq.read_metadata(path).metadata
+    counts = orjson.loads(metadata[b"mira"]) | {"kept": 1, "written": 1}
+    changed = {"mira": orjson.dumps(counts), "mira.of": metadata[b"mira.of"]}
+    pq.write_table(table.replace_schema_metadata(changed), path)
     with pytest.raises(ConservationError, match="40 rows in, but 1 kept"):
         world.select()
 

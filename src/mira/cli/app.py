@@ -141,12 +141,18 @@ def init(
 
 
 @app.command()
-def validate(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+def validate(
+    config: ConfigPath,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read sources and run folder again, and compare every file's hash.")
+    ] = False,
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
     """Check settings, files, fields, scorer bundles and endpoints; nothing is spent."""
     from mira.config.loading import load_config  # noqa: PLC0415
     from mira.pipeline.validate import validate as check  # noqa: PLC0415
 
-    for line in check(load_config(config, set_)):
+    for line in check(load_config(config, set_), deep=deep):
         _say(line)
 
 
@@ -374,12 +380,12 @@ def score(
             raise ConfigError("--rubric: a bundle has its own rubric", "Leave --rubric or --bundle out.")
         paths = score_bundle(
             bundle, input_ or [], urls=judge or [], model=model, source=source, family=family or "", fields=fields,
-            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(), batch=batch,
+            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(), batch=batch, force=force,
         )  # fmt: skip
     else:
         paths = score_released(
             judge or [], model, rubric, input_ or [], source=source, family=family or "text", fields=fields,
-            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(), batch=batch,
+            out=out, api_key_env=api_key_env, overrides=set_, log=Terminal(), batch=batch, force=force,
         )  # fmt: skip
     for path in paths:
         _say(path)

@@ -5,7 +5,7 @@ from mira.corpus.peek import check_fields, peek
 from mira.corpus.read import fetch, pick, read, sample_ids
 from mira.corpus.record import Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, described, shards
-from mira.corpus.write import copy_kept
+from mira.corpus.write import copy_kept, count_kept, describe_kept
 from mira.family import FamilyName
 from mira.tokens import Tokenizer, tokenizer
 
@@ -20,6 +20,8 @@ __all__ = [
     "build_index",
     "check_fields",
     "copy_kept",
+    "count_kept",
+    "describe_kept",
     "described",
     "fetch",
     "peek",

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -31,6 +31,7 @@ from mira.config.settings import Config, SourceSettings
 from mira.corpus.find import Found, find, is_s3
 from mira.corpus.formats import KNOWN, Format, format_of, without_extension
 from mira.corpus.lines import is_remote, open_file
+from mira.corpus.unchanged import file_state, told_of
 from mira.errors import ConfigError, InputError, MiraError
 from mira.run_folder.files import hash_json, read_json, write_json
 
@@ -55,6 +56,8 @@ class Shard:
         stop: Byte after the slice, or None for a whole file.
         first_line: Number of its first line in its file, counted from 1, or None where that is not known (slices of
             remote files).
+        state: What its file was like when the fingerprint was made; "" where that is not known. See
+            `mira.corpus.unchanged`.
     """
 
     source: str
@@ -64,6 +67,7 @@ class Shard:
     start: int | None
     stop: int | None
     first_line: int | None = 1
+    state: str = field(default="", compare=False)
 
     def where(self, row: int) -> str:
         """Return "path:line" of a row, for messages."""
@@ -80,8 +84,12 @@ class _Slice:
     hash: str
 
 
-def shards(config: Config) -> dict[str, list[Shard]]:
+def shards(config: Config, *, again: bool = False) -> dict[str, list[Shard]]:
     """Find every source's shards.
+
+    Args:
+        config: The settings.
+        again: Read every local file again, even one whose size and time have not changed.
 
     Returns:
         Source -> its shards in order of path and position; sources in the config's order.
@@ -93,7 +101,7 @@ def shards(config: Config) -> dict[str, list[Shard]]:
     names = Counter(s.name for s in config.sources)
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
-    cache = _Cache(Path(config.run) / "index" / ".fingerprints.json")
+    cache = _Cache(Path(config.run) / "index" / ".fingerprints.json", empty=again)
     found = {s.name: _source_shards(s, config.shard_bytes, cache) for s in config.sources}
     cache.save()
     return found
@@ -168,10 +176,13 @@ def _file_shards(
 ) -> Iterator[Shard]:
     if doubled or stem.lower() in _OWN_NAMES or _LIKE_A_SLICE.search(stem):
         stem = f"{stem}-{_short_hash(path)}"
+    state = "" if is_remote(path) else file_state(path)
     for piece in _slices(path, shard_bytes, cache, source.name):
         name = stem if piece.start is None else f"{stem}.{piece.start:012d}"
         fingerprint = hash_json([piece.hash, piece.start, piece.stop, piece.first_line])
-        yield Shard(source.name, path, name, fingerprint, piece.start, piece.stop, piece.first_line)
+        yield Shard(
+            source.name, path, name, fingerprint, piece.start, piece.stop, piece.first_line, state or piece.hash
+        )
 
 
 @contextmanager
@@ -227,10 +238,7 @@ def _folder(path: str) -> str:
 
 def _remote_slices(url: str, shard_bytes: int | None) -> list[_Slice]:
     fs, path = url_to_fs(url)
-    try:
-        told = str(fs.checksum(path))
-    except (NotImplementedError, AttributeError):
-        told = str(fs.ukey(path))
+    told = told_of(fs, path)
     size = fs.size(path)
     if shard_bytes is None or size is None or size <= shard_bytes:
         return [_Slice(None, None, 1, told)]
@@ -283,10 +291,10 @@ def _hash_slices(file: IO[bytes], ends: list[int]) -> list[list[Any]]:
 class _Cache:
     """Slices and hashes of local files, under (path, size, mtime, shard_bytes)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, empty: bool = False) -> None:
         self._path, self._changed = path, False
         try:
-            self._known: dict[str, list[list[Any]]] = read_json(path) if path.exists() else {}
+            self._known: dict[str, list[list[Any]]] = read_json(path) if path.exists() and not empty else {}
         except (OSError, ValueError):
             self._known = {}
         self._used: dict[str, list[list[Any]]] = {}

@@ -40,6 +40,7 @@ STAGE = Stage(
     settings=_settings,
     reads=reads("sources", "tokenizer", "max_record_bytes"),
     outputs=lambda run: [run.path / "index"],
+    resumed=lambda _config, run: [run.path / "index"],
     files=_files,
     work=_work,
 )

@@ -4,9 +4,8 @@
   Byte order marks are left out and the last line gets a line break.
 - Parquet: the kept rows with all their columns as they were, and a last column of strings that holds the provenance
   as JSON, so that its type is the same in every file.
-- Arrow: as Parquet, but as the Arrow stream of a Hugging Face dataset. `state.json` and `dataset_info.json` beside it
-  name the files of all the source's shards, so the folder can be loaded with `datasets.load_from_disk` when every
-  shard has been written.
+- Arrow: as Parquet, but as the Arrow stream of a Hugging Face dataset. `state.json` and `dataset_info.json`, written
+  once a source when all its shards are there, let `datasets.load_from_disk` load the folder.
 
 Where the input's file is damaged, what can be read of it is written and the rest stays lost, as the index says.
 """
@@ -16,7 +15,7 @@ import gzip
 import io
 import lzma
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, cast
@@ -29,14 +28,15 @@ import zstandard
 from mira.config.settings import Config
 from mira.corpus.families import parse_json
 from mira.corpus.lines import Damaged, read_lines
-from mira.corpus.shards import Format, Shard, format_of, shards
+from mira.corpus.shards import Format, Shard, format_of
 from mira.corpus.sniff import without_bom
 from mira.corpus.tables import batches, bytes_of, opened, schema
+from mira.corpus.unchanged import check_unchanged
 from mira.errors import ConservationError, InputError
 from mira.run_folder.files import atomic, read_json, write_json
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["copy_kept"]
+__all__ = ["copy_kept", "count_kept", "describe_kept"]
 
 Kept = Mapping[int, Mapping[str, Any]]
 
@@ -69,22 +69,38 @@ def copy_kept(config: Config, run: RunFolder, shard: Shard, kept: Kept, folder: 
     Raises:
         InputError: A kept record has a field of the provenance field's name already.
         ConservationError: The file no longer has all the kept rows.
+        RunError: The file has changed since the shard was found. Nothing is written.
     """
-    fmt, field = format_of(shard.path), config.select.provenance_field
+    fmt = format_of(shard.path)
     target = folder / f"{shard.name}{fmt.extension}"
     writers = {"jsonl": _copy_lines, "parquet": _copy_parquet, "arrow": _copy_arrow}
+    check_unchanged(shard)
     try:
         with atomic(target) as temporary:
             _check_all(shard, kept, writers[fmt.kind](config, shard, kept, temporary))
+            check_unchanged(shard)
     except pa.ArrowException as error:
         raise _not_copied(shard, error) from None
     except Damaged:
         _check_all(shard, kept, 0)
         target.unlink(missing_ok=True)
         return None
-    if fmt.kind == "arrow":
-        _describe_dataset(config, shard, field, folder)
     return target
+
+
+def count_kept(path: Path) -> int:
+    """Count the records that are in a file that `copy_kept` wrote.
+
+    Raises:
+        ConservationError: The file cannot be read to its end.
+    """
+    fmt = format_of(path.name)
+    try:
+        if fmt.kind == "jsonl":
+            return sum(1 for _ in read_lines(str(path), fmt.compression, None, None, 2**62))
+        return sum(batch.num_rows for batch in batches(str(path), fmt.kind))
+    except (Damaged, OSError) as error:
+        raise ConservationError(f"{path}: cannot be read back: {error}", "Run again: mira select --force") from None
 
 
 def _check_all(shard: Shard, kept: Kept, written: int) -> None:
@@ -231,13 +247,21 @@ def _copy_arrow(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
     return written
 
 
-def _describe_dataset(config: Config, shard: Shard, field: str, folder: Path) -> None:
-    """Write what `datasets.load_from_disk` needs; the same whichever shard is written last."""
-    arrow = [s for s in shards(config)[shard.source] if format_of(s.path).kind == "arrow"]
+def describe_kept(config: Config, found: Sequence[Shard], folder: Path) -> None:
+    """Write what `datasets.load_from_disk` needs beside a source's kept records; nothing where none are Arrow files.
+
+    Args:
+        config: The settings; `select.provenance_field` is a further column.
+        found: All shards of the source.
+        folder: Where their kept records are.
+    """
+    arrow = [s for s in found if format_of(s.path).kind == "arrow"]
+    if not arrow:
+        return
     beside = Path(arrow[0].path).parent
     info = read_json(beside / "dataset_info.json") if (beside / "dataset_info.json").is_file() else {}
     state = read_json(beside / "state.json") if (beside / "state.json").is_file() else {}
-    _add_feature(info, field)
+    _add_feature(info, config.select.provenance_field)
     for stale in ("splits", "download_size", "dataset_size", "size_in_bytes", "download_checksums"):
         info.pop(stale, None)
     state |= {

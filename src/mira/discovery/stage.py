@@ -46,8 +46,8 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     summary = {}
     for group in groups:
         given = config.discover.rubrics.get(group.name)
-        points = _points(config, run, group, recorded, log) if recorded is not None or not given else []
-        entry: dict[str, Any] = {"points": len(points), "from": "given" if given else "discovered"}
+        points, asked = _points(config, run, group, recorded, log) if recorded is not None or not given else ([], {})
+        entry: dict[str, Any] = {"points": len(points), "from": "given" if given else "discovered", **asked}
         if points:
             embedder = embedder or load_embedder(config.embedding)
             found = _cluster(config, points, embedder)
@@ -84,27 +84,29 @@ def _cluster(config: Config, points: Sequence[JudgmentPoint], embedder: Embedder
 
 def _points(
     config: Config, run: RunFolder, group: Group, recorded: list[JudgmentPoint] | None, log: Log
-) -> list[JudgmentPoint]:
+) -> tuple[list[JudgmentPoint], dict[str, Any]]:
+    """Return a group's judgment points, and of a live teacher how many records were asked about and stayed without."""
     if recorded is None:
-        points = _ask(config, run, group, log)
+        points, asked = _ask(config, run, group, log)
         if not points:
             raise RunError(f"{group.name}: the teacher gave no judgment point", "Ask again, or another teacher.")
-        return points
+        return points, asked
     points = [p for p in recorded if p.source in group.sources]
     if not points and group.name not in config.discover.rubrics:
         raise InputError(
             f"{config.teacher.free_judgments}: holds no judgment of a record of {', '.join(group.sources)}",
             "The sources in the recording must be those of the settings.",
         )
-    return points
+    return points, {}
 
 
-def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> list[JudgmentPoint]:
+def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> tuple[list[JudgmentPoint], dict[str, Any]]:
     with Teacher(config, run, log) as teacher:
         judging = FreeJudging(config, run, group, teacher)
         points = judging.judge(log)
     check_failures(judging.failures, len(judging.records), config.teacher.failure_budget, log, judging.evidence)
-    return points
+    unscored = {source: dict(counts) for source, counts in judging.failures.items()}
+    return points, {"asked": len(judging.records), "unscored": unscored}
 
 
 def _points_table(points: Sequence[JudgmentPoint], found: Clustering) -> pa.Table:

@@ -36,6 +36,10 @@ def student_kind(run: RunFolder, group: str) -> str:
         return str(read_json(run.student(group) / "bundle.json")["kind"])
     except FileNotFoundError:
         raise RunError(f"{run.student(group)}: there is no student yet", "Run: mira distill CONFIG") from None
+    except (ValueError, KeyError, TypeError):
+        raise RunError(
+            f"{run.student(group) / 'bundle.json'}: damaged", "Run: mira distill CONFIG, or mira adopt for a tuned one"
+        ) from None
 
 
 def runs_here(run: RunFolder, group: str) -> bool:

@@ -24,8 +24,8 @@ from mira.run_folder.files import atomic, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.map_shards import each
 from mira.selection.methods.method import load_method, method_names
+from mira.selection.planning import Plan, make_plan, threshold_of
 from mira.selection.quality import held_out_quality
-from mira.selection.stage import Plan, make_plan, threshold_of
 from mira.selection.value_reader import aligned, read_values
 from mira.selection.values import values_path
 from mira.selection.write import keep_mask

@@ -24,7 +24,7 @@ from mira.selection.methods.ppl import Ppl
 from mira.selection.methods.ppl_endpoint import MeasuredPpl
 from mira.selection.methods.rate_records import dataman_overall, served_bits
 from mira.selection.methods.simple import RandomOrder
-from mira.selection.stage import make_plan, threshold_of
+from mira.selection.planning import make_plan, threshold_of
 from mira.selection.values import SelectionMethod, values_path
 
 __all__ = ["method_scorer", "planted_methods"]

@@ -255,5 +255,6 @@ STAGE = Stage(
     needs=needs("index"),
     reads=reads("flags"),
     outputs=lambda run: [run.path / "flags"],
+    resumed=lambda _config, run: [run.path / "flags", run.path / "signatures"],
     files=_files,
 )

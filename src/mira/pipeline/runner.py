@@ -3,10 +3,12 @@
 A stage's fingerprint is the hash of its code version, the settings that it reads, the files that it is given and the
 digests of the stages that it builds on. Same fingerprint and its output is there: skipped. Different: redone. A digest
 is the hash of a stage's output, so a change that leaves an output as it was stops there.
+
+Output that is not as its stage left it is removed and made anew. The failure budget is checked at every command, from
+the counts in the manifest.
 """
 
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mira._version import __version__
 from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.corpus.provenance import check_provenance
@@ -23,9 +24,12 @@ from mira.errors import ConfigError, RunError
 from mira.grouping.groups import load_groups
 from mira.llm.cost import shared_spending
 from mira.pipeline.fingerprints import changes, stage_files, stage_settings
+from mira.pipeline.manifest import read_manifest
+from mira.pipeline.outputs import Sums, changed, digest_of, load_sums, measure, save_sums
 from mira.pipeline.registry import EXTRAS, STAGES, needed_stages
+from mira.pipeline.stage_counts import awaits_replies, check_budget, journal_state
 from mira.progress import Log, Quiet
-from mira.run_folder.files import check_writable, hash_file, hash_json, read_json, write_json
+from mira.run_folder.files import check_writable, hash_file, hash_json, remove_folder, write_json
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage
 
@@ -33,7 +37,6 @@ __all__ = ["StageState", "check_teacher", "run_extra", "run_stages", "stage_stat
 
 Result = TypeVar("Result")
 
-FORMAT = 1  # of the run folder
 REPORT = "report"
 
 
@@ -77,7 +80,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     if "select" in wanted or (config.teacher.endpoint and wanted & {"discover", "label"}):
         check_provenance(config)
     with _locked(run), shared_spending(config.teacher):
-        manifest = _read_manifest(run)
+        manifest = read_manifest(run)
         manifest["config"] = hash_json({stage.name: stage_settings(stage, config) for stage in STAGES})
         for stage in STAGES:
             if stage.name in wanted:
@@ -119,7 +122,7 @@ def run_extra(
 def stage_states(config: Config) -> list[StageState]:
     """Tell, for every stage, whether it is up to date, as far as that is known before the earlier ones run."""
     run = RunFolder(config.run)
-    manifest = _read_manifest(run)
+    manifest = read_manifest(run)
     states: list[StageState] = []
     wanted = needed_stages(config)
     stale: set[str] = set()
@@ -190,17 +193,26 @@ def _needed_by(name: str, wanted: set[str], config: Config) -> bool:
 def _run_stage(
     stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log, *, force: bool
 ) -> None:
+    if force:
+        _remove_all(stage.resumed(config, run))
     inputs = _inputs(stage, config, run, manifest)
-    reasons = _reasons(stage, inputs, run, manifest)
+    record = manifest["stages"].get(stage.name)
+    reasons = () if force and record else _reasons(stage, inputs, run, manifest)
     if not reasons and not force:
+        _keep_sums(stage, run, record)
         log.note(f"{stage.name:<12} up to date")
+        check_budget(config, stage.name, record["summary"])
         return
     if "group" in stage.needs(config):
         _check_groups(config, run)
     why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
     log.note(f"{stage.name:<12} running{why}")
+    if record is not None and not force:
+        _remove_damaged(stage, config, run, record)
     if manifest["stages"].pop(stage.name, None):
         write_json(run.manifest, manifest)  # an interrupted redo must not look finished
+    save_sums(run, stage.name, None)
+    save_sums(run, _resumed_name(stage), None)
     for extra, maker in EXTRAS.items():
         if maker is stage and (run.path / extra).is_file():
             (run.path / extra).unlink()
@@ -208,15 +220,19 @@ def _run_stage(
     started = time.monotonic()
     summary = stage.run(config, run, log)
     seconds = time.monotonic() - started
-    digest, files, size = _digest(stage, run)
+    sums = measure(run, stage.outputs(run))
+    save_sums(run, stage.name, sums)
+    if resumed := stage.resumed(config, run):
+        save_sums(run, _resumed_name(stage), measure(run, resumed, sums))
     manifest["stages"][stage.name] = {
         "fingerprint": hash_json(inputs),
         "inputs": inputs,
-        "digest": digest,
-        "files": files,
-        "bytes": size,
+        "digest": digest_of(sums),
+        "files": len(sums),
+        "bytes": sum(size for size, *_ in sums.values()),
         "seconds": round(seconds, 2),
         "summary": summary,
+        **({"journal": journal_state(run)} if awaits_replies(summary) else {}),
     }
     write_json(run.manifest, manifest)
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
@@ -263,42 +279,56 @@ def _reasons(stage: Stage, inputs: dict[str, Any], run: RunFolder, manifest: dic
         return ("not run yet",)
     if record["fingerprint"] != hash_json(inputs):
         return tuple(changes(record["inputs"], inputs))
-    _, files, size = _digest(stage, run, content=False)
-    if (files, size) != (record["files"], record["bytes"]):
-        return ("its output was changed or removed",)
+    if names := _check_output(stage, run, record)[0]:
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        return (f"its output was changed or removed: {names[0]}{more}",)
+    if "journal" in record and record["journal"] != journal_state(run):
+        return ("replies have arrived",)
     return ()
 
 
-def _digest(stage: Stage, run: RunFolder, *, content: bool = True) -> tuple[str, int, int]:
-    """Return the hash of a stage's output, its number of files and its bytes."""
-    digest = hashlib.blake2b(digest_size=8)
-    files = size = 0
-    for output in stage.outputs(run):
-        for path in [output] if output.is_file() else sorted(output.rglob("*")):
-            if path.is_dir() or any(part.startswith(".") for part in path.relative_to(output).parts):
-                continue  # of hidden folders, too: unfinished and earlier students lie there
-            files += 1
-            size += path.stat().st_size
-            if content:
-                digest.update(f"{path.relative_to(run.path)}\0{hash_file(path)}\n".encode())
-    return digest.hexdigest(), files, size
+def _check_output(stage: Stage, run: RunFolder, record: dict[str, Any]) -> tuple[list[str], Sums]:
+    """Return the files of a stage that are not as it left them, and what is there now."""
+    known = load_sums(run, stage.name)
+    if known is not None and digest_of(known) != record["digest"]:
+        known = None  # of another run of the stage
+    found = measure(run, stage.outputs(run), known)
+    if known is not None:
+        return changed(known, found), found
+    return ([] if digest_of(found) == record["digest"] else [f"a file of {stage.outputs(run)[0].name}"]), found
 
 
-def _read_manifest(run: RunFolder) -> dict[str, Any]:
-    try:
-        manifest: Any = read_json(run.manifest)
-    except FileNotFoundError:
-        return {"mira": __version__, "format": FORMAT, "stages": {}}
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise RunError(f"{run.manifest}: not a manifest", "Remove the file to have every stage checked anew.")
-    if manifest.get("format") != FORMAT:
-        raise RunError(
-            f"{run.path}: made by mira {manifest.get('mira')}, whose run folders have another form",
-            "Choose a new run folder.",
-        )
-    return manifest | {"mira": __version__}
+def _keep_sums(stage: Stage, run: RunFolder, record: dict[str, Any]) -> None:
+    """Record the files' times where they are other ones: then the next check has no need to read the files."""
+    _, found = _check_output(stage, run, record)
+    if found != load_sums(run, stage.name):
+        save_sums(run, stage.name, found)
+
+
+def _remove_damaged(stage: Stage, config: Config, run: RunFolder, record: dict[str, Any]) -> None:
+    """Remove what is not as the stage left it from where it goes on; all of it where nothing tells which files are."""
+    resumed = stage.resumed(config, run)
+    known = load_sums(run, _resumed_name(stage))
+    if known is None:
+        if resumed and _check_output(stage, run, record)[0]:
+            _remove_all(resumed)
+        return
+    found = measure(run, resumed, known)
+    for name in known.keys() & found.keys():
+        if known[name][3] != found[name][3]:
+            (run.path / name).unlink()
+
+
+def _resumed_name(stage: Stage) -> str:
+    return f"{stage.name}.resumed"
+
+
+def _remove_all(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def score_released(
     overrides: Sequence[str] = (),
     log: Log | None = None,
     batch: Callable[[Config], None] | None = None,
+    force: bool = False,
 ) -> list[Path]:
     """Score records of one source with a served scorer: no discovery, no labels.
 
@@ -48,6 +49,7 @@ def score_released(
         overrides: Further settings, "distill.endpoint.temperature=0" and the like.
         log: Where progress goes.
         batch: Called with the settings in place of scoring, to write or read batch files; nothing is sent then.
+        force: Do everything again, even what is up to date; replies in the journal are not asked for again.
 
     Returns:
         The score sidecars.
@@ -65,7 +67,8 @@ def score_released(
     endpoint = {"base_url": list(urls), "model": model, "api_key_env": api_key_env}
     distill = {"student": "endpoint", "endpoint": endpoint}
     told = {"name": source, "path": list(inputs), "family": family, "fields": dict(fields or {})}
-    return _score(group, Path(rubric or ""), told, distill, out, overrides, log, batch)
+    distill = {"student": "endpoint", "endpoint": endpoint}
+    return _score(group, Path(rubric or ""), told, distill, out, overrides, log, batch, force=force)
 
 
 def score_bundle(
@@ -82,6 +85,7 @@ def score_bundle(
     overrides: Sequence[str] = (),
     log: Log | None = None,
     batch: Callable[[Config], None] | None = None,
+    force: bool = False,
 ) -> list[Path]:
     """Score records of one source with a scorer bundle, e.g. one that was pulled: no discovery, no labels.
 
@@ -101,6 +105,7 @@ def score_bundle(
         overrides: Further settings, "score.workers=4" and the like.
         log: Where progress goes.
         batch: Called with the settings in place of scoring, to write or read batch files; nothing is sent then.
+        force: Do everything again, even what is up to date; replies in the journal are not asked for again.
 
     Returns:
         The score sidecars.
@@ -137,7 +142,7 @@ def score_bundle(
     distill: dict[str, Any] = {"student": "bundle", "bundles": {group: str(bundle)}}
     if urls:
         distill["endpoint"] = served
-    return _score(group, bundle / "rubric.jsonl", told, distill, out, overrides, log, batch)
+    return _score(group, bundle / "rubric.jsonl", told, distill, out, overrides, log, batch, force=force)
 
 
 def _score(
@@ -149,6 +154,8 @@ def _score(
     overrides: Sequence[str],
     log: Log | None,
     batch: Callable[[Config], None] | None,
+    *,
+    force: bool,
 ) -> list[Path]:
     settings = {
         "run": str(out),
@@ -165,7 +172,7 @@ def _score(
             "Choose another --out.",
         )
     stages = ["index", "group", "discover", "label", "distill", "score"]
-    run_stages(config, stages[:-1] if batch else stages, log)
+    run_stages(config, stages[:-1] if batch else stages, log, force=force)
     if batch:
         batch(config)
         return []

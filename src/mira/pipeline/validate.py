@@ -11,6 +11,7 @@ from mira.distillation.bundle import verify
 from mira.errors import ConfigError, RunError
 from mira.grouping.groups import load_groups
 from mira.llm.check import WARNING, check_endpoint
+from mira.pipeline.deep import check_deep
 from mira.pipeline.fingerprints import stage_files
 from mira.pipeline.registry import STAGES, needed_stages
 from mira.pipeline.runner import check_teacher
@@ -22,12 +23,16 @@ from mira.selection.methods.method import find_method
 __all__ = ["check_bundles", "validate"]
 
 
-def validate(config: Config) -> Iterator[str]:
+def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
     """Check files, fields, bundles and endpoints; yield one line for each thing that is in order.
 
     An endpoint that answers, but says nothing of its models, is a line with a warning.
 
     Nothing is written but what the index remembers of unchanged files, and nothing is generated.
+
+    Args:
+        config: The settings.
+        deep: Read every source and every file of the run folder again, and compare them with the manifest.
 
     Raises:
         MiraError: The first thing that is wrong.
@@ -47,6 +52,8 @@ def validate(config: Config) -> Iterator[str]:
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
     _check_files(config)
+    if deep:
+        yield from check_deep(config)
     for line in _check_endpoints(config):
         warnings += WARNING in line
         yield line

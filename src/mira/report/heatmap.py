@@ -210,7 +210,9 @@ def _cell(row: Mapping[str, Any]) -> Cell:
 
 def _student(summary: Mapping[str, Any], trained: Mapping[str, Any]) -> GroupFigures:
     ratio, mean = summary.get("mean_rho_of_ceiling") or {}, summary.get("mean") or {}
-    overall, held_out = summary.get("overall") or {}, trained.get("held_out") or {}
+    overall, held_out = summary.get("overall") or {}, trained.get("held_out")
+    if not isinstance(held_out, Mapping):  # a student that learned elsewhere only has the number of records
+        held_out = {}
     return GroupFigures(
         labels=summary.get("labels"),
         doubly_judged=summary.get("doubly_judged"),

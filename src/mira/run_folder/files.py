@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Collection, Iterable, Iterator
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _SYNCS = 16  # files that the disk is asked for at once
+_LONGEST_NAME = 200  # bytes of the final name that a temporary name repeats
 
 KEY = b"mira.key"
 """Where the metadata of a Parquet file tell what the file follows from."""
@@ -42,6 +44,8 @@ KEY = b"mira.key"
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success fsync it and rename it into place.
+
+    The temporary name is of this write alone: threads and processes may write one path at once, and the last one stays.
 
     Args:
         path: The final path. Its folder is created.
@@ -53,7 +57,7 @@ def atomic(path: Path) -> Iterator[Path]:
         OSError: The file cannot be written; nothing is left at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
     group: _Group | None = getattr(_own, "group", None)
     try:
         if group is None:
@@ -126,6 +130,11 @@ class _Group:
 
 
 _own = threading.local()
+
+
+def _short(name: str) -> str:
+    """Cut a name so that what is put around it still fits in the 255 bytes of a file name."""
+    return name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
 
 
 def check_writable(folder: Path) -> None:

@@ -259,12 +259,13 @@ def _sidecar_path(run: RunFolder, shard: Shard) -> Path:
 
 
 def _done(path: Path, fingerprint: str) -> ShardResult | None:
-    if not path.is_file():
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        if metadata.get(FINGERPRINT) != fingerprint.encode() or metadata.get(b"mira.retry") != b"0":
+            return None
+        reasons = pq.read_table(path, columns=["reason_unscored"])["reason_unscored"]
+    except (OSError, pa.ArrowException):  # not there, or damaged: scored again
         return None
-    metadata = pq.read_schema(path).metadata or {}
-    if metadata.get(FINGERPRINT) != fingerprint.encode() or metadata.get(b"mira.retry") != b"0":
-        return None
-    reasons = pq.read_table(path, columns=["reason_unscored"])["reason_unscored"]
     counts = pc.value_counts(reasons.drop_null()).to_pylist()
     return ShardResult(path.parent.name, len(reasons), Counter({c["values"]: c["counts"] for c in counts}))
 
@@ -294,5 +295,6 @@ STAGE = Stage(
     needs=needs("index", "group", "distill"),
     reads=_reads,
     outputs=lambda run: [run.path / "scores"],
+    resumed=lambda _config, run: [run.path / "scores"],
     work=_work,
 )

@@ -23,10 +23,10 @@ from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import Cutoff
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.ordering import rank_keys
+from mira.selection.planning import Plan, make_plan, threshold_of
 from mira.selection.quality import trim_count
 from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, unit_of
 from mira.selection.score_sidecars import scores_path
-from mira.selection.stage import Plan, make_plan, threshold_of
 from mira.selection.value_reader import ValueChunk, read_values
 from mira.selection.values import values_path
 

@@ -199,10 +199,7 @@ def make_values(task: ValueTask) -> Summary:
             *_flags_identity(config, run, shard),
         ]
     )  # fmt: skip
-    known = _summary(path)
-    if known is not None and known["identity"] == identity:
-        return Summary(**known)
-    return _write(task, path, identity)
+    return _known(path, shard, identity) or _write(task, path, identity)
 
 
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
@@ -239,9 +236,8 @@ def without_copies(task: CopyTask) -> Summary:
     run, method, shard, before, dropped = task
     path = values_path(run, method, shard.source, shard.name)
     identity = hash_json([before.identity, dropped.rows.tolist(), dropped.reasons.to_pylist()])
-    known = _summary(path)
-    if known is not None and known["identity"] == identity:
-        return Summary(**known)
+    if known := _known(path, shard, identity):
+        return known
     summary = Summary(shard.source, shard.name, identity, before.rows, before.rejected)
     blocks = index_blocks(run, shard.source, shard.name)
     with (
@@ -335,13 +331,13 @@ def _table(block: Block, ranked: Ranked, ties: Words) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=_SCHEMA)
 
 
-def _summary(path: Path) -> dict[str, Any] | None:
+def _known(path: Path, shard: Shard, identity: str) -> Summary | None:
+    """Return what a file of values says of itself; None where it is not there, damaged, or of something else."""
     try:
-        metadata = pq.read_metadata(path).metadata or {}
-        found: dict[str, Any] = orjson.loads(metadata[b"mira"])
-    except (OSError, KeyError, pa.ArrowInvalid, orjson.JSONDecodeError):
+        found = Summary(**orjson.loads((pq.read_metadata(path).metadata or {})[b"mira"]))
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None
-    return found
+    return found if (found.source, found.shard, found.identity) == (shard.source, shard.name, identity) else None
 
 
 def file_state(path: Path) -> list[int]:

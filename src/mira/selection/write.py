@@ -1,9 +1,14 @@
-"""The last pass: `selection/<source>/<shard>.parquet`, and the kept records in the input's own format."""
+"""The last pass: `selection/<source>/<shard>.parquet`, and the kept records in the input's own format.
+
+A sidecar's metadata tell what it is of and the size and hash of the shard's file in `selected/`. A shard is done only
+if both fit what is there.
+"""
 
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +19,9 @@ import pyarrow.parquet as pq
 
 from mira.arrays import Floats
 from mira.config.settings import Config
-from mira.corpus import Shard, copy_kept
+from mira.corpus import Shard, copy_kept, count_kept
 from mira.corpus.index_reader import Block
-from mira.run_folder.files import atomic
+from mira.run_folder.files import atomic, hash_file
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.ordering import rank_keys
@@ -26,6 +31,7 @@ from mira.selection.values import FLAGGED, MASKED
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]
 
+_COUNTS, _OF = b"mira", b"mira.of"
 _SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -59,6 +65,7 @@ class Counts:
 
     Attributes:
         units: Source or stratum -> tokens_in, tokens_kept, records_in, records_kept.
+        written: Records that are in the shard's file in `selected/`; None where kept records are not written.
     """
 
     source: str
@@ -70,6 +77,7 @@ class Counts:
     dropped: int
     reasons: Mapping[str, int]
     units: Mapping[str, Mapping[str, int]]
+    written: int | None = None
 
 
 class WriteTask(NamedTuple):
@@ -91,7 +99,7 @@ def write_shard(task: WriteTask) -> Counts:
     """Write one shard's selection sidecar and its kept records; the sidecar comes last and means done.
 
     Raises:
-        RunError: The shard's values do not match the index.
+        RunError: The shard's values do not match the index, or its file changes meanwhile.
     """
     config, run, method, shard, rule = task
     path = run.selection(shard.source) / f"{shard.name}.parquet"
@@ -101,7 +109,7 @@ def write_shard(task: WriteTask) -> Counts:
     reasons: Counter[str] = Counter()
     units: dict[str, Counter[str]] = {}
     kept_rows = _KeptRows(rule.provenance)
-    with atomic(path) as temporary:
+    with atomic(path) as temporary:  # noqa: SIM117 - the kept records come while the sidecar is open
         with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd", use_dictionary=["reason"]) as writer:
             for block, chunk in aligned(run, method, shard):
                 kept, quality = keep_mask(rule, chunk), _quality(rule, chunk)
@@ -112,28 +120,55 @@ def write_shard(task: WriteTask) -> Counts:
                 _count_units(units, shard.source, chunk, kept)
                 if config.select.write_selected:
                     kept_rows.add(block, quality, kept)
-            counts = _counts(shard.source, tally, reasons, units)
-            writer.add_key_value_metadata({"mira": orjson.dumps(counts).decode()})
-        if config.select.write_selected:
-            copy_kept(config, run, shard, kept_rows, run.selected(shard.source))
+            copied, written = None, None
+            if config.select.write_selected:
+                copied = copy_kept(config, run, shard, kept_rows, run.selected(shard.source))
+                written = count_kept(copied) if copied else 0
+            counts = _counts(shard.source, tally, reasons, units, written)
+            metadata = {_COUNTS: orjson.dumps(counts), _OF: orjson.dumps(_of(shard, copied))}
+            writer.add_key_value_metadata({key.decode(): value.decode() for key, value in metadata.items()})
     return counts
 
 
-def _counts(source: str, tally: Counter[str], reasons: Counter[str], units: Mapping[str, Counter[str]]) -> Counts:
+def _of(shard: Shard, copied: Path | None) -> dict[str, Any]:
+    """Tell what a sidecar is of, and what its file in `selected/` must be."""
+    kept = {"name": copied.name, "bytes": copied.stat().st_size, "hash": hash_file(copied)} if copied else None
+    return {"source": shard.source, "shard": shard.name, "fingerprint": shard.fingerprint, "kept": kept}
+
+
+def _counts(
+    source: str, tally: Counter[str], reasons: Counter[str], units: Mapping[str, Counter[str]], written: int | None
+) -> Counts:
     unscored = sum(n for why, n in reasons.items() if why.startswith("unscored:"))
     dropped = tally["in"] - tally["kept"] - unscored
     told = dict(sorted(reasons.items()))
     return Counts(
-        source, tally["in"], tally["tokens_in"], tally["kept"], tally["tokens_kept"], unscored, dropped, told, units
+        source,
+        tally["in"],
+        tally["tokens_in"],
+        tally["kept"],
+        tally["tokens_kept"],
+        unscored,
+        dropped,
+        told,
+        units,
+        written,
     )
 
 
 def _known(task: WriteTask) -> Counts | None:
+    """Return the counts of a shard that is done; None where its sidecar or its kept records are not as they were."""
     path = task.run.selection(task.shard.source) / f"{task.shard.name}.parquet"
     try:
-        return Counts(**orjson.loads((pq.read_metadata(path).metadata or {})[b"mira"]))
-    except (OSError, KeyError, pa.ArrowInvalid):
+        metadata = pq.read_metadata(path).metadata or {}
+        counts, of = Counts(**orjson.loads(metadata[_COUNTS])), orjson.loads(metadata[_OF])
+        kept = of["kept"]
+        copied = task.run.selected(task.shard.source) / kept["name"] if kept else None
+        if of != _of(task.shard, copied) or (counts.written is None) == task.config.select.write_selected:
+            return None
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None
+    return counts
 
 
 def _keeps(rule: Rule, chunk: ValueChunk, cutoffs: Sequence[Cutoff]) -> npt.NDArray[np.bool_]:

@@ -87,7 +87,11 @@ def train_encoder(
     """
     table = labels_of(labels, len(rubric.anchors), settings.folds, seed)
     # One thread: sums in BLAS depend on the number of threads in their last bits, and the weights must not.
-    with threadpool_limits(1), tempfile.TemporaryDirectory(prefix="mira-distill-") as scratch:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.scratch-*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    in_run = tempfile.TemporaryDirectory(prefix=f".{folder.name}.scratch-", dir=folder.parent)
+    with threadpool_limits(1), in_run as scratch:
         records = Spool(Path(scratch) / "records", records) if isinstance(records, Iterator) else records
         choice, store, table = _choose(table, records, embedder, settings, Path(scratch), log)
         held_out, out_of_fold, head = _fit(store, table, choice)

@@ -17,7 +17,7 @@ from mira.hashing import hash_ids
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import load_method, method_names
-from mira.selection.stage import Plan, make_plan
+from mira.selection.planning import Plan, make_plan
 from mira.selection.value_reader import aligned
 from mira.selection.write import keep_mask
 

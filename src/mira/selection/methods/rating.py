@@ -32,6 +32,7 @@ from mira.llm.request import Form, Request
 from mira.progress import Log, Task
 from mira.run_folder.files import hash_json, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.unscored import Unscored
 
 __all__ = ["Rater", "RatingJob", "Result", "open_caller", "rate_corpus"]
 
@@ -244,20 +245,28 @@ def _done(questions: RatingJob, shard: Shard, fingerprint: str) -> Result | None
     if not path.is_file():
         return None
     metadata = _metadata(path)
+    if metadata is None:
+        return None
     if _FINGERPRINT not in metadata:
         hint = f"Move it, and name its folder in {questions.setting}." if questions.setting else "Move it elsewhere."
         raise RunError(f"{path} was not made by mira, which would write over it", hint)
     if metadata[_FINGERPRINT] != fingerprint.encode():
         return None
-    table = pq.read_table(path, columns=["reason_unscored"])
-    return Result(shard.source, len(table), _reasons(table))
+    try:
+        table = pq.read_table(path, columns=["reason_unscored"])
+    except (OSError, pa.ArrowException):
+        return None
+    reasons = _reasons(table)
+    # Replies may have been imported since: what was never sent is looked up again.
+    return None if reasons[Unscored.NOT_RECORDED] else Result(shard.source, len(table), reasons)
 
 
-def _metadata(path: Path) -> Mapping[bytes, bytes]:
+def _metadata(path: Path) -> Mapping[bytes, bytes] | None:
+    """Return what a sidecar says of itself; None where it is damaged."""
     try:
         return pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid:
-        return {}
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _remove_strays(questions: RatingJob, of_source: Mapping[str, Sequence[Shard]]) -> None:
@@ -265,5 +274,5 @@ def _remove_strays(questions: RatingJob, of_source: Mapping[str, Sequence[Shard]
     wanted = {questions.path(shard) for parts in of_source.values() for shard in parts}
     for folder in {path.parent for path in wanted}:
         for path in folder.glob("*.parquet"):
-            if path not in wanted and _FINGERPRINT in _metadata(path):
+            if path not in wanted and _FINGERPRINT in (_metadata(path) or {}):
                 path.unlink()

@@ -1,0 +1,83 @@
+"""What a stage wrote, file by file: `sums/<stage>.json` of the run folder.
+
+A file's hash is recorded with its size and times when its stage has ended. Later only size and times are looked at, and
+a file is read again where they differ: so a change of any kind is seen at once, a copied run folder is taken for what
+it is, and a check of a large run costs one look at each file.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from mira.run_folder.files import hash_file, read_json, write_json
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["Sums", "changed", "digest_of", "list_files", "load_sums", "measure", "save_sums"]
+
+Sums = dict[str, tuple[int, int, int, str]]
+"""Path in the run folder -> bytes, time of change of its content and of its entry in ns, hash."""
+
+
+def list_files(outputs: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of a stage in a fixed order. What lies in hidden folders is not output."""
+    for output in outputs:
+        for path in [output] if output.is_file() else sorted(output.rglob("*")):
+            if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(output).parts):
+                yield path
+
+
+def measure(
+    run: RunFolder, outputs: Iterable[Path], known: Mapping[str, tuple[int, int, int, str]] | None = None
+) -> Sums:
+    """Return size, times and hash of every file of a stage.
+
+    Args:
+        run: The run folder.
+        outputs: The stage's files and folders.
+        known: What was recorded earlier: a file of the same size and times is not read again.
+    """
+    found: Sums = {}
+    for path in list_files(outputs):
+        name, stat = path.relative_to(run.path).as_posix(), path.stat()
+        state = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        before = (known or {}).get(name)
+        found[name] = (*state, before[3] if before and before[:3] == state else hash_file(path))
+    return found
+
+
+def changed(known: Mapping[str, tuple[int, int, int, str]], found: Sums) -> list[str]:
+    """Return the files that are gone, that are new, or whose content is another than was recorded, sorted."""
+    return sorted(
+        name
+        for name in known.keys() | found.keys()
+        if name not in known or name not in found or known[name][3] != found[name][3]
+    )
+
+
+def digest_of(sums: Sums) -> str:
+    """Return the hash of a stage's output: of its files' names and hashes, in their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, (*_, content) in sums.items():
+        digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def load_sums(run: RunFolder, stage: str) -> Sums | None:
+    """Return what was recorded of a stage; None where there is no such record, or it is damaged."""
+    try:
+        given = read_json(_path(run, stage))
+        return {str(name): (int(size), int(m), int(c), str(content)) for name, (size, m, c, content) in given.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def save_sums(run: RunFolder, stage: str, sums: Sums | None) -> None:
+    """Record what a stage wrote; None forgets it."""
+    if sums is None:
+        _path(run, stage).unlink(missing_ok=True)
+    else:
+        write_json(_path(run, stage), sums)
+
+
+def _path(run: RunFolder, stage: str) -> Path:
+    return run.path / "sums" / f"{stage}.json"

@@ -1,0 +1,159 @@
+"""Decide a selection: rank every record by a method, and find the cutoffs under the budget."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from mira.config.settings import Config, SelectSettings
+from mira.config.tokens import Tokens
+from mira.corpus import Shard, shards
+from mira.errors import RunError
+from mira.progress import Log
+from mira.run_folder.files import read_json
+from mira.run_folder.paths import RunFolder
+from mira.selection.cuts import ALL, Cutoff
+from mira.selection.map_shards import each
+from mira.selection.ordering import value_of_key
+from mira.selection.retention import Retention, retain
+from mira.selection.standing import find_standing
+from mira.selection.values import (
+    CopyTask,
+    SelectionMethod,
+    Summary,
+    ValueTask,
+    make_values,
+    of_all,
+    values_path,
+    without_copies,
+)
+from mira.selection.write import Rule
+
+__all__ = ["Plan", "make_plan", "read_groups", "rows_of", "threshold_of"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A selection that is decided but not written.
+
+    Attributes:
+        settings: As in effect (`raw` keeps all, so its budget is 100%).
+        method: The method.
+        shards: Source -> its shards.
+        summaries: One a shard.
+        retention: Pools, cutoffs, rules.
+        group_of: Source -> group; empty where there is no groups.json.
+    """
+
+    settings: SelectSettings
+    method: SelectionMethod
+    shards: Mapping[str, Sequence[Shard]]
+    summaries: Sequence[Summary]
+    retention: Retention
+    group_of: Mapping[str, str]
+
+    def rule(self, source: str) -> Rule:
+        """Return what is kept of a source."""
+        return Rule(tuple(self.retention.of_source(source)), self.method.has_quality)
+
+
+def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log) -> Plan:
+    """Rank every record by `method` and find the cutoffs.
+
+    Raises:
+        RunError: An earlier stage's output is missing or does not match the corpus.
+        ConfigError: A floor or cap is no number of tokens, or names an unknown source.
+        BudgetError: Budget, floors and caps contradict each other.
+    """
+    of_source = shards(config)
+    settings = _in_effect(config.select, method.name)
+    group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
+    every = [shard for parts in of_source.values() for shard in parts]
+    drops = config.flags.duplicates == "drop"
+    folder = of_all(method.name) if drops else method.name
+    tasks = [ValueTask(config, run, method, shard, folder) for shard in every]
+    summaries: list[Summary] = []
+    with log.task(f"select: {method.name} values", len(tasks)) as task:
+        texts = rows_of(run, of_source) if method.reads_text else 0
+        for summary in each(config, make_values, tasks, rows=texts):
+            summaries.append(summary)
+            task.advance()
+    if drops:
+        summaries = _without_copies(config, run, method, settings, every, summaries)
+    summaries.sort(key=lambda s: (s.source, s.shard))
+    paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
+    retention = retain(
+        settings, summaries, group_of, paths, lambda f, items: each(config, f, items), to_median=method.to_median
+    )
+    return Plan(settings, method, of_source, summaries, retention, group_of)
+
+
+def _without_copies(
+    config: Config,
+    run: RunFolder,
+    method: SelectionMethod,
+    settings: SelectSettings,
+    every: Sequence[Shard],
+    summaries: Sequence[Summary],
+) -> list[Summary]:
+    """Take the copies that do not stand out of the competition."""
+    valid: dict[str, int] = {}
+    for summary in summaries:
+        valid[summary.source] = valid.get(summary.source, 0) + summary.tokens
+    caps = {
+        source: most.of(valid[source])
+        for source, most in settings.source_max.items()
+        if source in valid  # an unknown one is refused where budgets are split
+    }
+    of_shard = {(s.source, s.shard): s for s in summaries}
+    values = [(s, values_path(run, of_all(method.name), s.source, s.name)) for s in every]
+    judges = method.has_quality and not method.to_median
+    with find_standing(run, values, caps, judges=judges) as standing:
+        tasks = [CopyTask(run, method.name, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
+    return list(each(config, without_copies, tasks))
+
+
+def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) -> dict[str, str]:
+    """Return source -> group.
+
+    Args:
+        run: The run folder.
+        sources: Sources that must have a group.
+        needed: Raise where groups are missing; else return what there is.
+
+    Raises:
+        RunError: There is no groups.json, or it lacks a source.
+    """
+    groups = read_json(run.groups)["groups"] if run.groups.is_file() else []
+    found = {source: group["name"] for group in groups for source in group["sources"]}
+    lacking = [source for source in sources if source not in found]
+    if needed and lacking:
+        raise RunError(
+            f"{run.groups} does not have the sources {', '.join(lacking)}",
+            "Run `mira group` first, or select with scope global or source.",
+        )
+    return found
+
+
+def _in_effect(settings: SelectSettings, method: str) -> SelectSettings:
+    if method != "raw":
+        return settings
+    everything = {
+        "budget": Tokens.parse("100%"),
+        "scope": "global",
+        "source_min": {},
+        "source_max": {},
+        "temperature": 0.0,
+    }
+    return settings.model_copy(update=everything)
+
+
+def rows_of(run: RunFolder, of_source: Mapping[str, Sequence[Shard]]) -> int:
+    """Return the rows of all index files that are there."""
+    files = (run.index(source) / f"{shard.name}.parquet" for source, parts in of_source.items() for shard in parts)
+    return sum(pq.read_metadata(path).num_rows for path in files if path.is_file())
+
+
+def threshold_of(cutoff: Cutoff) -> float | None:
+    """Return the value at a cutoff; None where it keeps everything or nothing."""
+    return None if cutoff == ALL or cutoff.value < 0 else value_of_key(cutoff.value)

@@ -1,0 +1,129 @@
+"""What `thresholds.json` says of a selection: thresholds, tokens and records of every scope and source."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mira.config.settings import Config
+from mira.errors import ConservationError
+from mira.selection.cuts import ALL, Cutoff
+from mira.selection.planning import Plan, threshold_of
+from mira.selection.retention import SourceRule
+from mira.selection.write import Counts
+
+__all__ = ["place", "thresholds"]
+
+_USED = 0.9  # a budget of which less is used is told
+
+
+def place(rules: Sequence[SourceRule]) -> dict[str, Any]:
+    """Return scope and threshold of a source; null where its domains have one each."""
+    if len(rules) != 1:
+        return {"scope": None, "threshold": None}
+    return {"scope": rules[0].pool.key, "threshold": threshold_of(rules[0].cutoff)}
+
+
+def _tie_hash(cutoff: Cutoff) -> str | None:
+    return None if cutoff == ALL or cutoff.value < 0 else f"{max(cutoff.tie, 0):016x}"
+
+
+def thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[str, Any]:
+    """Return what `thresholds.json` holds.
+
+    Raises:
+        ConservationError: A source's records are not all accounted for.
+    """
+    sources = {source: _source_entry(plan, source, counts) for source in sorted(plan.shards)}
+    scopes = {key: _scope_entry(plan, key, counts) for key in sorted(plan.retention.pools)}
+    return {
+        "method": plan.method.name,
+        **({"scores": plan.settings.scores} if plan.method.name == "mira" else {}),
+        "scope": plan.settings.scope,
+        "budget_tokens": plan.retention.budget,
+        "tokens_in": sum(s["tokens_in"] for s in sources.values()),
+        "tokens_kept": sum(s["tokens_kept"] for s in sources.values()),
+        "seed": config.seed,
+        "temperature": plan.settings.temperature,
+        "scopes": scopes,
+        "sources": sources,
+        "notes": [*plan.retention.notes, *_unused(plan, scopes), *_unfilled(plan, sources)],
+    }
+
+
+def _unused(plan: Plan, scopes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say where much of a budget is not used: a long record ends the ranking's prefix."""
+    for key, entry in scopes.items():
+        kept, budget = entry["tokens_kept"], entry["budget_tokens"]
+        if kept < _USED * budget:
+            yield (
+                f"WARNING: {key}: {kept:,} of the budget's {budget:,} tokens are used ({kept / budget:.0%}): the next "
+                "record of the ranking does not fit into the rest; leave such records out (max_record_bytes), or raise "
+                "the budget"
+            )
+
+
+def _unfilled(plan: Plan, sources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say where a source keeps much less than its floor, though it has the tokens."""
+    for source, least in plan.settings.source_min.items():
+        entry = sources[source]
+        ranked = sum(s.ranked_tokens for s in plan.summaries if s.source == source)
+        floor = min(least.of(entry["tokens_in"]), ranked)
+        if entry["tokens_kept"] < _USED * floor:
+            yield (
+                f"WARNING: source '{source}' keeps {entry['tokens_kept']:,} of the {floor:,} tokens of its source_min: "
+                "the next record of its ranking does not fit into the rest"
+            )
+
+
+def _scope_entry(plan: Plan, key: str, counts: Sequence[Counts]) -> dict[str, Any]:
+    pool = plan.retention.pools[key]
+    units = [c.units[unit] for c in counts for unit in pool.units if unit in c.units]
+    entry: dict[str, Any] = {
+        "threshold": threshold_of(pool.cutoff),
+        "tie_hash": _tie_hash(pool.cutoff),
+        "budget_tokens": pool.budget,
+        **{name: sum(u[name] for u in units) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},
+        "sources": sorted({unit.partition("\t")[0] for unit in pool.units}),
+    }
+    if pool.ranking.median is not None:
+        entry["median"] = pool.ranking.median
+    if pool.ranking.temperature:
+        entry["mean"], entry["deviation"] = pool.ranking.mean, pool.ranking.deviation
+    return entry
+
+
+def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str, Any]:
+    parts = [c for c in counts if c.source == source]
+    rules = plan.retention.of_source(source)
+    rows = sum(s.rows for s in plan.summaries if s.source == source)
+    rejected = sum(s.rejected for s in plan.summaries if s.source == source)
+    reasons: dict[str, int] = {}
+    for part in parts:
+        for why, n in part.reasons.items():
+            reasons[why] = reasons.get(why, 0) + n
+    entry: dict[str, Any] = {
+        **place(rules),
+        "tie_hash": _tie_hash(rules[0].cutoff) if len(rules) == 1 else None,
+        "rows": rows,
+        "records_in": sum(p.records_in for p in parts),
+        "kept": sum(p.kept for p in parts),
+        "dropped": sum(p.dropped for p in parts),
+        "unscored": sum(p.unscored for p in parts),
+        "rejected": rejected,
+        "tokens_in": sum(p.tokens_in for p in parts),
+        "tokens_kept": sum(p.tokens_kept for p in parts),
+        "reasons": dict(sorted(reasons.items())),
+    }
+    written = [p.written for p in parts if p.written is not None]
+    if written and sum(written) != entry["kept"]:
+        raise ConservationError(
+            f"source '{source}': {entry['kept']:,} records are kept, but {sum(written):,} are in `selected`",
+            "Write them again: mira select CONFIG --force",
+        )
+    told = entry["kept"] + entry["dropped"] + entry["unscored"] + rejected
+    if told != rows:
+        raise ConservationError(
+            f"source '{source}': {rows:,} rows in, but {entry['kept']:,} kept + {entry['dropped']:,} dropped "
+            f"+ {entry['unscored']:,} unscored + {rejected:,} rejected = {told:,}",
+            "The run folder is inconsistent: remove its `index` folder and run again.",
+        )
+    return entry
