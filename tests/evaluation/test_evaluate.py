@@ -54,7 +54,10 @@ def write_corpus(folder, rng):
             quality = rng.random()
             words = [rng.choice(GOOD) if rng.random() < quality else rng.choice(BAD) for _ in range(120)]
             text = "\n".join(" ".join(words[k : k + 10]) for k in range(0, 120, 10))
-            lines.append(json.dumps({"id": f"{source}{i:03d}", "text": text}))
+            line = {"id": f"{source}{i:03d}", "text": text}
+            if source == "docs" and i % 10:  # a tenth does not say
+                line["meta"] = {"done": "None" if quality > 0.5 else ("cut", "mixed")[i % 2]}
+            lines.append(json.dumps(line))
         (folder / f"{source}.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -117,6 +120,27 @@ def world(tmp_path_factory):
 
 def with_select(config, **settings):
     return config.model_copy(update={"select": config.select.model_copy(update=settings)})
+
+
+def test_a_field_that_says_what_was_done_is_an_external_check(world):
+    config, run = world
+    select(config, run, Quiet())
+    evaluation = config.evaluate.model_copy(update={"planted": 0, "check_field": "meta.done"})
+    notes = Notes()
+    found = evaluate(config.model_copy(update={"evaluate": evaluation}), run, notes)["check"]
+    assert found["field"] == "meta.done" and set(found["sources"]) == {"docs"}
+    docs = found["sources"]["docs"]
+    assert docs["student"]["clean"] + docs["student"]["spoiled"] == 36  # 40 records without a label, 4 do not say
+    assert docs["teacher"]["clean"] + docs["teacher"]["spoiled"] == 108
+    assert docs["student"]["low"] <= docs["student"]["auc"] <= docs["student"]["high"] and docs["student"]["auc"] > 0.9
+    assert docs["teacher"]["auc"] > 0.9 and docs["overall"]["auc"] > 0.9
+    kinds = docs["student"]["kinds"]
+    assert set(kinds) == {"cut", "mixed"} and sum(k["spoiled"] for k in kinds.values()) == docs["student"]["spoiled"]
+    assert any("docs, meta.done: the student's quality tells" in line and "weak label" in line for line in notes.lines)
+
+    unknown = config.evaluate.model_copy(update={"planted": 0, "check_field": "meta.nothing"})
+    assert evaluate(config.model_copy(update={"evaluate": unknown}), run, notes)["check"]["sources"] == {}
+    assert any("no source has both clean and other records by field 'meta.nothing'" in line for line in notes.lines)
 
 
 def test_before_selection(tmp_path, world):

@@ -205,12 +205,14 @@ def test_evaluation_is_shown_where_there_is_one(tmp_path) -> None:
              "recall": 0.96, "originals_dropped": 0.64}  # fmt: skip
     students = {n: {"rho": {"value": v, "low": None, "high": None}} for n, v in (("student", 0.7), ("constant", 0.0))}
     methods = {"mira": [fault], "length": [fault | {"accuracy": 0.5, "recall": None}]}
+    told = {"clean": 30, "spoiled": 20, "auc": 0.71, "low": 0.6, "high": 0.8, "kinds": {}}
     write_json(
         made.run.evaluation,
         {
             "kept_by_held_out_model": False,
             "agreement": {"all": figures, "sources": {"ant": figures}},
             "planted": {"records": 9, "methods": methods, "findings": ["The students do not see <off family>."]},
+            "check": {"field": "meta.done", "sources": {"ant": {"student": told, "teacher": told}}},
             "students": {"text_group_A": students, "text_group_B": {}},
         },
     )
@@ -219,6 +221,7 @@ def test_evaluation_is_shown_where_there_is_one(tmp_path) -> None:
     assert "may have learned from these labels" in text
     assert "off family 9 61% 50% to 70% 50% 96% 64%" in text
     assert "The students do not see <off family>." in text
+    assert "What meta.done says" in text and "ant student, quality 30 20 0.71" in text and "A weak label" in text
     assert "text_group_A student 0.70 – constant 0.00 –" in text
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -50,6 +51,17 @@ FailureBudget = Annotated[
     str, typer.Option("--failure-budget", metavar="SHARE", help="Records that may stay unscored, e.g. 1%.")
 ]
 NO_OVERRIDES: list[str] = []
+
+
+class DemoFamily(StrEnum):
+    """A family that the demo has sources of."""
+
+    TEXT = "text"
+    QA = "qa"
+    AGENT = "agent"
+
+
+NO_FAMILIES: list[DemoFamily] = []
 
 
 def main() -> None:
@@ -186,13 +198,18 @@ def run(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo lives.")] = Path("mira-demo"),
+    family: Annotated[
+        list[DemoFamily],
+        typer.Option("--family", help="Take the sources of this family only: text, qa or agent. May be repeated."),
+    ] = NO_FAMILIES,
 ) -> None:
-    """Run the whole pipeline on a real corpus of five sources, with a teacher's recorded judgments."""
+    """Run the whole pipeline on a corpus of nine sources in three families, with a teacher's recorded judgments."""
     from mira.cli.tables import print_summary  # noqa: PLC0415
+    from mira.demo.demo import FAMILIES  # noqa: PLC0415
     from mira.demo.demo import demo as run_demo  # noqa: PLC0415
     from mira.run_folder.paths import RunFolder  # noqa: PLC0415
 
-    report = run_demo(folder, Terminal())
+    report = run_demo(folder, Terminal(), family or FAMILIES)
     print_summary(RunFolder(report.parent))
     command = "mira" if shutil.which("mira") else sys.argv[0]
     _say(f"\nNow try: {command} run {folder / 'mira.yaml'} --set select.budget=25%")

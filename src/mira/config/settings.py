@@ -529,6 +529,9 @@ class EvaluateSettings(Settings):
     corpus. One that cannot run here is told and left out."""
     interval: float = Field(default=0.95, gt=0, lt=1)
     """Confidence of the intervals."""
+    check_field: str = ""
+    """Field that says what was done to a record, e.g. meta.perturbed; no judge and no student reads it. `mira evaluate`
+    tells how well quality tells such records from clean ones: those with "none", "clean", "", false or 0 there."""
     proxy: ProxySettings = ProxySettings()
 
 

@@ -2,7 +2,7 @@
 
 from mira.corpus.index import build_index, records_key, totals
 from mira.corpus.peek import check_fields, peek
-from mira.corpus.read import fetch, pick, read, sample_ids
+from mira.corpus.read import fetch, field_values, pick, read, sample_ids
 from mira.corpus.record import Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, described, shards
 from mira.corpus.write import copy_kept, count_kept, describe_kept
@@ -24,6 +24,7 @@ __all__ = [
     "describe_kept",
     "described",
     "fetch",
+    "field_values",
     "peek",
     "pick",
     "read",

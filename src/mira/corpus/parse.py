@@ -87,15 +87,31 @@ class Parser:
             if rows is None or row in rows:
                 yield self.one(shard, row, raw)
 
-    def raw(self, shard: Shard) -> Iterator[tuple[int, Raw]]:
-        """Yield a shard's lines or rows as they are; damage comes as the last of them."""
+    def values(self, shard: Shard, path: str) -> Iterator[tuple[int, Any]]:
+        """Yield row and value of a field that is no part of the record, such as `meta.kind`; None where it is missing.
+
+        Lines that are no object are passed over.
+        """
+        for row, raw in self.raw(shard, [path, path.partition(".")[0]]):
+            try:
+                yield row, look_up(to_object(raw, self._longest), path)
+            except BadLine:
+                continue
+
+    def raw(self, shard: Shard, columns: Collection[str] = ()) -> Iterator[tuple[int, Raw]]:
+        """Yield a shard's lines or rows as they are; damage comes as the last of them.
+
+        Args:
+            shard: One of the source's shards.
+            columns: Columns of a table to read; by default those of the record.
+        """
         fmt = format_of(shard.path)
         try:
             if fmt.kind == "jsonl":
                 yield from read_lines(shard.path, fmt.compression, shard.start, shard.stop, self._longest)
                 return
             row = 0
-            for batch in batches(shard.path, fmt.kind, self._columns):
+            for batch in batches(shard.path, fmt.kind, sorted({*columns}) or self._columns):
                 for value in python_rows(batch, self._longest):
                     yield row, value
                     row += 1

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from itertools import zip_longest
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from mira.corpus.unchanged import check_unchanged
 from mira.errors import InputError, RunError
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["fetch", "pick", "read", "sample_ids"]
+__all__ = ["fetch", "field_values", "pick", "read", "sample_ids"]
 
 
 def read(config: Config, run: RunFolder, shard: Shard) -> Iterator[Record]:
@@ -97,6 +98,30 @@ def pick(
             check_unchanged(shard)
             yield from _rows(config, shard, rows[shard.name])
             check_unchanged(shard)
+
+
+def field_values(config: Config, run: RunFolder, source: str, path: str) -> dict[str, Any]:
+    """Return id -> value of a field that is no part of the record; records where it is missing or null are left out.
+
+    Args:
+        config: The settings.
+        run: The run folder.
+        source: The source's name.
+        path: The field, e.g. "meta.kind".
+
+    Raises:
+        RunError: The source is not indexed, or has changed since.
+    """
+    with database.connect(run) as con:
+        database.register_source(con, run, source)
+        known = {(str(s), int(r)): str(i) for s, r, i in con.execute("SELECT shard, row, id FROM valid").fetchall()}
+    parser, found = Parser(config.source(source), config.max_record_bytes), {}
+    for shard in shards(config)[source]:
+        check_shard(config, run, shard)
+        for row, value in parser.values(shard, path):
+            if value is not None and (shard.name, row) in known:
+                found[known[shard.name, row]] = value
+    return found
 
 
 def _rows(config: Config, shard: Shard, rows: dict[int, int]) -> Iterator[Record]:

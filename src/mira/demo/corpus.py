@@ -19,7 +19,7 @@ from mira.errors import MiraError
 from mira.progress import Log
 from mira.run_folder.files import atomic, sha256_file
 
-__all__ = ["CORPUS_SHA256", "SOURCES", "build_corpus", "split_by_source"]
+__all__ = ["CORPUS_SHA256", "SOURCES", "build_corpus", "is_underline", "read_members", "split_by_source"]
 
 SOURCES = ("project_docs", "release_notes", "api_reference", "examples", "unit_tests")
 CORPUS_SHA256 = "702c61d5a511156e0320655b9e1a5b4f56cc8b9ea7fad7d02eb38552b7057a0e"
@@ -62,7 +62,7 @@ def build_corpus(distributions: Mapping[str, Path], out: Path, log: Log) -> None
     with log.task("cutting the corpus", len(distributions)) as task, atomic(out) as temporary:
         with temporary.open("w", encoding="utf-8", newline="\n") as sink:
             for package, path in distributions.items():
-                for piece in _pieces(package, _read_members(path)):
+                for piece in _pieces(package, read_members(path)):
                     line = _line(package, piece, seen)
                     if line:
                         sink.write(line)
@@ -104,7 +104,7 @@ def _line(package: str, piece: Piece, seen: set[str]) -> str | None:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _read_members(path: Path) -> dict[PurePosixPath, str]:
+def read_members(path: Path) -> dict[PurePosixPath, str]:
     """Return inner path -> text of every UTF-8 text file of an archive, in path order. Nothing is unpacked."""
     texts = {}
     with tarfile.open(path) as tar:
@@ -167,7 +167,7 @@ def _doc_source(package: str, path: PurePosixPath) -> str | None:
 def _sections(text: str) -> Iterator[tuple[str, str]]:
     """Yield (title, part): a long reStructuredText page is cut at its headings into parts that fit."""
     lines = text.split("\n")
-    headings = [i - 1 for i in range(1, len(lines)) if _is_underline(lines[i], lines[i - 1])]
+    headings = [i - 1 for i in range(1, len(lines)) if is_underline(lines[i], lines[i - 1])]
     if len(text) <= MAX_CHARS or not headings:
         yield "", text
         return
@@ -183,7 +183,8 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
         yield title, part
 
 
-def _is_underline(line: str, above: str) -> bool:
+def is_underline(line: str, above: str) -> bool:
+    """Tell whether a line underlines a heading above it."""
     mark = line.rstrip()
     return bool(UNDERLINE.fullmatch(mark)) and bool(above.strip()) and len(mark) >= len(above.rstrip()) - 1
 

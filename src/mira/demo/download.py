@@ -1,9 +1,10 @@
-"""The six pinned source distributions that the demo corpus is cut from: fetched once, checked, cached."""
+"""The six pinned source distributions and the wheel that the demo is cut from: fetched once, checked, cached."""
 
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from mira.errors import MiraError
 from mira.progress import Log
 from mira.run_folder.files import atomic, check_writable, sha256_file
 
-__all__ = ["DISTRIBUTIONS", "Distribution", "cache_folder", "fetch_distributions"]
+__all__ = ["DISTRIBUTIONS", "SERVICES", "Distribution", "cache_folder", "fetch_distributions"]
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A source distribution: file name, import name of the package, pip requirement, sha256 of the file."""
+    """A source distribution or wheel: file name, import name of the package, pip requirement, sha256 of the file."""
 
     file: str
     package: str
@@ -65,29 +66,41 @@ DISTRIBUTIONS = (
     ),
 )
 
+SERVICES = Distribution(
+    "bfcl_eval-2026.3.23-py3-none-any.whl",
+    "bfcl_eval",
+    "bfcl-eval==2026.3.23",
+    "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a",
+)
+"""The wheel with the simulated services of the source tool_traces."""
+
 
 def cache_folder() -> Path:
     """Return the folder of downloaded files: $MIRA_CACHE, or the user's cache folder."""
     return Path(os.environ.get("MIRA_CACHE") or platformdirs.user_cache_dir("mira"))
 
 
-def fetch_distributions(log: Log) -> dict[str, Path]:
+def fetch_distributions(log: Log, distributions: Sequence[Distribution] = DISTRIBUTIONS) -> dict[str, Path]:
     """Return package -> file of every distribution, downloading with pip what the cache lacks.
+
+    Args:
+        log: Where progress goes.
+        distributions: Which of them.
 
     Raises:
         MiraError: A download failed, a file's sha256 is not the pinned one, or the cache cannot be written.
     """
     folder = cache_folder() / "distributions"
-    wanted = [d for d in DISTRIBUTIONS if not _is_good(folder / d.file, d)]
+    wanted = [d for d in distributions if not _is_good(folder / d.file, d)]
     if wanted:
         _check_writable(folder)
-        log.note(f"Downloading {len(wanted)} source distributions with pip, once, into {folder}")
+        log.note(f"Downloading {len(wanted)} distributions with pip, once, into {folder}")
     with log.task("downloading", len(wanted)) as task:
         for distribution in wanted:
             task.detail(distribution.requirement)
             _download(distribution, folder)
             task.advance()
-    return {d.package: folder / d.file for d in DISTRIBUTIONS}
+    return {d.package: folder / d.file for d in distributions}
 
 
 def _check_writable(folder: Path) -> None:
@@ -107,7 +120,8 @@ def _is_good(path: Path, distribution: Distribution) -> bool:
 def _download(distribution: Distribution, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="mira-demo-") as temporary:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-        command += ["--no-deps", "--no-binary", ":all:", "--dest", temporary, distribution.requirement]
+        form = "--only-binary" if distribution.file.endswith(".whl") else "--no-binary"
+        command += ["--no-deps", form, ":all:", "--dest", temporary, distribution.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         found = Path(temporary) / distribution.file
         if done.returncode or not found.is_file():

@@ -196,7 +196,7 @@ def _unread(config: Config) -> list[str]:
 STAGE = Stage(
     name="distill",
     help="Train each group's student on the labels.",
-    version=2,
+    version=3,
     run=distill,
     needs=needs("index", "group", "discover", "label"),
     reads=reads("distill", "embedding", "discover.corpus"),

@@ -7,9 +7,11 @@ from enum import StrEnum
 
 import numpy as np
 
-from mira.corpus.record import Record
+from mira.corpus.record import Part, Record
+from mira.evaluation.family_faults import AgentFault, QaFault, spoil_pair, spoil_trace
+from mira.family import FamilyName
 
-__all__ = ["Fault", "degrade"]
+__all__ = ["AnyFault", "Fault", "degrade", "faults_of"]
 
 
 class Fault(StrEnum):
@@ -41,31 +43,50 @@ _GOODS = ("garden chairs", "running shoes", "phone covers", "scented candles", "
 _PRAISE = ("our customers love them", "free delivery over 20", "buy two, get one free", "five stars from 8,231 buyers")
 
 
-def degrade(record: Record, fault: Fault, seed: int = 0) -> Record | None:
+AnyFault = Fault | QaFault | AgentFault
+
+
+def faults_of(family: FamilyName) -> tuple[AnyFault, ...]:
+    """Return the faults that records of a family are spoiled with: those of its own where it has some."""
+    if family in (FamilyName.QA, FamilyName.QA_WITH_THINK):
+        return tuple(QaFault)
+    return tuple(AgentFault) if family is FamilyName.AGENT else tuple(Fault)
+
+
+def degrade(record: Record, fault: AnyFault, seed: int = 0, other: Record | None = None) -> Record | None:
     """Return a spoiled copy of a record, the same for the same record, fault and seed.
 
-    The longest part is spoiled, the others stay. The copy's id is "<id>~<fault>"; its tokens are not counted.
+    A `Fault` spoils the longest part, the others stay; a `QaFault` spoils the answer, an `AgentFault` the calls. The
+    copy's id is "<id>~<fault>"; its tokens are not counted.
 
     Args:
-        record: The record.
+        record: The record, of the fault's family; a `Fault` suits all.
         fault: What to do to it.
         seed: Another seed gives another copy, where chance plays a part.
+        other: Another record of the source, which `QaFault.OTHER_ANSWER` takes the answer of.
 
     Returns:
-        The copy, or None where the text is too short to be spoiled this way (less than 80 characters, or every order
-        of its words is the same).
+        The copy, or None where it cannot be spoiled this way: the text has less than 80 characters, or every order of
+        its words is the same; there is no code, no call, or no other record.
     """
+    key = f"{seed}\x1f{record.source}\x1f{record.id}\x1f{fault}".encode()
+    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
+    if isinstance(fault, Fault):
+        parts = _longest_spoiled(record, fault, rng)
+    else:
+        parts = spoil_pair(record, fault, rng, other) if isinstance(fault, QaFault) else spoil_trace(record, fault, rng)
+    return replace(record, id=f"{record.id}~{fault}", parts=tuple(parts), n_tokens=0) if parts else None
+
+
+def _longest_spoiled(record: Record, fault: Fault, rng: np.random.Generator) -> list[Part] | None:
     at = max(range(len(record.parts)), key=lambda i: len(record.parts[i].text))
     text = record.parts[at].text
     if len(text) < _SHORTEST:
         return None
-    key = f"{seed}\x1f{record.source}\x1f{record.id}\x1f{fault}".encode()
-    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
     spoiled = _FAULTS[fault](text, rng)
     if spoiled.split() == text.split():
         return None
-    parts = tuple(replace(p, text=spoiled) if i == at else p for i, p in enumerate(record.parts))
-    return replace(record, id=f"{record.id}~{fault}", parts=parts, n_tokens=0)
+    return [replace(p, text=spoiled) if i == at else p for i, p in enumerate(record.parts)]
 
 
 def _boilerplate(text: str, rng: np.random.Generator) -> str:

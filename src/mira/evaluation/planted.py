@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from mira.arrays import Floats
 from mira.corpus.record import Record
-from mira.evaluation.faults import Fault, degrade
+from mira.evaluation.faults import AnyFault, degrade, faults_of
 from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import UNANSWERED, check_failures
 from mira.progress import Log, Quiet
@@ -32,7 +33,7 @@ class Pair:
 
     original: Record
     degraded: Record
-    fault: Fault
+    fault: AnyFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,26 @@ class PlantedFigures:
     originals_dropped: float | None
 
 
-def plant(records: Iterable[Record], faults: Sequence[Fault] = tuple(Fault), seed: int = 0) -> list[Pair]:
-    """Return every record with every fault; records too short for a fault are left out of it."""
-    pairs = ((record, fault, degrade(record, fault, seed)) for record in records for fault in faults)
+def plant(records: Iterable[Record], faults: Sequence[AnyFault] = (), seed: int = 0) -> list[Pair]:
+    """Return every record with every fault; records that cannot have a fault are left out of it.
+
+    Args:
+        records: The records. An answer that is swapped in is that of the next record of the same source.
+        faults: The faults; by default those of each record's family (`faults_of`).
+        seed: See `degrade`.
+    """
+    records = list(records)
+    by_source: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_source[record.source].append(record)
+    following = {
+        (own.source, own.id): other for found in by_source.values() for own, other in pairwise([*found, *found[:1]])
+    }
+    pairs = (
+        (record, fault, degrade(record, fault, seed, following[record.source, record.id]))
+        for record in records
+        for fault in faults or faults_of(record.family)
+    )
     return [Pair(record, copy, fault) for record, fault, copy in pairs if copy is not None]
 
 

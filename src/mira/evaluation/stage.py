@@ -17,6 +17,7 @@ from mira.corpus.record import Record
 from mira.distillation.student import open_student
 from mira.errors import JudgeError, RunError
 from mira.evaluation.agreement import Held, agreement
+from mira.evaluation.checked import check_field
 from mira.evaluation.findings import planted_findings
 from mira.evaluation.naive import against_naive
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
@@ -40,9 +41,9 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     thresholds of other methods are not on the scale of quality. The methods of `evaluate.methods` stand beside it.
 
     Returns:
-        What evaluation.json holds: method, scope, agreement, planted, students (`against_naive`), and
-        `kept_by_held_out_model`: false where what was kept rests on scores of a student that may have seen the labels
-        (mira with noise).
+        What evaluation.json holds: method, scope, agreement, planted, check (`check_field`), students
+        (`against_naive`), and `kept_by_held_out_model`: false where what was kept rests on scores of a student that
+        may have seen the labels (mira with noise).
 
     Raises:
         RunError: An earlier stage has not run.
@@ -66,6 +67,7 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         "kept_by_held_out_model": quality is None or bool(thresholds),
         "agreement": agreement(held, config.evaluate.interval),
         "planted": _planted(config, run, log, groups, thresholds),
+        "check": check_field(config, run, log, groups),
         "students": {group.name: against_naive(config, run, group) for group in groups},
     }
     write_json(run.evaluation, result)
@@ -220,3 +222,12 @@ def _tell(result: Mapping[str, Any], log: Log) -> None:
                 )
     for finding in result["planted"]["findings"]:
         log.note(finding)
+    for source, found in result["check"].get("sources", {}).items():
+        for name, who in (("student", "the student's quality"), ("teacher", "the teacher's overall")):
+            figures = found[name]
+            if figures["auc"] is not None:
+                log.note(
+                    f"{source}, {result['check']['field']}: {who} tells {figures['clean']} clean from "
+                    f"{figures['spoiled']} other records with an AUC of {figures['auc']:.2f} "
+                    f"[{figures['low']:.2f}, {figures['high']:.2f}] (a weak label: some of it does no harm)"
+                )

@@ -7,7 +7,7 @@ from typing import Any
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["AgreementRow", "Evaluation", "FaultRow", "Range", "StudentRow", "evaluation_view"]
+__all__ = ["AgreementRow", "CheckRow", "Evaluation", "FaultRow", "Range", "StudentRow", "evaluation_view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,17 @@ class StudentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRow:
+    """Clean records of a source against others, by one judge: their numbers, and the AUC of its scores."""
+
+    source: str
+    judge: str
+    clean: int
+    spoiled: int
+    auc: Range
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """evaluation.json.
 
@@ -88,6 +99,8 @@ class Evaluation:
         faults: One row a fault.
         findings: What the faults come to, in words.
         students: Group -> its student and the naive ones.
+        check_field: The field that says what was done to a record; "" where none is set.
+        checks: How well the student, and the teacher, tell such records from clean ones.
     """
 
     agreement: tuple[AgreementRow, ...]
@@ -98,6 +111,8 @@ class Evaluation:
     faults: tuple[FaultRow, ...]
     findings: tuple[str, ...]
     students: tuple[tuple[str, tuple[StudentRow, ...]], ...]
+    check_field: str = ""
+    checks: tuple[CheckRow, ...] = ()
 
 
 def evaluation_view(run: RunFolder) -> Evaluation | None:
@@ -105,7 +120,9 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
     if not run.evaluation.is_file():
         return None
     found: Mapping[str, Any] = read_json(run.evaluation)
-    agreement, planted, students = (found.get(key) or {} for key in ("agreement", "planted", "students"))
+    agreement, planted, students, check = (
+        found.get(key) or {} for key in ("agreement", "planted", "students", "check")
+    )
     rows = [*(agreement.get("sources") or {}).items(), *([("all", agreement["all"])] if agreement.get("all") else [])]
     methods = {name: rows for name, rows in (planted.get("methods") or {}).items() if rows}
     scorer, *others = methods or [""]
@@ -118,6 +135,12 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
         faults=_faults(methods.get(scorer, []), [methods[name] for name in others]),
         findings=tuple(planted.get("findings") or ()),
         students=tuple((g, tuple(_student(n, f) for n, f in fs.items())) for g, fs in students.items() if fs),
+        check_field=check.get("field") or "",
+        checks=tuple(
+            CheckRow(source, who, row["clean"], row["spoiled"], Range(row["auc"], row["low"], row["high"]))
+            for source, rows in (check.get("sources") or {}).items()
+            for who, row in (("student, quality", rows["student"]), ("teacher, overall", rows["teacher"]))
+        ),
     )
 
 

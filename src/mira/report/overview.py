@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ from mira import corpus
 from mira._version import __version__
 from mira.config.settings import Config
 from mira.corpus.record import Rejection
+from mira.demo.recorded import recorded
 from mira.report.charts import Segment, stack
-from mira.run_folder.files import hash_file, hash_json
+from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.unscored import Unscored
 
@@ -249,13 +249,14 @@ def overview(
 
 
 def made_for_demo(config: Config) -> bool:
-    """Tell whether the teacher's replies are those that ship with mira for its demo."""
+    """Tell whether the teacher's replies are, line by line, among those that ship with mira for its demo."""
     replies = Path(config.teacher.replies) if config.teacher.replies else None
     if replies is None or not replies.is_file():
         return False
-    with resources.as_file(resources.files("mira.demo") / "data" / "teacher_replies.jsonl") as shipped:
-        same_size = shipped.is_file() and shipped.stat().st_size == replies.stat().st_size
-        return same_size and hash_file(shipped) == hash_file(replies)
+    shipped = recorded("teacher_replies.jsonl")
+    if not 0 < replies.stat().st_size <= len(shipped):
+        return False
+    return set(replies.read_bytes().splitlines()) <= set(shipped.splitlines())
 
 
 def _source(

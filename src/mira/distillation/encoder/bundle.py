@@ -18,10 +18,12 @@ from mira.distillation.encoder.features import Features, Scaling
 from mira.distillation.encoder.head import Head, TargetMap
 from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.distillation.encoder.ngrams import BUCKETS, LONGEST
+from mira.distillation.encoder.parts import PART_FEATURES
 from mira.distillation.encoder.structure import STRUCTURE
 from mira.embedding.embedder import Embedder
 from mira.embedding.minilm import MiniLM
 from mira.errors import InputError
+from mira.family import FamilyName
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_file, hash_json, write_bytes, write_json
 
@@ -96,6 +98,7 @@ def write_encoder(
         "blocks": {"structure": head.blocks.structure, "embedding": head.blocks.embedding},
         "ngrams": {"longest": LONGEST, "buckets": BUCKETS},
         "structure": list(STRUCTURE),
+        **({"parts": _part_names(rubric.group)} if head.landmarks.parts.shape[1] else {}),
         "sources": list(head.sources),
         "target": target,
         "penalties": list(head.penalties),
@@ -103,6 +106,24 @@ def write_encoder(
     }
     write_json(folder / "bundle.json", bundle)
     seal(folder)
+
+
+def _part_names(group: str) -> list[str]:
+    """Return the names of the parts' features of a group's family, which its name begins with; none by default."""
+    family = group.partition("_group_")[0]
+    return list(PART_FEATURES[FamilyName(family)]) if family in [*FamilyName] else []
+
+
+def _parts(head: Head) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of the parts' features; text has none."""
+    if not head.landmarks.parts.shape[1]:
+        return {}
+    scaling = head.scaling
+    return {
+        "landmark_parts": head.landmarks.parts,
+        "parts_mean": scaling.parts_mean,
+        "parts_deviation": scaling.parts_deviation,
+    }
 
 
 def _arrays(head: Head) -> dict[str, npt.NDArray[Any]]:
@@ -116,6 +137,7 @@ def _arrays(head: Head) -> dict[str, npt.NDArray[Any]]:
         "buckets": head.buckets,
         "landmark_structure": head.landmarks.structure,
         "landmark_embedding": head.landmarks.embedding,
+        **_parts(head),
         "duals": head.duals,
         "sources": np.array(list(head.sources.values())),
         "intercept": head.intercept,
@@ -139,12 +161,14 @@ def read_encoder(folder: Path) -> EncoderBundle:
             f"expected 'encoder', {FORMAT}",
             "Load it with the mira that wrote it, or train the student again.",
         )
-    if bundle.get("structure") != list(STRUCTURE) or bundle.get("ngrams") != {"longest": LONGEST, "buckets": BUCKETS}:
+    ngrams, group = {"longest": LONGEST, "buckets": BUCKETS}, str(bundle.get("group", ""))
+    features = [bundle.get("structure"), bundle.get("ngrams"), bundle.get("parts", [])]
+    if features != [list(STRUCTURE), ngrams, _part_names(group)]:
         raise InputError(
             f"{folder / 'bundle.json'}: written by mira {bundle.get('mira')}, whose features differ",
             "Load it with that version, or train the student again: mira distill.",
         )
-    rubric = Rubric.load(folder / RUBRIC, str(bundle.get("group", "")))
+    rubric = Rubric.load(folder / RUBRIC, group)
     if rubric.hash != bundle.get("rubric"):
         raise InputError(f"{folder / RUBRIC}: not the rubric that the student was trained on", "Train it again.")
     try:
@@ -162,14 +186,25 @@ def _head(arrays: dict[str, npt.NDArray[Any]], bundle: dict[str, Any]) -> Head:
         TargetMap(arrays["map_fitted"][a:b], arrays["map_scores"][a:b]) for a, b in itertools.pairwise(offsets)
     )
     n = len(arrays["duals"])
+    no_parts = np.zeros((n, 0))
     return Head(
         scaling=Scaling(
-            arrays["idf"], arrays["mean"], arrays["deviation"], arrays["centre"], float(arrays["length"][0])
+            arrays["idf"],
+            arrays["mean"],
+            arrays["deviation"],
+            arrays["centre"],
+            float(arrays["length"][0]),
+            arrays.get("parts_mean", no_parts[0]),
+            arrays.get("parts_deviation", no_parts[0]),
         ),
         blocks=FeatureBlocks(**bundle["blocks"]),
         buckets=arrays["buckets"],
         landmarks=Features(
-            sparse.csr_matrix((n, BUCKETS)), arrays["landmark_structure"], arrays["landmark_embedding"], ("",) * n
+            sparse.csr_matrix((n, BUCKETS)),
+            arrays["landmark_structure"],
+            arrays["landmark_embedding"],
+            ("",) * n,
+            arrays.get("landmark_parts", no_parts),
         ),
         duals=arrays["duals"],
         sources=dict(zip(bundle["sources"], arrays["sources"], strict=True)),

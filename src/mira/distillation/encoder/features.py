@@ -1,7 +1,7 @@
 """What the encoder student sees of a record, and how it is scaled.
 
-Four blocks: hashed character n-grams (TF-IDF), structural features, the source, and, by choice of cross-validation,
-the embedding of windows of the text.
+Five blocks: hashed character n-grams (TF-IDF), structural features, what a record's parts do to each other (families
+of more than one part), the source, and, by choice of cross-validation, the embedding of windows of the text.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +16,7 @@ from scipy import sparse
 
 from mira.corpus.record import Record
 from mira.distillation.encoder.ngrams import BUCKETS, hashed_ngrams
+from mira.distillation.encoder.parts import part_features
 from mira.distillation.encoder.structure import STRUCTURE, structure
 from mira.embedding.embedder import Embedder
 
@@ -36,12 +37,14 @@ class Features:
         structure: (n, len(STRUCTURE)).
         embedding: (n, dim); dim is 0 where embeddings are not used.
         sources: Each record's source.
+        parts: (n, features of the family's parts); no columns for text.
     """
 
     ngrams: sparse.csr_matrix
     structure: Array
     embedding: Array
     sources: tuple[str, ...]
+    parts: Array
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -49,8 +52,9 @@ class Features:
     def take(self, rows: npt.NDArray[np.int64]) -> "Features":
         """Return the features of `rows`."""
         return Features(
-            self.ngrams[rows], self.structure[rows], self.embedding[rows], tuple(self.sources[i] for i in rows)
-        )
+            self.ngrams[rows], self.structure[rows], self.embedding[rows], tuple(self.sources[i] for i in rows),
+            self.parts[rows],
+        )  # fmt: skip
 
     def without_embedding(self) -> "Features":
         """Return the same features with an embedding of no columns."""
@@ -64,6 +68,7 @@ class Features:
             np.vstack([p.structure for p in pieces]),
             np.vstack([p.embedding for p in pieces]),
             tuple(source for p in pieces for source in p.sources),
+            np.vstack([p.parts for p in pieces]),
         )
 
 
@@ -75,8 +80,9 @@ def featurise(records: Sequence[Record], embedder: Embedder | None) -> Features:
     texts = [record.text for record in records]
     embedding = embedder.embed(texts).astype(np.float64) if embedder else np.zeros((len(texts), 0))
     return Features(
-        hashed_ngrams(texts), structure(texts).astype(np.float64), embedding, tuple(r.source for r in records)
-    )
+        hashed_ngrams(texts), structure(texts).astype(np.float64), embedding, tuple(r.source for r in records),
+        part_features(records),
+    )  # fmt: skip
 
 
 class FeatureStore:
@@ -129,6 +135,7 @@ def _save(path: Path, features: Features) -> None:
     np.savez(
         path, data=matrix.data, indices=matrix.indices.astype(np.uint16), indptr=matrix.indptr,
         structure=features.structure, embedding=features.embedding, sources=np.array(features.sources),
+        parts=features.parts,
     )  # fmt: skip
 
 
@@ -137,7 +144,7 @@ def _load(path: Path) -> Features:
         sources = tuple(str(s) for s in file["sources"])
         parts = (file["data"], file["indices"].astype(np.int32), file["indptr"])
         matrix = sparse.csr_matrix(parts, shape=(len(sources), BUCKETS))
-        return Features(matrix, file["structure"], file["embedding"], sources)
+        return Features(matrix, file["structure"], file["embedding"], sources, file["parts"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,8 @@ class Scaling:
         deviation: Their standard deviation, at least 1e-6.
         centre: Mean embedding.
         length: Root mean square distance of the embeddings from it, at least 1e-6.
+        parts_mean: Mean of the parts' features.
+        parts_deviation: Their standard deviation, at least 1e-6.
     """
 
     idf: Array
@@ -157,29 +166,34 @@ class Scaling:
     deviation: Array
     centre: Array
     length: float
+    parts_mean: Array
+    parts_deviation: Array
 
     @classmethod
     def fit(cls, store: FeatureStore, rows: npt.NDArray[np.bool_]) -> "Scaling":
         """Return the statistics of the rows where `rows` is true."""
         n = int(rows.sum())
-        document_frequency = np.zeros(BUCKETS)
+        document_frequency, width = np.zeros(BUCKETS), 0
         sums: list[Array] = []
         for span, features in store.chunks():
             keep = np.flatnonzero(rows[span])
             if len(keep):
                 part = features.take(keep)
                 document_frequency += np.bincount(part.ngrams.indices, minlength=BUCKETS)
-                both = np.hstack([part.structure, part.embedding])
-                sums.append(np.stack([both.sum(0), (both**2).sum(0)]))
+                every = np.hstack([part.structure, part.embedding, part.parts])
+                sums.append(np.stack([every.sum(0), (every**2).sum(0)]))
+                width = part.parts.shape[1]
         total = np.sum(sums, axis=0) / n
         mean, variance = total[0], np.maximum(total[1] - total[0] ** 2, 0)
-        d = len(STRUCTURE)
+        d, e = len(STRUCTURE), len(mean) - width
         return cls(
             idf=np.log((1 + n) / (1 + document_frequency)) + 1,
             mean=mean[:d],
             deviation=np.maximum(np.sqrt(variance[:d]), 1e-6),
-            centre=mean[d:],
-            length=max(float(np.sqrt(variance[d:].sum())), 1e-6),
+            centre=mean[d:e],
+            length=max(float(np.sqrt(variance[d:e].sum())), 1e-6),
+            parts_mean=mean[e:],
+            parts_deviation=np.maximum(np.sqrt(variance[e:]), 1e-6),
         )
 
     def apply(self, features: Features) -> Features:
@@ -189,9 +203,11 @@ class Scaling:
         for a, b in pairwise(matrix.indptr):
             matrix.data[a:b] /= max(float(np.sqrt(np.sum(matrix.data[a:b] ** 2))), 1e-12)
         standard = np.clip((features.structure - self.mean) / self.deviation, -CLIP, CLIP)
+        parts = np.clip((features.parts - self.parts_mean) / self.parts_deviation, -CLIP, CLIP)
         return Features(
             matrix,
             standard / np.sqrt(len(STRUCTURE)),
             (features.embedding - self.centre) / self.length,
             features.sources,
+            parts / np.sqrt(max(parts.shape[1], 1)),
         )

@@ -19,12 +19,15 @@ from mira.distillation.encoder.features import Features, FeatureStore, Scaling
 from mira.distillation.encoder.kernel import (
     EMBEDDING_WEIGHT,
     EMBEDDING_WIDTH,
+    PARTS_WEIGHT,
+    PARTS_WIDTH,
     SOURCE_WEIGHT,
     STRUCTURE_WIDTH,
     FeatureBlocks,
     kernel,
     rbf_row,
 )
+from mira.errors import InputError
 
 __all__ = ["LANDMARKS", "PENALTIES", "Head", "NystroemBasis", "TargetMap"]
 
@@ -106,13 +109,24 @@ class Head:
     penalties: tuple[float, ...]
 
     def predict(self, features: Features) -> Array:
-        """Return scores of unscaled features, (n, targets); a row depends on its own features only, to the last bit."""
+        """Return scores of unscaled features, (n, targets); a row depends on its own features only, to the last bit.
+
+        Raises:
+            InputError: The features are of another family than the student's.
+        """
+        if features.parts.shape[1] != self.landmarks.parts.shape[1]:
+            raise InputError(
+                "the student was trained on records of another family",
+                "Give it records of its own family: the group's name begins with it.",
+            )
         scaled = self.scaling.apply(features)
         fitted = self.intercept + np.asarray(scaled.ngrams @ self.buckets)
         for i in range(len(scaled)) if self.blocks.structure or self.blocks.embedding else ():
             similar = np.zeros(len(self.duals))
             if self.blocks.structure:
                 similar += rbf_row(scaled.structure[i], self.landmarks.structure, STRUCTURE_WIDTH)
+                if scaled.parts.shape[1]:
+                    similar += PARTS_WEIGHT * rbf_row(scaled.parts[i], self.landmarks.parts, PARTS_WIDTH)
             if self.blocks.embedding:
                 similar += EMBEDDING_WEIGHT * rbf_row(scaled.embedding[i], self.landmarks.embedding, EMBEDDING_WIDTH)
             fitted[i] += np.einsum("i,ij->j", similar, self.duals)

@@ -2,6 +2,7 @@
 
 k(x, y) = <ngrams_x, ngrams_y> + exp(-|structure_x - structure_y|^2 / 4)
         + 0.3 [source_x = source_y] + 0.3 exp(-|embedding_x - embedding_y|^2)
+        + 2 exp(-|parts_x - parts_y|^2 / 2), where the family has features of its parts
 
 A sum of positive definite kernels is one; its ridge is an additive model with one part a block. The block weights and
 widths are ours, set once on the demo's labels, where they change little between half and twice their size.
@@ -24,6 +25,8 @@ STRUCTURE_WIDTH = 0.25
 EMBEDDING_WIDTH = 1.0
 EMBEDDING_WEIGHT = 0.3
 SOURCE_WEIGHT = 0.3
+PARTS_WIDTH = 0.5
+PARTS_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class FeatureBlocks:
     """Which blocks of features a student uses beside the n-grams.
 
     Attributes:
-        structure: Structural features and the source.
+        structure: Structural features, those of the parts, and the source.
         embedding: The embedding.
     """
 
@@ -52,6 +55,8 @@ def kernel(blocks: FeatureBlocks, x: Features, y: Features) -> Array:
         total += x.ngrams[:, start : start + COLUMNS].toarray() @ y.ngrams[:, start : start + COLUMNS].toarray().T
     if blocks.structure:
         total += _rbf(x.structure, y.structure, STRUCTURE_WIDTH)
+        if x.parts.shape[1]:
+            total += PARTS_WEIGHT * _rbf(x.parts, y.parts, PARTS_WIDTH)
         total += SOURCE_WEIGHT * (np.array(x.sources)[:, None] == np.array(y.sources)[None, :])
     if blocks.embedding:
         total += EMBEDDING_WEIGHT * _rbf(x.embedding, y.embedding, EMBEDDING_WIDTH)

@@ -1,0 +1,132 @@
+"""A free external check: does quality tell records that their source calls spoiled from those that it calls clean?
+
+Some sources say in a field what was done to a record (`evaluate.check_field`), though no judge and no student reads
+it. It is a weak label: a record may be spoiled in a way that does no harm, and a clean one may be bad.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from mira import corpus
+from mira.arrays import Floats
+from mira.config.settings import Config
+from mira.grouping.groups import Group
+from mira.progress import Log
+from mira.run_folder.paths import RunFolder
+from mira.selection.quality import load_mask, trimmed_mean
+from mira.stats import auc, generator, percentile_interval
+
+__all__ = ["CLEAN", "check_field"]
+
+CLEAN = frozenset({"none", "clean", "", "false", "0"})
+"""Values of the field that say that nothing was done."""
+_MOST_KINDS = 20
+_RESAMPLES = 500
+
+
+def check_field(config: Config, run: RunFolder, log: Log, groups: Sequence[Group]) -> dict[str, Any]:
+    """Measure students, and the teacher, on the records that `evaluate.check_field` speaks of.
+
+    Students are measured on records without a label: these they have not been trained on. The teacher is measured by
+    `overall` on the labelled ones.
+
+    Returns:
+        "field" and "sources": source -> "student" (by quality), "overall" (by the student's overall) and "teacher",
+        each with clean, spoiled (records), auc, low, high, and kinds: value of the field -> spoiled, auc. Sources
+        without the field, or with records of one sort only, are not there. Empty without a field.
+    """
+    field = config.evaluate.check_field
+    if not field:
+        return {}
+    sources = {}
+    for group in groups:
+        for source in group.sources:
+            values = {i: str(v).strip().lower() for i, v in corpus.field_values(config, run, source, field).items()}
+            if set(values.values()) & CLEAN and set(values.values()) - CLEAN:
+                sources[source] = _source(config, run, group, source, values)
+    if not sources:
+        log.note(f"evaluate.check_field: no source has both clean and other records by field '{field}'")
+    return {"field": field, "sources": sources}
+
+
+def _source(config: Config, run: RunFolder, group: Group, source: str, values: Mapping[str, str]) -> dict[str, Any]:
+    labelled = _labels(run, group, source)
+    ids, quality, overall = _scores(config, run, source)
+    fresh = np.array([i in values and i not in labelled for i in ids], dtype=np.bool_)
+    kinds = [values[i] for i, is_one in zip(ids, fresh, strict=True) if is_one]
+    found = {
+        "student": _figures(config, kinds, quality[fresh]),
+        "overall": _figures(config, kinds, overall[fresh]),
+    }
+    judged = [i for i in labelled if i in values]
+    found["teacher"] = _figures(config, [values[i] for i in judged], np.array([labelled[i] for i in judged]))
+    return found
+
+
+def _labels(run: RunFolder, group: Group, source: str) -> dict[str, float]:
+    """Return id -> the teacher's mean overall of every record that the student may have been trained on."""
+    if not run.labels(group.name).is_file():
+        return {}
+    table = pq.read_table(run.labels(group.name), columns=["id", "source", "overall"])
+    means: dict[str, list[float]] = {}
+    for row in table.to_pylist():
+        if row["source"] == source:
+            means.setdefault(row["id"], []).append(np.nan if row["overall"] is None else row["overall"])
+    return {i: float(np.mean(found)) for i, found in means.items()}
+
+
+def _scores(config: Config, run: RunFolder, source: str) -> tuple[list[str], Floats, Floats]:
+    """Return ids, quality and the student's overall of a source's scored records."""
+    slots = load_mask(run).get(source, ())
+    paths = sorted(run.scores(source).glob("*.parquet"))
+    if not paths:
+        return [], np.zeros(0), np.zeros(0)
+    table = ds.dataset(paths).to_table(columns=["id", "overall", *slots]).sort_by("id")
+
+    def column(name: str) -> Floats:
+        return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False))
+
+    quality = np.full(len(table), np.nan)
+    if slots:
+        columns = [column(slot).astype(np.float32) for slot in slots]
+        quality = trimmed_mean(columns, config.select.trim, config.select.min_slots)[0].astype(np.float64)
+    return table["id"].to_pylist(), quality, column("overall")
+
+
+def _figures(config: Config, kinds: Sequence[str], scores: Floats) -> dict[str, Any]:
+    kind = np.array(kinds, dtype=object)
+    known = np.isfinite(scores)
+    kind, scores = kind[known], scores[known]
+    clean = np.array([k in CLEAN for k in kind], dtype=np.bool_)
+    commonest = [k for k, _ in Counter(kind[~clean]).most_common(_MOST_KINDS)]
+    samples = np.array(list(_resampled(scores, clean, config.seed)))
+    low, high = percentile_interval(samples, config.evaluate.interval) if len(samples) else (np.nan, np.nan)
+    return {
+        "clean": int(clean.sum()),
+        "spoiled": int((~clean).sum()),
+        **_known({"auc": auc(scores, clean), "low": low, "high": high}),
+        "kinds": {
+            k: {"spoiled": int((kind == k).sum()), **_known({"auc": auc(scores[both], clean[both])})}
+            for k in sorted(commonest)
+            for both in [clean | (kind == k)]
+        },
+    }
+
+
+def _resampled(scores: Floats, clean: np.ndarray[Any, np.dtype[np.bool_]], seed: int) -> Iterator[float]:
+    """Yield the AUC of resamples; clean and other records are drawn apart."""
+    good, bad = np.flatnonzero(clean), np.flatnonzero(~clean)
+    rng = generator(seed, "check_field")
+    for _ in range(_RESAMPLES if len(good) and len(bad) else 0):
+        rows = np.concatenate([rng.choice(good, len(good)), rng.choice(bad, len(bad))])
+        yield auc(scores[rows], clean[rows])
+
+
+def _known(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
