@@ -10,8 +10,7 @@ from mira.corpus import check_fields, peek, shards, totals
 from mira.corpus import index as index_module
 from mira.errors import ConfigError, InputError, RunError
 from mira.tokens import tokenizer
-
-from .conftest import Project
+from support.corpus_project import Project
 
 GOOD = {"id": "ok", "text": "hello world"}
 

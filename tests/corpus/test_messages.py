@@ -7,8 +7,7 @@ from mira.corpus import build_index
 from mira.corpus.families import FieldProblem, render
 from mira.family import FamilyName
 from mira.progress import Quiet
-
-from .conftest import Project
+from support.corpus_project import Project
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 CALL = {"id": "c1", "function": {"name": "ls", "arguments": '{"path": "."}'}}

@@ -5,8 +5,7 @@ import pytest
 from mira.config.settings import Config
 from mira.corpus import fetch, pick, read, sample_ids, shards
 from mira.errors import InputError, RunError
-
-from .conftest import Project
+from support.corpus_project import Project
 
 
 @pytest.fixture

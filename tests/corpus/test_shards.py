@@ -14,8 +14,7 @@ from mira.corpus import shards
 from mira.corpus.parse import Parser
 from mira.corpus.shards import Format, Shard, format_of
 from mira.errors import ConfigError, InputError
-
-from .conftest import Project
+from support.corpus_project import Project
 
 ROW = {"id": "1", "text": "x"}
 

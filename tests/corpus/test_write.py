@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from mira.config.settings import Config
 from mira.corpus import copy_kept, count_kept, describe_kept, shards
 from mira.errors import ConservationError, InputError, RunError
-
-from .conftest import Project
+from support.corpus_project import Project
 
 LINES = (
     b'\xef\xbb\xbf{"id": "a",  "text": "caf\\u00e9 \xc3\xa9"}\r\n\n'

@@ -21,12 +21,11 @@ import pyarrow.parquet as pq
 
 from mira.config.settings import Config, SourceSettings
 from mira.corpus import database
-from mira.corpus.lines import size_of
+from mira.corpus.files.lines import size_of
 from mira.corpus.parse import Parser
 from mira.corpus.peek import check_fields
 from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, described, shards
-from mira.corpus.unchanged import check_unchanged
 from mira.engine import LocalEngine
 from mira.engine.groups import Grouped, grouped
 from mira.errors import InputError, RunError
@@ -225,7 +224,7 @@ def _write_index(job: _Job) -> None:
             writer.write_table(pa.concat_tables(pending).cast(written))
         if left_out:
             writer.add_key_value_metadata({_LEFT_OUT.decode(): orjson.dumps(left_out).decode()})
-        check_unchanged(job.shard)
+        job.shard.check_unchanged()
 
 
 def _left_out(run: RunFolder, found: list[Shard]) -> dict[str, int]:

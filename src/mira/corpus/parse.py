@@ -37,11 +37,11 @@ from uuid import UUID
 
 from mira.config.settings import SourceSettings
 from mira.corpus.families import OPTIONAL, REQUIRED, FieldProblem, look_up, parse_json, parse_slowly, render
-from mira.corpus.lines import Damaged, Line, TooLong, read_lines
+from mira.corpus.files.lines import Damaged, Line, TooLong, read_lines
+from mira.corpus.files.sniff import encoding_of, what_it_is
+from mira.corpus.files.tables import Row, batches, python_rows
 from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, format_of
-from mira.corpus.sniff import encoding_of, what_it_is
-from mira.corpus.tables import Row, batches, python_rows
 from mira.errors import ConfigError
 
 __all__ = ["BadLine", "Parser", "to_object"]

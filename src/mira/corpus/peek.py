@@ -8,11 +8,11 @@ from typing import Any
 
 from mira.config.settings import Config, SourceSettings
 from mira.corpus.families import REQUIRED, FieldProblem, look_up, render
-from mira.corpus.lines import read_lines, size_of
+from mira.corpus.files.lines import read_lines, size_of
+from mira.corpus.files.tables import schema
 from mira.corpus.parse import BadLine, Parser, to_object
 from mira.corpus.record import Record, Rejection
 from mira.corpus.shards import Shard, format_of, shards
-from mira.corpus.tables import schema
 from mira.errors import InputError
 
 __all__ = ["check_fields", "peek"]

@@ -4,10 +4,10 @@ from itertools import islice
 
 from mira import corpus
 from mira.config.settings import Config, SourceSettings
-from mira.corpus.lines import Damaged
+from mira.corpus.files.lines import Damaged
+from mira.corpus.files.tables import schema
 from mira.corpus.parse import BadLine, Parser, to_object
 from mira.corpus.shards import Shard, format_of
-from mira.corpus.tables import schema
 from mira.errors import ConfigError
 
 __all__ = ["check_provenance"]

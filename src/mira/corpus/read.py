@@ -14,7 +14,6 @@ from mira.corpus.index import check_shard, duplicates_path, shard_path
 from mira.corpus.parse import Parser
 from mira.corpus.record import Record
 from mira.corpus.shards import Shard, shards
-from mira.corpus.unchanged import check_unchanged
 from mira.errors import InputError, RunError
 from mira.run_folder.paths import RunFolder
 
@@ -28,7 +27,7 @@ def read(config: Config, run: RunFolder, shard: Shard) -> Iterator[Record]:
         RunError: The shard is not indexed, or has changed since.
     """
     check_shard(config, run, shard)
-    check_unchanged(shard)
+    shard.check_unchanged()
     doubled = _duplicate_rows(run, shard)
     items = Parser(config.source(shard.source), config.max_record_bytes).parse(shard)
     for counted, item in zip_longest(_counts(run, shard), items):
@@ -36,7 +35,7 @@ def read(config: Config, run: RunFolder, shard: Shard) -> Iterator[Record]:
             raise RunError(f"{shard.path} has changed while it was read", "Run again.")
         if isinstance(item, Record) and item.row not in doubled:
             yield with_tokens(item, counted[1])
-    check_unchanged(shard)
+    shard.check_unchanged()
 
 
 def with_tokens(record: Record, n_tokens: int) -> Record:
@@ -95,9 +94,9 @@ def pick(
     for shard in shards(config)[source]:
         if shard.name in rows:
             check_shard(config, run, shard)
-            check_unchanged(shard)
+            shard.check_unchanged()
             yield from _rows(config, shard, rows[shard.name])
-            check_unchanged(shard)
+            shard.check_unchanged()
 
 
 def field_values(config: Config, run: RunFolder, source: str, path: str) -> dict[str, Any]:

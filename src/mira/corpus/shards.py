@@ -28,11 +28,11 @@ from typing import IO, Any
 from fsspec.core import url_to_fs
 
 from mira.config.settings import Config, SourceSettings
-from mira.corpus.find import Found, find, is_s3
-from mira.corpus.formats import KNOWN, Format, format_of, without_extension
-from mira.corpus.lines import is_remote, open_file
-from mira.corpus.unchanged import file_state, told_of
-from mira.errors import ConfigError, InputError, MiraError
+from mira.corpus.files.find import Found, find, is_s3
+from mira.corpus.files.formats import KNOWN, Format, format_of, without_extension
+from mira.corpus.files.lines import is_remote, open_file
+from mira.corpus.files.unchanged import file_state, told_of
+from mira.errors import ConfigError, InputError, MiraError, RunError
 from mira.run_folder.files import hash_json, read_json, write_json
 
 __all__ = ["Format", "Shard", "described", "format_of", "shards"]
@@ -57,7 +57,7 @@ class Shard:
         first_line: Number of its first line in its file, counted from 1, or None where that is not known (slices of
             remote files).
         state: What its file was like when the fingerprint was made; "" where that is not known. See
-            `mira.corpus.unchanged`.
+            `mira.corpus.files.unchanged`.
     """
 
     source: str
@@ -74,6 +74,24 @@ class Shard:
         if self.first_line is None:
             return f"{self.path}:(line {row + 1} after byte {self.start})"
         return f"{self.path}:{self.first_line + row}"
+
+    def check_unchanged(self) -> None:
+        """Check that the file is still as it was when the shard was found: a look at its size and times, no reading.
+
+        Whoever reads a shard checks it before and after, so that no other text is taken for the one that was indexed.
+
+        Raises:
+            RunError: The file has changed, or is gone.
+        """
+        try:
+            same = not self.state or file_state(self.path) == self.state
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise RunError(
+                f"source '{self.source}': {self.path} has changed while mira was at work",
+                "Run again when nothing writes to it: mira run reads what has changed.",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
+from mira.corpus.files.sniff import without_bom
 from mira.corpus.record import Rejection
-from mira.corpus.sniff import without_bom
 
 __all__ = ["FieldProblem", "as_list", "kind_of", "look_up", "parse_json", "parse_slowly"]
 

@@ -27,11 +27,10 @@ import zstandard
 
 from mira.config.settings import Config
 from mira.corpus.families import parse_json
-from mira.corpus.lines import Damaged, read_lines
+from mira.corpus.files.lines import Damaged, read_lines
+from mira.corpus.files.sniff import without_bom
+from mira.corpus.files.tables import batches, bytes_of, opened, schema
 from mira.corpus.shards import Format, Shard, format_of
-from mira.corpus.sniff import without_bom
-from mira.corpus.tables import batches, bytes_of, opened, schema
-from mira.corpus.unchanged import check_unchanged
 from mira.errors import ConservationError, InputError
 from mira.run_folder.files import atomic, read_json, write_json
 from mira.run_folder.paths import RunFolder
@@ -74,11 +73,11 @@ def copy_kept(config: Config, run: RunFolder, shard: Shard, kept: Kept, folder: 
     fmt = format_of(shard.path)
     target = folder / f"{shard.name}{fmt.extension}"
     writers = {"jsonl": _copy_lines, "parquet": _copy_parquet, "arrow": _copy_arrow}
-    check_unchanged(shard)
+    shard.check_unchanged()
     try:
         with atomic(target) as temporary:
             _check_all(shard, kept, writers[fmt.kind](config, shard, kept, temporary))
-            check_unchanged(shard)
+            shard.check_unchanged()
     except pa.ArrowException as error:
         raise _not_copied(shard, error) from None
     except Damaged:

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from mira.config.settings import BenchmarkSettings, Config, SourceSettings
 from mira.corpus import Shard, shards
 from mira.corpus.families import look_up
-from mira.corpus.lines import Damaged, open_file, read_lines
+from mira.corpus.files.lines import Damaged, open_file, read_lines
+from mira.corpus.files.tables import batches, python_rows, schema
 from mira.corpus.parse import BadLine, to_object
 from mira.corpus.shards import format_of
-from mira.corpus.tables import batches, python_rows, schema
 from mira.errors import ConfigError, InputError
 from mira.flags.words import Hashes, Offsets, hash_words, ngrams, whole_texts
 from mira.run_folder.files import KEY, hash_json, read_key, write_parquet

@@ -7,10 +7,9 @@ import pyarrow as pa
 import pytest
 
 from mira.corpus import described, shards
-from mira.corpus.find import find
+from mira.corpus.files.find import find
 from mira.errors import InputError
-
-from .conftest import Project
+from support.corpus_project import Project
 
 ROW = {"text": "a text"}
 TREE = (

@@ -11,8 +11,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mira.corpus.lines import _BLOCKS as BLOCKS
-from mira.corpus.lines import Damaged, TooLong, _split, read_lines
+from mira.corpus.files.lines import _BLOCKS as BLOCKS
+from mira.corpus.files.lines import Damaged, TooLong, _split, read_lines
 
 TEXT = b"\xef\xbb\xbf" + b'{"a": 1}\r\n\n  \t\n{"b": "\xe2\x80\xa8\x0b\x1c"}\n{"c": 3}'
 LINES = [(0, b'{"a": 1}\r\n'), (3, b'{"b": "\xe2\x80\xa8\x0b\x1c"}\n'), (4, b'{"c": 3}')]

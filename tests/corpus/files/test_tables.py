@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mira.corpus.lines import TooLong
-from mira.corpus.tables import batches, python_rows
-
-from .conftest import Project
+from mira.corpus.files.lines import TooLong
+from mira.corpus.files.tables import batches, python_rows
+from support.corpus_project import Project
 
 N = 6
 STAMPS = {
@@ -115,7 +114,7 @@ def test_many_long_rows_need_little_memory(tmp_path: Path) -> None:
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_statistics=False) as writer:
         writer.write_table(pa.table({"text": [chr(97 + i % 26) * 2_000_000 for i in range(120)]}, schema=schema))
     read = (
-        "import resource; from mira.corpus.tables import batches, python_rows\n"
+        "import resource; from mira.corpus.files.tables import batches, python_rows\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"n = sum(len(python_rows(b, 2**26)) for b in batches({str(path)!r}, 'parquet', ['text']))\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

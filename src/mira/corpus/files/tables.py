@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.corpus.lines import BLOCK, Damaged, TooLong, is_remote, open_file
-from mira.corpus.sniff import what_it_is
+from mira.corpus.files.lines import BLOCK, Damaged, TooLong, is_remote, open_file
+from mira.corpus.files.sniff import what_it_is
 
 __all__ = ["Row", "batches", "bytes_of", "opened", "python_rows", "schema"]
 

@@ -21,8 +21,8 @@ from typing import Any
 import orjson
 from fsspec.core import url_to_fs
 
-from mira.corpus.formats import has_format
-from mira.corpus.lines import is_remote
+from mira.corpus.files.formats import has_format
+from mira.corpus.files.lines import is_remote
 from mira.errors import ConfigError, InputError, install_hint
 
 __all__ = ["Found", "find", "is_s3"]

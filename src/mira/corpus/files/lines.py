@@ -15,7 +15,7 @@ import fsspec
 import zstandard
 from fsspec.core import url_to_fs
 
-from mira.corpus.sniff import BOM, what_it_is
+from mira.corpus.files.sniff import BOM, what_it_is
 
 __all__ = ["Damaged", "Line", "TooLong", "is_remote", "open_file", "read_lines", "size_of"]
 
