@@ -87,8 +87,7 @@ class Run:
         Raises:
             duckdb.Error: The query is wrong.
         """
-        found = self._connection().execute(query, dict(parameters or {}))
-        return found.to_arrow_table()
+        return self._connection().sql(query, params=dict(parameters or {})).to_arrow_table()
 
     @property
     def index(self) -> pa.Table:
