@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from mira.distillation.sft.train.examples import run_records, student_prompt
-from mira.distillation.sft.train.student import SftStudent
-from mira.distillation.sft.train.train import tune
 from scipy.stats import spearmanr
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mira.config.loading import load_config
 from mira.corpus import fetch
 from mira.demo.demo import prepare_demo
+from mira.distillation.sft.examples import run_records, student_prompt
+from mira.distillation.sft.student import SftStudent
+from mira.distillation.sft.train import tune
 from mira.judging.judge import JudgeTask
 from mira.labelling.labels import load_labels
 from mira.pipeline.runner import run_stages
