@@ -231,10 +231,16 @@ def api_page() -> str:
         elif isinstance(value, type) and issubclass(value, BaseModel):
             kinds["Classes"].append(_auto("class", name, "   :exclude-members: model_config\n   :no-index-entry:"))
         elif isinstance(value, type):
-            kinds["Classes"].append(_auto("class", name, "   :members:"))
+            kinds["Classes"].append(_auto("class", name, _members(value)))
         elif callable(value):
             kinds["Functions"].append(_auto("function", name))
     return "\n\n".join(f"## {kind}\n\n" + "\n\n".join(parts) for kind, parts in kinds.items() if parts)
+
+
+def _members(value: type) -> str:
+    """Return the options of a class: the fields of a named tuple are in its docstring already."""
+    fields = getattr(value, "_fields", ())
+    return "   :members:" + (f"\n   :exclude-members: {', '.join(fields)}" if fields else "")
 
 
 def _auto(kind: str, name: str, options: str = "") -> str:

@@ -2,9 +2,13 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import yaml
 import mira
 from docs.pages import PAGES, ROOT, Block, all_blocks, blocks, inline_code, name_of
 
-LANGUAGES = {"bash", "yaml", "python", "json", "text", "{toctree}"}
+LANGUAGES = {"bash", "yaml", "python", "json", "text", "toml", "{toctree}"}
 BASE = {"sources": [{"name": name, "path": "data/*.jsonl"} for name in ("pr_issue", "deepwiki", "stack_qa")]}
 
 
@@ -122,3 +126,25 @@ def test_the_reply_example_is_a_reply() -> None:
     reply = mira.parse_reply(text, ["Analytical Depth", "Factual Precision"])
     assert reply.scores == (7.5, 8)
     assert reply.overall == 71
+
+
+def test_the_method_of_a_package_is_found_and_selects(finished_run: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(finished_run, tmp_path / "project")
+    found = {block.language: block.text for block in blocks(ROOT / "docs" / "how-to" / "extend.md")}
+    points = tomllib.loads(found["toml"])["project"]["entry-points"]["mira.methods"]
+    site = tmp_path / "site"  # what `pip install` would leave
+    (site / "my_package").mkdir(parents=True)
+    (site / "my_package" / "shortest.py").write_text(found["python"], encoding="utf-8")
+    info = site / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n", encoding="utf-8")
+    lines = "".join(f"{name} = {target}\n" for name, target in points.items())
+    (info / "entry_points.txt").write_text(f"[mira.methods]\n{lines}", encoding="utf-8")
+    (words,) = commands_in(found["bash"])
+    subprocess.run(
+        [sys.executable, "-m", "mira", *words], cwd=project, env=os.environ | {"PYTHONPATH": str(site)}, check=True
+    )
+    selected = mira.open(project / "run").selection.to_pylist()
+    longest = max(row["n_tokens"] for row in selected if row["kept"])
+    assert all(row["n_tokens"] >= longest for row in selected if not row["kept"])
+    assert any(row["kept"] for row in selected)
