@@ -11,6 +11,7 @@ from mira.cli.app import app, main
 from mira.distillation.bundle import push
 from mira.errors import ConfigError
 from support.fault_server import FaultServer, rubric
+from support.served_case import sft_bundle
 
 CONFIG = ["index", "group", "reliability", "flag", "report"]
 LIMITS = {
@@ -27,25 +28,34 @@ BATCH = {
     "--force": (["--force", "--export", "x.jsonl"], "--force"),
 }
 METHODS = {"--methods": (["--methods", "best"], "best")}
-WITH_CONFIG = ("--model", "--rubric", "--input", "--source", "--family", "--field", "--out", "--api-key-env")
+FILES = {
+    "--judge": (["--judge", "nonsense"], "nonsense"), "--model": (["--model", "", "--judge", "http://x/v1"], "model"),
+    "--input": (["--input", "nowhere.jsonl"], "nowhere.jsonl"), "--source": (["--source", "a/b"], "name"),
+    "--family": (["--family", "poem"], "--family"), "--field": (["--field", "text"], "expected NAME=VALUE"),
+    "--out": (["--out", "s3://bucket/out"], "local folders only"),
+    "--api-key-env": (["--api-key-env", "NO_KEY"], "NO_KEY"),
+}  # fmt: skip
 
 WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
     "init": {},
-    "validate": SET,
+    "validate": SET | {"--deep": (["--deep", "--set", "selekt=1"], "did you mean")},
     "plan": SET,
     "run": LIMITS | FORCE,
-    "demo": {"--folder": (["--folder", "s3://bucket/demo"], "local folders only")},
+    "demo": {
+        "--folder": (["--folder", "s3://bucket/demo"], "local folders only"),
+        "--family": (["--family", "x"], "x"),
+    },
     **dict.fromkeys(CONFIG, SET | FORCE),
     "discover": LIMITS | BATCH,
     "label": LIMITS | BATCH,
     "distill": SET | FORCE | {"--student": (["--student", "x"], "--student")},
-    "score": LIMITS | BATCH | {
-        "--judge": (["--judge", "http://x/v1"], "not both"), "--bundle": (["--bundle", "x"], "not both"),
-        **{o: ([o, "text"], f"{o} says how to score without CONFIG") for o in WITH_CONFIG},
-    },
+    "score": LIMITS | BATCH,
+    "score-bundle": LIMITS | BATCH | FILES,
+    "score-endpoint": LIMITS | BATCH | FILES | {"--rubric": (["--rubric", "nowhere.jsonl"], "nowhere.jsonl")},
     "select": LIMITS | FORCE | {
         "--method": (["--method", "best"], "method"), "--scope": (["--scope", "all"], "scope"),
         "--budget": (["--budget", "half"], "budget"), "--temperature": (["--temperature", "-1"], "temperature"),
+        "--source-min": (["--source-min", "x=1"], "x"), "--source-max": (["--source-max", "x=1"], "x"),
         "--per-source-min": (["--per-source-min", "x=1"], "x"), "--per-source-max": (["--per-source-max", "x=1"], "x"),
         "--seed": (["--seed", "x"], "--seed"),
     },
@@ -59,7 +69,12 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
     "push": {"--public": (["--public"], "--public")},
     "pull": {},
 }  # fmt: skip
-ARGUMENTS = {"explain": ["id"], "adopt": ["group", "folder"], "demo": [], "push": [".", "elsewhere"]}
+SERVED = ["--judge", "http://127.0.0.1:9/v1", "--model", "m", "--input", "docs.jsonl"]
+ARGUMENTS = {
+    "explain": ["id"], "adopt": ["group", "folder"], "demo": [], "push": [".", "elsewhere"],
+    "score-bundle": ["bundle", *SERVED], "score-endpoint": ["--rubric", "rubric.jsonl", *SERVED],
+}  # fmt: skip
+WITH_CONFIG = ("explain", "adopt")
 
 
 def _options() -> dict[str, set[str]]:
@@ -76,6 +91,7 @@ def test_the_table_names_every_option_of_every_verb() -> None:
 
 
 NEED_A_RUN = {("compare", "--methods"), ("explain", "--source"), ("proxy", "--methods")}
+NEED_A_RUN |= {("score-bundle", "--api-key-env")}  # the bundle of this test fits no record, and is not asked
 
 
 @pytest.mark.parametrize(
@@ -88,7 +104,12 @@ def test_every_option_is_read(
     (tmp_path / "mira.yaml").write_text("sources: [{name: docs, path: docs.jsonl}]\n")
     monkeypatch.chdir(tmp_path)
     given, words = WRONG[verb][option]
-    before = ARGUMENTS[verb] if verb in ("demo", "push") else ["mira.yaml", *ARGUMENTS.get(verb, [])]
+    rubric().save(tmp_path / "rubric.jsonl")
+    if verb == "score-bundle":
+        sft_bundle(tmp_path / "bundle", rubric())
+    before = (
+        ARGUMENTS[verb] if verb in ARGUMENTS and verb not in WITH_CONFIG else ["mira.yaml", *ARGUMENTS.get(verb, [])]
+    )
     monkeypatch.setattr(sys, "argv", ["mira", verb, *before, *given])
     with pytest.raises(SystemExit) as caught:
         main()

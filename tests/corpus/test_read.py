@@ -75,7 +75,7 @@ def test_a_file_that_changes_between_listing_and_reading_is_told(project: Projec
     project.index(config)
     (shard,) = shards(config)["s"]
     project.lines("c.jsonl", *({"id": str(i), "text": "x"} for i in range(rows)))
-    with pytest.raises(RunError, match="has changed while it was read"):
+    with pytest.raises(RunError, match="has changed while mira was at work"):
         list(read(config, project.run, shard))
 
 

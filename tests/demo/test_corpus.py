@@ -77,7 +77,7 @@ def test_families_are_chosen_and_changed_files_are_kept(
     log = Quiet()
     monkeypatch.setattr(log, "note", notes.append)
     prepare_demo(tmp_path, log)
-    assert load_config(settings).select.budget == "25%" and "mira.yaml" in notes[0] and "kept" in notes[0]
+    assert str(load_config(settings).select.budget) == "25%" and "mira.yaml" in notes[0] and "kept" in notes[0]
     assert (tmp_path / "teacher" / "teacher_replies.jsonl").read_bytes() == every
 
 

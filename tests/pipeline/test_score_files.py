@@ -126,9 +126,8 @@ def test_what_does_not_go_together_is_told(bundle: Path, data: Path, tmp_path: P
     (damaged / "rubric.jsonl").write_bytes((damaged / "rubric.jsonl").read_bytes().replace(b"Name 1", b"Name 9"))
     with pytest.raises(InputError, match=re.escape("rubric.jsonl: content differs")):
         score_bundle(damaged, inputs, out=tmp_path / "out")
-    for more in (["--rubric", "x.jsonl"], ["mira.yaml"]):
-        with pytest.raises(ConfigError, match=r"own rubric|not both"):
-            CliRunner().invoke(app, ["score", *more, "--bundle", str(bundle)], catch_exceptions=False)
+    for more in (["--rubric", "x.jsonl"], ["mira.yaml"]):  # a bundle has its own rubric and its own settings
+        assert CliRunner().invoke(app, ["score-bundle", str(bundle), *more]).exit_code == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -12,6 +12,7 @@ from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 
 __all__ = [
+    "print_cascade",
     "print_comparison",
     "print_explanation",
     "print_flags",
@@ -123,6 +124,20 @@ def print_comparison(result: dict[str, Any], console: Console | None = None) -> 
     console.print(table)
     for pair, share in result["jaccard"].items():
         console.print(f"  {pair.replace('|', ' and ')}: {share:.0%} of their tokens in common")
+
+
+def print_cascade(summary: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print what the stronger student judged of each source, and how far both students agree on the audit slice."""
+    table = Table(title="Judged again by the served student", title_justify="left")
+    table.add_column("source")
+    for column in ("records", "near", "audit", "calls", "saved", "unscored", "reach", "difference", "rho"):
+        table.add_column(column, justify="right")
+    for source, row in summary.items():
+        counts = [f"{row[name]:,}" for name in ("records", "near", "audit", "calls", "saved")]
+        unscored = f"{sum(row['unscored'].values()):,}"
+        figures = [_figure(row[name]) for name in ("reach", "audit_difference", "audit_rho")]
+        table.add_row(source, *counts, unscored, *figures)
+    (console or wide_console()).print(table)
 
 
 def print_explanation(told: dict[str, Any], console: Console | None = None) -> None:

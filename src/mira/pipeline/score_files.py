@@ -60,7 +60,7 @@ def score_released(
     """
     for option, given in (("--model", model), ("--rubric", rubric), ("--input", inputs)):
         if not given:
-            raise ConfigError(f"score --judge needs {option}", "See: mira score --help")
+            raise ConfigError(f"score-endpoint needs {option}", "See: mira score-endpoint --help")
     Rubric.load(Path(rubric or ""))  # before the records are read
     letter = re.search(r"group_([^_.]+)", Path(rubric or "").name)
     group = f"{family}_group_{letter[1] if letter else 'released'}"
@@ -118,7 +118,7 @@ def score_bundle(
     facts = verify(bundle)
     kind, group = facts["kind"], str(facts.get("group", ""))
     if not inputs:
-        raise ConfigError("score --bundle needs --input", "See: mira score --help")
+        raise ConfigError("score-bundle needs --input", "See: mira score-bundle --help")
     served = {"base_url": list(urls), "model": model, "api_key_env": api_key_env}
     if kind == "encoder" and (urls or model or api_key_env):
         raise ConfigError(

@@ -1,0 +1,115 @@
+"""Commands that look at a finished run."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from mira.cli.options import (
+    NO_OVERRIDES,
+    ConfigPath,
+    FailureBudget,
+    MaxCost,
+    MaxRequests,
+    Overrides,
+    limits,
+    names_in,
+)
+from mira.cli.program import LOOK, app
+from mira.progress import Terminal
+
+__all__: list[str] = []
+
+
+@app.command(rich_help_panel=LOOK)
+def compare(
+    config: ConfigPath,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas: raw, random, ppl, dsir, dataman, mira.")
+    ] = "mira,random,ppl,dsir",
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Compare selection methods at the same budget.
+
+    The run's selection stays as it is.
+    """
+    from mira.cli.tables import print_comparison  # noqa: PLC0415
+    from mira.evaluation.compare import compare as compare_methods  # noqa: PLC0415
+    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+
+    overrides, names = [*set_, *limits(max_cost, max_requests, failure_budget)], names_in(methods)
+    print_comparison(run_extra(config, overrides, lambda c, r, log: compare_methods(c, r, names, log), Terminal()))
+
+
+@app.command(rich_help_panel=LOOK)
+def evaluate(
+    config: ConfigPath,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+    failure_budget: FailureBudget = "",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Test a selection against held-out labels and planted faults."""
+    from mira.evaluation.stage import evaluate as evaluate_selection  # noqa: PLC0415
+    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+
+    run_extra(config, [*set_, *limits(max_cost, max_requests, failure_budget)], evaluate_selection, Terminal())
+
+
+@app.command(rich_help_panel=LOOK)
+def explain(
+    config: ConfigPath,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
+    source: Annotated[str, typer.Option(help="Its source, if several have the id.")] = "",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Explain why a record was kept or dropped.
+
+    Shows slots, masks, quality, threshold and ranks, and the budget at which the decision would change.
+    """
+    from mira.cli.tables import print_explanation  # noqa: PLC0415
+    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+    from mira.selection.explain import explain as explain_record  # noqa: PLC0415
+
+    print_explanation(run_extra(config, set_, lambda c, r, _log: explain_record(c, r, id_, source), Terminal()))
+
+
+@app.command(rich_help_panel=LOOK)
+def students(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
+    """Compare students with each other and with baselines.
+
+    Shows every cell beside the teacher's own consistency, and estimates the gain from more labels.
+    """
+    from mira.cli.tables import print_students  # noqa: PLC0415
+    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+    from mira.reliability.students.report import compare_group_students  # noqa: PLC0415
+
+    print_students(run_extra(config, set_, compare_group_students, Terminal()))
+
+
+@app.command(rich_help_panel=LOOK)
+def proxy(
+    config: ConfigPath,
+    methods: Annotated[str, typer.Option(help="Methods, or METHOD:SCOPE, separated by commas.")] = "raw,mira",
+    seeds: Annotated[int, typer.Option(help="Models per method.")] = 3,
+    size: Annotated[
+        Literal["smoke", "gpu"], typer.Option(help="smoke: minutes on a CPU; gpu: 10M parameters.")
+    ] = "smoke",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Train tiny LMs on each method's selection.
+
+    All of them see equal numbers of tokens. Held-out bits per byte are compared (extra `train`).
+    """
+    from mira.cli.tables import print_proxy  # noqa: PLC0415
+    from mira.evaluation.proxy.proxy import proxy as run_proxy  # noqa: PLC0415
+    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+
+    arms = names_in(methods)
+    print_proxy(
+        run_extra(
+            config, set_, lambda c, r, log: run_proxy(c, r, log, methods=arms, seeds=seeds, size=size), Terminal()
+        )
+    )

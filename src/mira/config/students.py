@@ -1,0 +1,136 @@
+"""Students, their scores, and when a cell is trusted."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mira import plugins
+from mira.config.base import Fraction, Settings, known_names
+from mira.config.endpoints import EndpointSettings
+from mira.config.paths import BundlePath, FilePath, ModelPath
+
+__all__ = ["CascadeSettings", "DistillSettings", "ReliabilitySettings", "ScoreSettings", "SftSettings"]
+
+
+class SftSettings(Settings):
+    """Fine-tuning of a causal LM into a student. All values are ours; the paper's are unpublished."""
+
+    model: ModelPath = "Qwen/Qwen3.5-35B-A3B-Base"
+    """Base model: a folder, or a name on the hub. Its weights must be safetensors."""
+    where: Literal["here", "job"] = "here"
+    """here: tune on this machine. job: only write the files of a Megatron job for a GPU machine."""
+    max_length: int = Field(default=65536, ge=16)
+    """Tokens of prompt and reply together."""
+    max_reply: int = Field(default=2048, ge=8)
+    """Maximum tokens of the student's replies. The prompt has the rest of max_length."""
+    overflow: Literal["leave_out", "cut"] = "leave_out"
+    """Records that do not fit: leave them out, or cut them in the middle as the judge does. Both are counted."""
+    references: bool = True
+    """Calibration references in the student's prompt. Without them (context distillation) prompts are shorter."""
+    slot_order: Literal["fixed", "permuted"] = "permuted"
+    """Order of the slots in the student's prompt: fixed, or permuted by a hash of (record, replicate)."""
+    slot_subsets: Fraction = 0.25
+    """Share of training examples that ask for a random subset of the slots. With 0 and a fixed order, the student
+    cannot be asked for single slots."""
+    epochs: float = Field(default=2, gt=0)
+    """Passes over the training labels."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate; it decays to 0 along a cosine."""
+    batch_size: int = Field(default=16, ge=1)
+    """Examples per step."""
+    micro_batch: int = Field(default=1, ge=1)
+    """Examples in memory at once; must divide batch_size."""
+    warmup: Fraction = 0.05
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 tunes all parameters. Above 0: rank of LoRA adapters, merged into the weights at the end."""
+    checkpoint_steps: int = Field(default=0, ge=0)
+    """Steps between checkpoints, from which an interrupted run resumes. 0: no checkpoints."""
+    chat_template: FilePath = ""
+    """A Jinja file, for base models whose tokenizer has no chat template."""
+
+    @model_validator(mode="after")
+    def _room_for_a_prompt(self) -> "SftSettings":
+        if self.max_reply >= self.max_length:
+            raise ValueError(f"max_reply ({self.max_reply}) leaves no room for a prompt in max_length")
+        return self
+
+
+class CascadeSettings(Settings):
+    """What the stronger student judges after the cheap one has scored everything. The values are ours."""
+
+    share: Fraction = 0.1
+    """Judge the records nearest to the threshold, up to this share of each source's tokens."""
+    errors: float | None = Field(default=None, ge=0)
+    """Instead of `share`: judge records within this many of the cheap student's errors of the threshold."""
+    audit: Fraction = 0.01
+    """Also judge this random share of all records, to compare both students."""
+    bundles: dict[str, BundlePath] = Field(default_factory=dict)
+    """Group -> the sft bundle that distill.endpoint serves, e.g. from another run. Without a bundle, the endpoint
+    counts as a released scorer and is asked with the run's rubric."""
+
+    @model_validator(mode="after")
+    def _one_reach(self) -> "CascadeSettings":
+        if self.errors is not None and "share" in self.model_fields_set:
+            raise ValueError("give share or errors, not both")
+        return self
+
+
+class DistillSettings(Settings):
+    """The student of each group."""
+
+    student: Literal["encoder", "sft", "endpoint", "bundle"] = "encoder"
+    """encoder: trained here in seconds. sft: a fine-tuned causal LM. endpoint: a released scorer that you serve.
+    bundle: existing scorer bundles, see `bundles`."""
+    bundles: dict[str, BundlePath] = Field(default_factory=dict)
+    """Group -> scorer bundle to use unchanged, e.g. a pulled one. Required for `bundle` students."""
+    endpoint: EndpointSettings | None = None
+    """Where the student is served. Required for `endpoint` students, and to score with an `sft` student."""
+    endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
+    """Group -> where its student is served, if groups have their own endpoints."""
+    compare: list[BundlePath] = Field(default_factory=list)
+    """Other scorer bundles, or folders of bundles, to compare with this run's students (`mira students`)."""
+    sft: SftSettings = SftSettings()
+    cascade: CascadeSettings = CascadeSettings()
+    folds: int = Field(default=5, ge=2)
+    """Folds of cross-validation."""
+    tolerance: Fraction = 0.01
+    """Cheaper features are preferred if their cross-validated Spearman is at most this much below the best."""
+
+    def endpoint_of(self, group: str) -> EndpointSettings | None:
+        """Return where a group's student is served."""
+        return self.endpoints.get(group, self.endpoint)
+
+
+class ScoreSettings(Settings):
+    """Scoring of every record."""
+
+    workers: int = Field(default=0, ge=0)
+    """Worker processes. 0 means one per core."""
+    engine: Annotated[str, AfterValidator(known_names(plugins.ENGINES))] = "local"
+    """Where shards run: local (processes here) or ray (Ray tasks; the run folder must be on shared storage)."""
+
+
+class ReliabilitySettings(Settings):
+    """When a (source, slot) cell is trusted. The thresholds are ours; the paper's are unpublished."""
+
+    min_n: int = Field(default=30, ge=2)
+    """Cells with fewer labels are pooled up to their group."""
+    min_rho: float = Field(default=0.3, ge=-1, le=1)
+    """A cell's Spearman interval must have at least this lower bound."""
+    min_skill: float = Field(default=0.0)
+    """A cell's skill over the constant predictor (1 - MAE/MAE_constant) must exceed this."""
+    min_spread: float = Field(default=0.25, ge=0)
+    """A cell has collapsed if the teacher's scores have a smaller standard deviation (0-10 scale)."""
+    max_tied: Fraction = 0.9
+    """A cell has collapsed if at least this share of the teacher's labels have the same score."""
+    min_pairs: int = Field(default=20, ge=3)
+    """Twice-judged records required for a source's own ceiling. With fewer, the group's are used."""
+    interval: float = Field(default=0.90, gt=0, lt=1)
+    """Confidence of the bootstrap interval."""
+    bootstrap: int = Field(default=1000, ge=100)
+    """Bootstrap resamples. Sources with more than 5,000 labels use fewer, but at least 200."""
+    mask: FilePath = ""
+    """A mask to use without labels, e.g. a released one (JSONL: source, slot, why)."""
