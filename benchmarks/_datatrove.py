@@ -27,7 +27,7 @@ def inferred(
     url: str, concurrency: int, seconds: float, tasks: Iterator[JudgeTask], messages: list[Any],
     cpu: Callable[[], float], *, checkpoints: bool,
 ) -> tuple[float, float]:  # fmt: skip
-    """Return (records a second, CPU seconds a 1,000 records), from the first reply until all is written.
+    """Return (records per second, CPU seconds per 1,000 records), from the first reply until all is written.
 
     Records are handed out for `seconds`. The requests in flight at the first reply are not counted. With checkpoints
     comes datatrove's request cache, whose backlog after the last reply is in the measured time.

@@ -1,8 +1,8 @@
-"""What a cascade would save: simulated on a run's labelled records, with the teacher in the place of the LLM student.
+"""What a cascade would save: simulated on a run's labelled records, with the teacher in place of the LLM student.
 
     python benchmarks/cascade.py FOLDER/mira.yaml [--budget 0.5]
 
-needs a run with an encoder student and its reliability, such as the demo's.
+Needs a run with an encoder student and its reliability, such as the demo's.
 """
 
 import argparse

@@ -3,11 +3,11 @@
     python -m venv /tmp/authors && /tmp/authors/bin/pip install data-selection==1.0.3
     python benchmarks/dsir.py corpus.jsonl --authors /tmp/authors/bin/python
 
-Reads the field "text" of a JSONL file. Tells tokens a second of CPU time, of all threads: of the first pass over the
-texts, when no n-gram has been seen, and of the second (DSIR makes two: one to fit, one to weigh). The authors' package
-takes the same time for both; it is timed on a part of the texts. The two take turns, and the best round of each counts,
-since a busy machine slows both. Checks that both count the same n-grams in every bucket, by the rule for words of the
-NLTK that the authors' package has there. The demo's corpus is one such file: mira-demo/corpus/*.jsonl.
+Reads the field "text" of a JSONL file, such as mira-demo/corpus/*.jsonl. Prints tokens per second of CPU time over all
+threads, for the first pass over the texts, when no n-gram has been seen, and for the second. (DSIR makes two passes:
+one to fit, one to weigh.) The authors' package takes the same time for both and is timed on a part of the texts. The
+two take turns, and the best round of each counts, because a busy machine slows both. Checks that both count the same
+n-grams in every bucket, with the rule for words of the NLTK version installed beside the authors' package.
 """
 
 import argparse
@@ -81,10 +81,10 @@ def authors(python: str, texts: list[str]) -> tuple[np.ndarray, float, str]:
     done = subprocess.run([python, "-c", AUTHORS], input=json.dumps(texts), text=True, capture_output=True, check=False)
     if done.returncode:
         sys.exit(f"{python} cannot run data-selection:\n{done.stderr}")
-    told = json.loads(done.stdout)
-    counts = np.array(told["counts"])
+    counted = json.loads(done.stdout)
+    counts = np.array(counted["counts"])
     tokens = (counts.sum() + len(texts)) / 2
-    return counts, tokens / told["seconds"], told["nltk"]
+    return counts, tokens / counted["seconds"], counted["nltk"]
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python benchmarks/flags.py read corpus.jsonl [--benchmark bench.jsonl]
     python benchmarks/flags.py join 10000000 [--near]
 
-`read` flags a JSONL file (field "text") in one process: MB and records a second of CPU time. `join` finds duplicates
-among generated signatures, of which 1 in 100 is an exact copy and, with --near, 1 in 50 nearly one; it checks that as
-many are found as were made. Peak memory is of the whole process.
+`read` flags a JSONL file (field "text") in one process and prints MB and records per second of CPU time. `join` finds
+duplicates among generated signatures and checks their number: 1 in 100 is an exact copy and, with --near, 1 in 50 is
+nearly one. Peak memory is that of the whole process.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""What the journal, and all of mira on top of the HTTP library, cost.
+"""The cost of the journal, and of all of mira on top of the HTTP library.
 
-One run, one fake server in its own process (50 ms latency, 700-byte replies, 8 KB prompts), and at each concurrency:
+One run with one fake server in its own process (50 ms latency, 700-byte replies, 8 KB prompts). At each concurrency:
 
 - raw: a bare client loop of the same HTTP library (aiohttp, orjson, uvloop) that sends ready bytes and drops replies;
 - plain: the endpoint judge without a journal: prompts rendered, requests hashed, replies parsed to judgements;
-- journalled: the same, every reply on disk before it counts;
-- datatrove, and with its checkpoints: its InferenceRunner against the same server, where it is installed (see
+- journalled: the same, with every reply on disk before it counts;
+- datatrove, without and with its checkpoints: its InferenceRunner against the same server, if installed (see
   `_datatrove.py`).
 
 Usage: python benchmarks/judging.py [--seconds 5] [--concurrency 64 256 1024] [--rounds 1]
@@ -155,7 +155,7 @@ def judged(url: str, concurrency: int, seconds: float, kind: type[Journal]) -> t
 
 
 def measured(step: Callable[[], Any], seconds: float) -> tuple[float, float]:
-    """Return (records a second, CPU seconds a 1,000 records) of repeated steps."""
+    """Return (records per second, CPU seconds per 1,000 records) of repeated steps."""
     done, start, cpu = 0, time.perf_counter(), _cpu()
     while time.perf_counter() - start < seconds:
         step()

@@ -1,10 +1,10 @@
-"""Reply parsing: replies a second on one core, clean and messy, beside json.loads and orjson.loads of as many bytes.
+"""Reply parsing: replies per second on one core, clean and messy, beside json.loads and orjson.loads of as many bytes.
 
     python benchmarks/parsing.py
 
 Takes the demo's real teacher replies. "Messy" are the same replies rewritten line by line in the ways of other models
-(bold, bullets, hyphens, `8 / 10`, missing `/10`, renamed dimensions, rationales on the next line, thinking, fences),
-none of which the path for the card's form reads. Every messy reply must give the scores of its original.
+(bold, bullets, hyphens, `8 / 10`, missing `/10`, renamed dimensions, rationales on the next line, thinking, fences).
+The fast path for the card's form reads none of these. Every messy reply must give the scores of its original.
 """
 
 import argparse

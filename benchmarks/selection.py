@@ -2,11 +2,14 @@
 
     python benchmarks/selection.py --rows 10_000_000
 
-Makes an index and score sidecars of 15 slots in 20 sources in a temporary folder, then runs, each in a process of its
-own: (1) the reference, two passes of DuckDB: plain mean, a threshold a source from a histogram of tokens, ids written
-with kept or not; no masks, no trimming, no exact boundary, no ties, no reasons, no counts; (2) `mira.selection.select`
-at every scope, from nothing (no cached values), sidecars written and conservation checked. Prints seconds and the peak
-of resident memory, summed over processes, of each.
+Makes an index and score sidecars of 15 slots in 20 sources in a temporary folder. Then it runs, each in a process of
+its own:
+
+1. The reference, two passes of DuckDB: plain mean, one threshold per source from a histogram of tokens, ids written as
+   kept or not. No masks, trimming, exact boundary, ties, reasons or counts.
+2. The stage `select` at every scope, from nothing (no cached values), with sidecars written and conservation checked.
+
+Prints seconds and the peak of resident memory of each, summed over processes.
 """
 
 import argparse
@@ -173,10 +176,10 @@ def run_mira(folder: Path, scope: str) -> None:
         }
     )
     started = time.perf_counter()
-    told = select(config, RunFolder(config.run), Quiet())
+    summary = select(config, RunFolder(config.run), Quiet())
     seconds = time.perf_counter() - started
-    short = told["budget_tokens"] - told["tokens_kept"]
-    assert 0 <= short <= 4000 * len(told["scopes"]), short
+    short = summary["budget_tokens"] - summary["tokens_kept"]
+    assert 0 <= short <= 4000 * len(summary["scopes"]), short
     print(seconds)
 
 

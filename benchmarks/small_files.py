@@ -2,8 +2,8 @@
 
     python benchmarks/small_files.py --files 10000
 
-Prints seconds of wall clock, and of CPU time of all processes, for each verb; and how many times longer many files take
-than one. Each verb is a process of its own, as a user runs it. A busy machine slows both: look at the CPU time.
+Prints seconds of wall clock and of CPU time of all processes for each command, and how many times longer many files
+take than one. Each command is a process of its own, as a user runs it. A busy machine slows both, so look at CPU time.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""Records a second on one core: encoder students by length of the record, beside a hashed n-gram linear floor.
+"""Records per second on one core: encoder students by length of the record, beside a linear model on hashed n-grams.
 
     python benchmarks/students.py [--records 200] [--labels 300] [--json FILE]
     python benchmarks/students.py --train 100000 [--json FILE]
 
-The second form trains one student as `mira distill` does, on as many labels, and tells its time and peak memory.
+The second form trains one student on that many labels, as `mira distill` does, and prints its time and peak memory.
 
-Texts are cut out of the Python standard library, so that anyone has the same kind of text; labels are arbitrary, since
-speed does not depend on them. The floor is what a fastText-style filter does: hash word n-grams, one linear layer.
+Texts are cut out of the Python standard library, so that everyone has the same kind of text. Labels are arbitrary,
+since speed does not depend on them. The linear model does what a fastText-style filter does: hash word n-grams, one
+layer.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def floor() -> Callable[[Sequence[Record]], object]:
 
 
 def rate(score: Callable[[Sequence[Record]], object], batch: Sequence[Record]) -> float:
-    """Return records a second: the better of two passes over `batch`."""
+    """Return records per second: the better of two passes over `batch`."""
     score(batch[:8])
     best = float("inf")
     for _ in range(2):
@@ -137,7 +138,7 @@ def train(n: int, folder: Path) -> dict[str, object]:
     table["split"] = ["held_out" if i % 5 == 0 else "train" for i in range(n)]
     slots = [Anchor(f"A{i}", "name", 1, Reference("r", 5.0, "reason")) for i in range(1, SLOTS + 1)]
     before, cpu, started = _peak_mb(), time.process_time(), time.perf_counter()
-    told = train_encoder(
+    trained = train_encoder(
         pa.table(table), texts, Rubric.build("bench", slots), MiniLM(), DistillSettings(), 0, folder, Quiet()
     )
     return {
@@ -146,8 +147,8 @@ def train(n: int, folder: Path) -> dict[str, object]:
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "peak_mb": round(_peak_mb()),
         "peak_mb_before": round(before),
-        "features": told["features"],
-        "rho_held_out": round(told["held_out"]["rho"], 3),
+        "features": trained["features"],
+        "rho_held_out": round(trained["held_out"]["rho"], 3),
     }
 
 
@@ -165,10 +166,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.train:
         with tempfile.TemporaryDirectory() as folder:
-            told = train(arguments.train, Path(folder) / "student")
-        print(*(f"{name}: {value}" for name, value in told.items()), sep="\n")
+            trained = train(arguments.train, Path(folder) / "student")
+        print(*(f"{name}: {value}" for name, value in trained.items()), sep="\n")
         if arguments.json:
-            arguments.json.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+            arguments.json.write_bytes(orjson.dumps(trained, option=orjson.OPT_INDENT_2))
         return
     with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
         names = [b.name for b in encoder.BLOCKS]
@@ -178,7 +179,7 @@ def main() -> None:
             speeds = {length: rate(score, records(length, arguments.records)) for length in LENGTHS}
             rows.append({"student": name, "records_per_s_per_core": speeds})
             print(f"{name:32s}" + "".join(f"{speeds[length]:10,.0f}" for length in LENGTHS), flush=True)
-    print(f"{'characters a record':32s}" + "".join(f"{length:10,}" for length in LENGTHS))
+    print(f"{'characters per record':32s}" + "".join(f"{length:10,}" for length in LENGTHS))
     if arguments.json:
         arguments.json.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
 

@@ -39,7 +39,7 @@ def _unpack(folder):
     read = AutoModelForCausalLM.from_pretrained(package, gguf_file=GGUF, dtype=torch.float32)
     shape = read.config
     if hasattr(shape, "quantization_config"):
-        del shape.quantization_config  # the weights are numbers again, but it is still marked as not to be saved
+        del shape.quantization_config  # the weights are plain numbers again, but the mark forbids saving them
     model = type(read)(shape)
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
@@ -66,18 +66,18 @@ def _compare(table, judgements, n_slots):
     teacher = {row["id"]: [row[s] for s in slot_names(n_slots)] for row in table.to_pylist()}
     ids = sorted(teacher)
     truth = np.array([teacher[i] for i in ids], float)
-    said = np.array([judgements[i].scores for i in ids], float)
-    scored = np.isfinite(said) & np.isfinite(truth)
+    predicted = np.array([judgements[i].scores for i in ids], float)
+    scored = np.isfinite(predicted) & np.isfinite(truth)
     rhos = []
     for slot in range(n_slots):
-        a, b = said[scored[:, slot], slot], truth[scored[:, slot], slot]
+        a, b = predicted[scored[:, slot], slot], truth[scored[:, slot], slot]
         if len(a) >= 5 and np.ptp(a) and np.ptp(b):
             rhos.append(float(spearmanr(a, b).statistic))
     return {
         "records": len(ids),
         "replies with every slot": sum(not judgements[i].missing for i in ids),
-        "slots scored": f"{np.isfinite(said).mean():.1%}",
-        "mae": round(float(np.abs(said - truth)[scored].mean()), 2) if scored.any() else None,
+        "slots scored": f"{np.isfinite(predicted).mean():.1%}",
+        "mae": round(float(np.abs(predicted - truth)[scored].mean()), 2) if scored.any() else None,
         "slots with a rho": len(rhos),
         "mean rho over slots": round(float(np.mean(rhos)), 3) if rhos else None,
     }
@@ -89,7 +89,7 @@ def _main():
     parser.add_argument("--group", default="text_group_A")
     parser.add_argument("--examples", type=int, default=120)
     parser.add_argument("--held-out", type=int, default=30)
-    parser.add_argument("--longest", type=int, default=400, help="tokens of a record at most")
+    parser.add_argument("--longest", type=int, default=400, help="most tokens of a record")
     parser.add_argument("--set", action="append", default=[], help="distill.sft.KEY=VALUE and the like")
     given = parser.parse_args()
     _unpack(given.folder / "base")
@@ -114,7 +114,7 @@ def _main():
     student = SftStudent(folder)
     judgements = dict(_judged(student, config, run, held_out, log))
     result = _compare(held_out, judgements, student.n_slots)
-    result["seconds a record"] = round((time.monotonic() - started) / max(1, len(judgements)), 1)
+    result["seconds per record"] = round((time.monotonic() - started) / max(1, len(judgements)), 1)
     result["peak memory GB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)
     print(json.dumps(result, indent=2))
 

@@ -10,7 +10,10 @@ from docs.pages import CODE, PAGES, ROOT, name_of, prose
 
 PROGRAM = "src/mira/**/*.py"
 """The program's strings (help, errors, docstrings) and comments. Put it into GLOBS to check them, too."""
-GLOBS = ("*.md", "docs/**/*.md", "design/*.md", ".github/**/*.md", ".github/**/*.yml")
+GLOBS = (
+    *("*.md", "docs/**/*.md", "design/*.md", ".github/**/*.md", ".github/**/*.yml"),
+    *("benchmarks/*.py", "scripts/*.py", "docs/**/*.py"),
+)
 """What is checked."""
 
 BANNED = {
