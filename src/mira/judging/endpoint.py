@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mira.config.settings import EndpointSettings
 from mira.errors import ConfigError
-from mira.judging.combine import combine, read_reply
+from mira.judging.combine import combine, read_judgement
 from mira.judging.judge import JudgeTask
 from mira.judging.prompt import Prompt, UserPrompt
 from mira.llm.answer import Answer, Failed, Patience
@@ -94,12 +94,12 @@ class EndpointJudge:
                 f"are for the reply and {prompt.system_tokens(self._tokenizer):,} for the rubric",
                 "Raise max_model_len to what the server was started with, or lower max_tokens.",
             )
-        self._caller = Client(
+        self._client = Client(
             settings, journal, hash_json([rubric.hash, prompt.hash]), transport=transport, spending=spending,
             patience=patience, offline=offline, log=log,
         )  # fmt: skip
         self._identity = hash_json(
-            [self._caller.identity, settings.samples, settings.max_model_len, self._tokenizer.identity, _READING]
+            [self._client.identity, settings.samples, settings.max_model_len, self._tokenizer.identity, _READING]
         )
 
     @property
@@ -115,12 +115,12 @@ class EndpointJudge:
     @property
     def stats(self) -> Stats:
         """How the work is doing."""
-        return self._caller.stats
+        return self._client.stats
 
     @property
-    def caller(self) -> Client:
+    def client(self) -> Client:
         """The stream of requests below: for batch files."""
-        return self._caller
+        return self._client
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
         """Yield exactly one judgement a task, in any order, pulling tasks lazily.
@@ -130,7 +130,7 @@ class EndpointJudge:
             SpendingStop: A cost or request limit was reached.
             RunError: The journal cannot be written.
         """
-        answers = self._caller.complete(self.requests(tasks))
+        answers = self._client.complete(self.requests(tasks))
         try:
             for answer in answers:
                 judgement = self._take(answer)
@@ -155,7 +155,7 @@ class EndpointJudge:
         tag = f"{record.source}/{record.id}" + (f"#{replicate}.{sample}" if replicate or sample else "")
         if user is None:
             context = _Context(asked, sample, ())
-            return Request.unsendable(Unscored.OVERFLOW, source=record.source, tag=tag, context=context)
+            return Request.never_sent(Unscored.OVERFLOW, source=record.source, tag=tag, context=context)
         messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
         tokens = self._prompt.system_tokens(self._tokenizer) + about_tokens(user.text)
 
@@ -163,7 +163,7 @@ class EndpointJudge:
             cut = self._recut(asked.task, user, context_length)
             return None if cut is None else self._request(asked, sample, cut)
 
-        return self._caller.request(
+        return self._client.request(
             messages, index=(replicate, sample), tokens=tokens, source=record.source, tag=tag,
             context=_Context(asked, sample, user.notes), smaller=smaller,
         )  # fmt: skip
@@ -187,7 +187,7 @@ class EndpointJudge:
             asked.notes = asked.notes or notes
         else:
             asked.first = asked.first or answer.result
-            asked.replies[sample] = read_reply(
+            asked.replies[sample] = read_judgement(
                 answer.result, self._prompt.names, id=record.id, source=record.source, replicate=replicate,
                 judge=self._identity, notes=notes,
             )  # fmt: skip

@@ -61,7 +61,7 @@ class Teacher:
         order = endpoint.slot_order if endpoint else "fixed"
         return build_prompt(rubric, corpus=self._config.discover.corpus, slot_order=order)
 
-    def caller(self, purpose: str) -> Client:
+    def client(self, purpose: str) -> Client:
         """Return the stream of requests below, for free-form judging."""
         settings = self._config.teacher.endpoint
         assert settings is not None, "check_teacher comes first"

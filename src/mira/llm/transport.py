@@ -198,8 +198,8 @@ def _is_local(url: str) -> bool:
         return False
 
 
-Answer = Response | Exception
-Handler = Callable[[str, dict[str, Any]], Answer | Awaitable[Answer]]
+FakeResponse = Response | Exception
+Handler = Callable[[str, dict[str, Any]], FakeResponse | Awaitable[FakeResponse]]
 
 
 class FakeTransport:

@@ -135,7 +135,7 @@ def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Expo
             if not isinstance(student, EndpointJudge):
                 raise ConfigError(f"{group.name}'s student runs here: there is nothing to export", "Run: mira score")
             target = path if len(groups) == 1 else path.with_name(f"{path.stem}-{group.name}{path.suffix}")
-            exported.append(export_batch(student.requests(tasks(group.sources)), student.caller.journal, target))
+            exported.append(export_batch(student.requests(tasks(group.sources)), student.client.journal, target))
         log.note(f"  {group.name}: {exported[number].requests:,} requests")
     return Exported(
         tuple(p for e in exported for p in e.paths),

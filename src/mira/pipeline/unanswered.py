@@ -55,7 +55,7 @@ def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
     ):
         for request in teacher_requests(config, stage, teacher):
             task.advance()
-            if request.hopeless or request.key in seen:
+            if request.unsendable or request.key in seen:
                 continue
             seen.add(request.key)
             if known.count([request.key]):

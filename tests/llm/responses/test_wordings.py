@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from mira.llm.responses.reply import Reply
-from mira.llm.responses.response import Broken, Busy, Rejected, Unusable, Verdict, verdict
+from mira.llm.responses.response import Busy, Rejected, Retryable, Unusable, Verdict, verdict
 from mira.llm.responses.wordings import WORDINGS
 from mira.llm.transport import Response, completion
 from mira.unscored import Unscored
@@ -133,9 +133,9 @@ def test_a_header_says_how_long_to_wait_before_words_do() -> None:
 
 def test_errors_under_200_count_by_the_status_that_they_name() -> None:
     assert say(200, {"error": {"code": 429, "message": "slow down"}}) == Busy(None)
-    assert isinstance(say(200, {"error": {"code": 502, "message": "upstream"}}), Broken)
+    assert isinstance(say(200, {"error": {"code": 502, "message": "upstream"}}), Retryable)
     assert isinstance(say(200, "maximum context length is 10 tokens"), Rejected)
-    assert isinstance(say(200, "something"), Broken)
+    assert isinstance(say(200, "something"), Retryable)
 
 
 RECORD = (

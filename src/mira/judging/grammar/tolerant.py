@@ -13,10 +13,10 @@ from mira.judging.grammar.normalise import answer_start, flatten, lines_after_th
 from mira.judging.grammar.score import Found, later_score, score_at
 from mira.unscored import Unscored
 
-__all__ = ["Answer", "Closing", "Reading", "read_reply", "tidy"]
+__all__ = ["Closing", "Reading", "SlotLine", "read_lines", "tidy"]
 
 
-class Answer(NamedTuple):
+class SlotLine(NamedTuple):
     """What one line says of one slot.
 
     Attributes:
@@ -62,7 +62,7 @@ class Reading(NamedTuple):
     `unclosed` says that they follow the start of thinking that never ends: they may be drafts.
     """
 
-    answers: list[Answer]
+    answers: list[SlotLine]
     closings: list[Closing]
     unclosed: bool = False
 
@@ -127,7 +127,7 @@ class _Page:
         return self.stops[after] if after < len(self.stops) else len(self.flat)
 
 
-def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
+def read_lines(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
     """Find every answer and closing line of `text`.
 
     Args:
@@ -204,7 +204,7 @@ def _relined(flat: str, start: int, names: Sequence[str]) -> str:
     return "\n".join([piece[:-1] for piece in pieces[:-1]] + pieces[-1:])
 
 
-def _answer(page: _Page, head: _Head) -> Answer | None:
+def _answer(page: _Page, head: _Head) -> SlotLine | None:
     flat, stop = page.flat, page.stop(head.begin)
     line_end = flat.find("\n", head.end, stop)
     line_end = stop if line_end < 0 else line_end
@@ -222,16 +222,16 @@ def _answer(page: _Page, head: _Head) -> Answer | None:
     if not head.sure and (not found or (named is None and not found.explicit)):
         return None
     if not found:
-        return Answer(head.slot, None, Unscored.NO_NUMBER, "", -1, -1, stop >= page.length, False)
+        return SlotLine(head.slot, None, Unscored.NO_NUMBER, "", -1, -1, stop >= page.length, False)
     misnamed = named is None and _has_other_name(flat, head, page.names)
     return _answer_of(page, head.slot, found, stop, misnamed=misnamed)
 
 
-def _answer_of(page: _Page, slot: int, found: Found, stop: int, *, misnamed: bool) -> Answer:
+def _answer_of(page: _Page, slot: int, found: Found, stop: int, *, misnamed: bool) -> SlotLine:
     whole = found.explicit and found.value is not None
     is_open = not whole and bool(_NOTHING_MORE.match(page.flat, found.stop))
     rationale = _rationale(page, found.stop, stop)
-    return Answer(slot, found.value, found.reason, rationale, found.start, found.end, is_open, misnamed)
+    return SlotLine(slot, found.value, found.reason, rationale, found.start, found.end, is_open, misnamed)
 
 
 def _after_own_name(flat: str, slot: int, position: int, names: Sequence[str]) -> int | None:
@@ -309,7 +309,7 @@ def _unique_names(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, in
     return re.compile(rf"^{_JUNK}[\[({{<]?(?P<name>{body})(?!\w)", re.MULTILINE | re.IGNORECASE), slots
 
 
-def _named_answers(page: _Page, answered: set[int]) -> list[Answer]:
+def _named_answers(page: _Page, answered: set[int]) -> list[SlotLine]:
     """Read lines that carry a name and no slot id, for the slots that no line's id has answered."""
     unique = _unique_names(tuple(page.names))
     if not unique:

@@ -21,7 +21,7 @@ class Meaning(Enum):
     FILTERED = auto()  # the server's filter declines this request
     REJECTED = auto()  # the server will not answer this request as it is
     BUSY = auto()  # too many requests; the same one will do later
-    BROKEN = auto()  # a fault of the server that may pass
+    RETRYABLE = auto()  # a fault of the server that may pass
     UNUSABLE = auto()  # no request will be answered: wrong key, path or model, or no credit
 
 
@@ -118,8 +118,8 @@ _PATTERNS = tuple((row, re.compile(row.words, re.IGNORECASE)) for row in WORDING
 
 # What a status means where no row fits. nginx, Envoy and other proxies send 413 with a page of their own.
 _STATUSES = {
-    0: Meaning.BROKEN, 401: Meaning.UNUSABLE, 402: Meaning.UNUSABLE, 403: Meaning.UNUSABLE, 404: Meaning.UNUSABLE,
-    408: Meaning.BROKEN, 409: Meaning.BROKEN, 413: Meaning.OVERFLOW, 425: Meaning.BROKEN, 429: Meaning.BUSY,
+    0: Meaning.RETRYABLE, 401: Meaning.UNUSABLE, 402: Meaning.UNUSABLE, 403: Meaning.UNUSABLE, 404: Meaning.UNUSABLE,
+    408: Meaning.RETRYABLE, 409: Meaning.RETRYABLE, 413: Meaning.OVERFLOW, 425: Meaning.RETRYABLE, 429: Meaning.BUSY,
     451: Meaning.FILTERED,
 }  # fmt: skip
 
@@ -199,7 +199,7 @@ def meaning(status: int, said: Said, asked: bytes = b"") -> tuple[Meaning, int |
     if row is not None and asked and said.messages:
         words = "\n".join([*said.codes, *(_without_echo(message, asked) for message in said.messages)])
         row = _fitting(status, words)
-    found = row.meaning if row else _STATUSES.get(status, Meaning.BROKEN if status >= 500 else Meaning.REJECTED)
+    found = row.meaning if row else _STATUSES.get(status, Meaning.RETRYABLE if status >= 500 else Meaning.REJECTED)
     if found is not Meaning.OVERFLOW:
         return found, None
     named = _LIMITS.search(words)
