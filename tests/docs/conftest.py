@@ -59,5 +59,5 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     anchors = [{"slot": f"A{j}", "name": name} for j, name in enumerate(SLOTS, 1)]
     _write(folder / "text_group_A_dim_anchors.jsonl", anchors)
     (folder / "mira.yaml").write_text(SETTINGS, encoding="utf-8")
-    mira.run_stages(mira.load_config(folder / "mira.yaml"))
+    mira.run(folder / "mira.yaml")
     return folder

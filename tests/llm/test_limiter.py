@@ -175,7 +175,11 @@ def test_a_pause_ends_by_itself() -> None:
     asyncio.run(go())
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), ("0.25", 0.25), ("-3", 0.0), (None, None), ("soon", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7.0), ("0.25", 0.25), ("30s", 30.0), ("1m30s", 90.0), ("1500ms", 1.5), ("-3", None), ("inf", None),
+     (None, None), (" ", None), ("soon", None)],
+)  # fmt: skip
 def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
     assert retry_after(value) == seconds
 

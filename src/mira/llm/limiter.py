@@ -8,6 +8,7 @@ as often at lower limits has nothing to do with load, and does not. (The numbers
 """
 
 import random
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +24,10 @@ _IN_A_ROW = 3
 _PAUSE_S, _MAX_PAUSE_S = 0.1, 30.0
 _ENOUGH, _MEMORY = 20, 200  # answers at lower loads that show a rate of faults; answers that each load remembers
 _MOST_NOISE = 0.3  # a higher rate at low limits is a storm, or a limit below one request in flight
+
+
+_NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?|{_NUMBER}ms", re.IGNORECASE)
 
 
 class Outcome(Enum):
@@ -49,18 +54,18 @@ def permits(tokens: int) -> int:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for (a number or an HTTP date), or None."""
+    """Return the seconds that a Retry-After header asks for (a number, "1m30s" or an HTTP date), or None."""
+    value = (value or "").strip()
     if not value:
         return None
+    if duration := _DURATION.fullmatch(value):
+        hours, minutes, seconds, milliseconds = (float(part or 0) for part in duration.groups())
+        return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        at = parsedate_to_datetime(value)
+        date = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 class Limiter:

@@ -11,12 +11,13 @@ from mira.llm.answer import Answer, Failed, Patience
 from mira.llm.cost import Spending, price
 from mira.llm.limiter import Outcome, Permit, permits
 from mira.llm.replicas import Replica, ReplicaPool
-from mira.llm.request import Request
+from mira.llm.request import Request, about_tokens
 from mira.llm.responses.reply import Reply
 from mira.llm.responses.response import Busy, Rejected, Retryable, Unusable, Verdict, listed_models, verdict
 from mira.llm.responses.usage import billed_tokens
 from mira.llm.stats import Stats
-from mira.llm.transport import Lost, TimedOut, Transport
+from mira.llm.transport import Lost, TimedOut, TooLarge, Transport
+from mira.tokens import tokenizer
 from mira.unscored import Unscored
 from mira.urls import join_url, shown_url
 
@@ -162,6 +163,8 @@ class Sender:
             return verdict(response, request.form.read, request.body)
         except TimedOut as error:
             return Retryable("timeout", str(error))
+        except TooLarge as error:
+            return Retryable("too large", f"{replica.shown} sent {error}", not_a_completion=str(error))
         except Lost as error:
             return Retryable("connection", f"no connection to {replica.shown} ({error})")
 
@@ -169,16 +172,27 @@ class Sender:
         """Count a response and return what it costs."""
         if isinstance(said, Reply):
             shown, most = said.text + said.reasoning, self._settings.max_tokens
-            tokens_in, tokens_out = billed_tokens((said.tokens_in, said.tokens_out), request.tokens, shown, most)
-            cost = price(self._settings, tokens_in, tokens_out)
-            self._stats.tokens_in += tokens_in
-            self._stats.tokens_out += tokens_out
-            self._stats.cost += cost
-            return cost
+            usage = said.tokens_in, said.tokens_out
+            return self._bill(*billed_tokens(usage, request.tokens, shown, most, self._count_tokens))
         if isinstance(said, Busy | Retryable):
             self._stats.waits[said.what if isinstance(said, Retryable) else "HTTP 429"] += 1
-            return price(self._settings, request.tokens, 0) if _timed_out(said) else 0.0
+            if _timed_out(said):
+                return price(self._settings, request.tokens, 0)
+        if isinstance(said, Retryable | Rejected) and any(said.usage):
+            most = self._settings.max_tokens
+            return self._bill(*billed_tokens(said.usage, request.tokens, "", most))
         return 0.0
+
+    def _bill(self, tokens_in: int, tokens_out: int) -> float:
+        cost = price(self._settings, tokens_in, tokens_out)
+        self._stats.tokens_in += tokens_in
+        self._stats.tokens_out += tokens_out
+        self._stats.cost += cost
+        return cost
+
+    def _count_tokens(self, text: str) -> int:
+        """Count a reply for which the server names no tokens; exactly only where tokens cost something."""
+        return tokenizer(self._settings.tokenizer).count([text])[0] if self._settings.price_out else about_tokens(text)
 
     def _count_rejection(self, replica: Replica, said: Rejected) -> None:
         """An endpoint that rejects everything is set up wrongly: say so instead of failing every record."""

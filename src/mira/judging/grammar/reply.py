@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mira.judging.grammar.common import read_common
-from mira.judging.grammar.normalise import flatten, without_echo
+from mira.judging.grammar.normalise import ends_thinking, flatten, without_echo
 from mira.judging.grammar.tolerant import Closing, Reading, SlotLine, read_lines
 from mira.rubric.judgement import Judgement, Recommendation
 from mira.rubric.slots import slot_names
@@ -97,12 +97,9 @@ def whole_reply(text: str, names: Sequence[str]) -> ParsedReply | None:
     """Read a reply that is nothing but the complete form, in the card's words or the usual Markdown; else None."""
     slots = tuple(names)
     answer = _unwrapped(text)
-    if answer.rstrip()[-1:] in _MARKER_ENDS:  # perhaps the end of thinking, with no answer after it
+    if ends_thinking(answer):  # a rationale may speak of a marker, or an answer may follow it: read with care
         return None
     return _strict(answer, slots) or _usual(answer, slots)
-
-
-_MARKER_ENDS = frozenset(">]▷")
 
 
 def locate_scores(text: str, names: Sequence[str], *, truncated: bool = False) -> list[tuple[int, int] | None]:

@@ -84,6 +84,7 @@ _PLAIN = r"A0*(?P<plain>\d{1,3})(?P<mark>[^\S\n]*[.:)|=—–-])?(?!\w)"
 _HEAD = re.compile(rf"{_JUNK}(?:{_BOXED}|{_PLAIN})")
 _BREAK = re.compile(r"\n")
 _INLINE = re.compile(r"(?<=\s)\[A0*(?P<slot>\d{1,3})\]")
+_BEHIND_MARK = re.compile(r"(?<=\S)[>\]}][^\S\n]{0,3}\[A0*(?P<slot>\d{1,3})\]")
 _INLINE_CLOSING = re.compile(r"(?<=\s)(?:overall|training recommendation|domain tag|brief)(?=:)")
 _CLOSING = re.compile(
     r"[^\w\n]{0,16}(?P<key>overall|(?:training[^\S\n]+)?recommendation|domain|brief)"
@@ -142,6 +143,7 @@ def read_lines(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
     start, unclosed = _start(text, flat, names, truncated=truncated)
     if start:  # an answer may stand right behind the thinking's last tag
         flat = f"{flat[: start - 1]}\n{flat[start:]}"
+    flat = _after_marks(flat, start, names)
     heads, closings = _marks(flat, start)
     if len(heads) < 2 <= len(names):
         flat = _relined(flat, start, names)
@@ -160,7 +162,14 @@ def _start(text: str, flat: str, names: Sequence[str], *, truncated: bool) -> tu
     start, unclosed = 0, False
     if CLOSES.search(flat) or OPENS.search(flat):
         marked = lines_after_thinking(flat)
-        heads, _ = _marks(marked, 0)
+        # Behind a marker on the same line only a slot with its own name counts: a rationale may speak of markers.
+        heads = [
+            head
+            for head in _marks(marked, 0)[0]
+            if not head.begin
+            or flat[head.begin - 1] == "\n"
+            or _after_own_name(flat, head.slot, head.end, names) is not None
+        ]
         page = _Page(text, marked, names, 0, len(flat.rstrip()), [h.begin for h in heads])
         scored = [(h.begin, h.slot) for h in heads if (a := _answer(page, h)) and a.start >= 0]
         start, unclosed = answer_start(flat, scored, truncated=truncated)
@@ -185,6 +194,18 @@ def _marks(flat: str, start: int) -> tuple[list[_Head], list[re.Match[str]]]:
         elif closing := _CLOSING.match(flat, begin):
             closings.append(closing)
     return heads, closings
+
+
+def _after_marks(flat: str, start: int, names: Sequence[str]) -> str:
+    """Give a slot that follows a tag or marker of any kind on its line a line of its own, length unchanged."""
+    breaks = [
+        match.start()
+        for match in _BEHIND_MARK.finditer(flat, start)
+        if (named := _after_own_name(flat, int(match["slot"]), match.end(), names)) is not None
+        and score_at(flat, named, strict=False)
+    ]
+    pieces = [flat[i:j] for i, j in pairwise([0, *(at + 1 for at in breaks), len(flat)])]
+    return "\n".join([piece[:-1] for piece in pieces[:-1]] + pieces[-1:])
 
 
 def _relined(flat: str, start: int, names: Sequence[str]) -> str:

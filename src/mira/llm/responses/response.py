@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -33,12 +33,14 @@ class Retryable:
         detail: What happened, for people.
         after: Seconds to wait, where the server says.
         not_a_completion: What an HTTP 200 holds instead of a reply or an error, as the end of a sentence; "" otherwise.
+        usage: (prompt tokens, reply tokens) of a failed generation that the server counted, and may bill.
     """
 
     what: str
     detail: str
     after: float | None = None
     not_a_completion: str = ""
+    usage: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class Rejected:
         reason: OVERFLOW, REFUSED or ENDPOINT_ERROR.
         detail: The status and the server's words.
         context: The context length that the server named, where the reason is OVERFLOW.
+        usage: (prompt tokens, reply tokens) of a generation that the server counted, and may bill.
     """
 
     reason: Unscored
     detail: str
     context: int | None = None
+    usage: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,8 @@ def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply], asked: bytes
         return Rejected(Unscored.ENDPOINT_ERROR, str(error))
     except FailedReply as failed:
         said = read_error(orjson.dumps(failed.error).decode())
-        return _failure(said.status, said, f"HTTP 200, but {failed}", asked, said.wait)
+        failure = _failure(said.status, said, f"HTTP 200, but {failed}", asked, said.wait)
+        return replace(failure, usage=failed.usage) if isinstance(failure, Retryable | Rejected) else failure
     except ValueError as error:  # an error under HTTP 200, half a body, or a page of something else
         text = _text(body)
         torn = isinstance(error, json.JSONDecodeError)
