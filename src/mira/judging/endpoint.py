@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mira.config.settings import EndpointSettings
 from mira.errors import ConfigError
 from mira.judging.combine import combine, read_judgement
-from mira.judging.judge import JudgeTask
+from mira.judging.judge import Judge, JudgeTask
 from mira.judging.prompt import Prompt, UserPrompt
 from mira.llm.answer import Answer, Failed, Patience
 from mira.llm.client import Client
@@ -51,7 +51,7 @@ class _Context(NamedTuple):
     notes: tuple[str, ...]
 
 
-class EndpointJudge:
+class EndpointJudge(Judge):
     """Judges records through an endpoint; every reply goes to the journal before it counts.
 
     Records are cut to fit `max_model_len` minus the reply before they are sent, and once more where the server finds
@@ -98,19 +98,10 @@ class EndpointJudge:
             settings, journal, hash_json([rubric.hash, prompt.hash]), transport=transport, spending=spending,
             patience=patience, offline=offline, log=log,
         )  # fmt: skip
-        self._identity = hash_json(
+        self.n_slots = len(prompt.names)
+        self.identity = hash_json(
             [self._client.identity, settings.samples, settings.max_model_len, self._tokenizer.identity, _READING]
         )
-
-    @property
-    def identity(self) -> str:
-        """Hash of endpoint, model, sampling, extra body, rubric, prompt, samples and of how replies are read."""
-        return self._identity
-
-    @property
-    def n_slots(self) -> int:
-        """Number of slots of the rubric."""
-        return len(self._prompt.names)
 
     @property
     def stats(self) -> Stats:
@@ -119,7 +110,7 @@ class EndpointJudge:
 
     @property
     def client(self) -> Client:
-        """The stream of requests below: for batch files."""
+        """The client that sends its requests."""
         return self._client
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
@@ -189,7 +180,7 @@ class EndpointJudge:
             asked.first = asked.first or answer.result
             asked.replies[sample] = read_judgement(
                 answer.result, self._prompt.names, id=record.id, source=record.source, replicate=replicate,
-                judge=self._identity, notes=notes,
+                judge=self.identity, notes=notes,
             )  # fmt: skip
             self._note_missing_logprobs(asked.replies[sample])
         asked.waiting -= 1
@@ -198,7 +189,7 @@ class EndpointJudge:
         if not asked.replies:
             return Judgement.unscored(
                 record.id, record.source, self.n_slots, asked.failures[min(asked.failures)], replicate=replicate,
-                judge=self._identity, notes=asked.notes,
+                judge=self.identity, notes=asked.notes,
             )  # fmt: skip
         return combine([asked.replies[s] for s in sorted(asked.replies)], failed=len(asked.failures))
 

@@ -5,6 +5,7 @@ from types import TracebackType
 
 from mira.config.settings import Config
 from mira.judging.endpoint import EndpointJudge
+from mira.judging.judge import Judge
 from mira.judging.prompt import Prompt, build_prompt
 from mira.judging.recorded import RecordedJudge
 from mira.llm.client import Client
@@ -40,7 +41,7 @@ class Teacher:
     ) -> None:
         self._stack.close()
 
-    def judge(self, rubric: Rubric) -> RecordedJudge | EndpointJudge:
+    def judge(self, rubric: Rubric) -> Judge:
         """Return the judge on a rubric: recorded replies where they are given, else the live endpoint.
 
         Raises:
