@@ -10,7 +10,8 @@
   byte k * shard_bytes. Other files are one shard each.
 - A shard is named after its file's path below the fixed part of its glob or folder, so that a corpus can be moved.
   Only files whose names would be the same, or those of mira's own files, have a hash of their whole path added.
-- A local file's fingerprint is the hash of its content, remembered in the run folder under (path, size, mtime); a
+- A local file's fingerprint is the hash of its content, remembered in the run folder under (path from there, size,
+  mtime), so that a project can be moved without being read again; a
   remote one's is what its file system tells about it (ETag, size, time of change).
 """
 
@@ -21,7 +22,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ from mira.corpus.files.find import Found, find, is_s3
 from mira.corpus.files.formats import KNOWN, Format, format_of, without_extension
 from mira.corpus.files.lines import is_remote, open_file
 from mira.corpus.files.unchanged import file_state, told_of
-from mira.errors import ConfigError, InputError, MiraError, RunError
+from mira.errors import ConfigError, InputError, MiraError, RunError, way_out
 from mira.run_folder.files import hash_json, read_json, write_json
 
 __all__ = ["Format", "Shard", "described", "format_of", "shards"]
@@ -150,7 +150,7 @@ def _find(source: SourceSettings) -> Found:
     except OSError as error:
         raise InputError(
             f"source '{source.name}': {error.filename or source.path}: {error.strerror or error}",
-            "Check the path and the right to read it.",
+            way_out(error, "Check the path and the right to read it."),
         ) from None
     return found
 
@@ -185,7 +185,7 @@ def _source_shards(source: SourceSettings, shard_bytes: int, cache: "_Cache") ->
     except OSError as error:
         raise InputError(
             f"source '{source.name}': {error.filename or source.path}: {error.strerror or error}",
-            "Check the path and the right to read it.",
+            way_out(error, "Check the path and the right to read it."),
         ) from None
 
 
@@ -237,7 +237,7 @@ def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_
             return _remote_slices(path, shard_bytes if sliced else None)
     stat = Path(path).stat()
     folder, name = os.path.split(path)
-    key = f"{_folder(folder)}/{name}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
+    key = f"{cache.place(folder)}/{name}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
     known = cache.get(key)
     if known is None:
         with open_file(path) as file:
@@ -247,11 +247,6 @@ def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_
         cache.put(key, known)
     pieces = [_Slice(*values) for values in known]
     return pieces if len(pieces) > 1 else [_Slice(None, None, 1, p.hash) for p in pieces]
-
-
-@lru_cache(maxsize=1024)
-def _folder(path: str) -> str:
-    return os.path.realpath(path)
 
 
 def _remote_slices(url: str, shard_bytes: int | None) -> list[_Slice]:
@@ -307,7 +302,7 @@ def _hash_slices(file: IO[bytes], ends: list[int]) -> list[list[Any]]:
 
 
 class _Cache:
-    """Slices and hashes of local files, under (path, size, mtime, shard_bytes)."""
+    """Slices and hashes of local files, under (path from the cache's folder, size, mtime, shard_bytes)."""
 
     def __init__(self, path: Path, *, empty: bool = False) -> None:
         self._path, self._changed = path, False
@@ -316,6 +311,14 @@ class _Cache:
         except (OSError, ValueError):
             self._known = {}
         self._used: dict[str, list[list[Any]]] = {}
+        self._home = os.path.realpath(path.parent)
+        self._places: dict[str, str] = {}
+
+    def place(self, folder: str) -> str:
+        """Return where a folder is as seen from the cache."""
+        if folder not in self._places:
+            self._places[folder] = os.path.relpath(os.path.realpath(folder), self._home)
+        return self._places[folder]
 
     def get(self, key: str) -> list[list[Any]] | None:
         found = self._known.get(key)

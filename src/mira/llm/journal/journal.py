@@ -8,9 +8,7 @@ Files in a journal folder, all of which are read and one of which a process writ
 """
 
 import errno
-import fcntl
 import os
-import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -20,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from mira.errors import RunError
+from mira.errors import RunError, way_out
 from mira.llm.journal.frames import KEY_BYTES, Damage, Group, pack, read_group, scan
 from mira.llm.journal.index import Index
 from mira.llm.responses.reply import Reply
+from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 
 __all__ = ["Entry", "Journal", "read_keys"]
 
@@ -93,7 +92,10 @@ class Journal:
         os.fsync(self._descriptor)
         self._failures.write_bytes(b"")
         with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
+            if hasattr(os, "posix_fallocate"):  # macOS lacks it
+                os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
+            else:
+                file.write(bytes(_BALLAST_BYTES))
 
     def _read_index(self, path: Path) -> None:
         number = len(self._files)
@@ -128,7 +130,7 @@ class Journal:
             self._descriptor = -1
         self._ballast.unlink(missing_ok=True)
         if self._lock >= 0:
-            os.close(self._lock)
+            unlock_file(self._lock)
             self._lock = -1
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -239,24 +241,17 @@ def read_keys(folder: Path) -> Index:
 
 
 def _lock(path: Path) -> int:
-    """Take the lock; it is let go when the process ends, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-        os.close(descriptor)
+        return lock_file(path)
+    except LockHeld as held:
         raise RunError(
-            f"{path.with_suffix('')}: another process writes this journal: {holder}",
+            f"{path.with_suffix('')}: another process writes this journal: {held.holder}",
             "Wait until it is done, or stop it; what it paid for stays in the journal.",
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return descriptor
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
     hint = "Make room on the disk, then run the same command again: it goes on where it stopped."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = "Make the folder writable or choose another one: replies are written down before they are used."
-    return RunError(f"{path}: cannot write the journal: {error.strerror or error}", hint)
+    return RunError(f"{path}: cannot write the journal: {error.strerror or error}", way_out(error, hint))
