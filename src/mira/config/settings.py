@@ -54,7 +54,7 @@ def _known(kind: str) -> Callable[[str], str]:
 class Settings(BaseModel):
     """Base of every section: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class SourceSettings(Settings):
@@ -540,7 +540,7 @@ class Config(Settings):
 
     run: RunPath = Path("run")
     """The run folder."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of every sample, split and clustering."""
     tokenizer: TokenizerPath = "qwen3"
     """Tokenizer that budgets are counted with: qwen3, cl100k_base, o200k_base, llama3, or a path to tokenizer.json."""

@@ -97,7 +97,7 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     counter = tokenizer(config.tokenizer)
     found = shards(config)
     for source in config.sources:
-        log.note(f"  {source.name}: {described(source)}")
+        log.note(f"  {source.name}: {described(config, source)}")
         with _readable(source.name, found[source.name][0].path):
             if warning := check_fields(source, found[source.name], config.max_record_bytes):
                 log.note(f"  WARNING: {source.name}: {warning}")

@@ -120,18 +120,18 @@ def shards(config: Config, *, again: bool = False) -> dict[str, list[Shard]]:
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
     cache = _Cache(Path(config.run) / "index" / ".fingerprints.json", empty=again)
-    found = {s.name: _source_shards(s, config.shard_bytes, cache) for s in config.sources}
+    found = {s.name: _source_shards(config, s, cache) for s in config.sources}
     cache.save()
     return found
 
 
-def described(source: SourceSettings) -> str:
+def described(config: Config, source: SourceSettings) -> str:
     """Say what of a source's paths is read and what is left out, in one line.
 
     Raises:
         InputError: As of `shards`.
     """
-    found = _find(source)
+    found = _find(source, config.run)
     formats = Counter(format_of(path).extension.lower() for path in found.files)
     read = f"reads {len(found.files):,} file(s) ({_listed(formats)}), first {min(found.files)}"
     left = [f"{len(paths):,} {reason}, such as {min(paths)}" for reason, paths in sorted(found.left_out.items())]
@@ -142,11 +142,11 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items()))
 
 
-def _find(source: SourceSettings) -> Found:
+def _find(source: SourceSettings, run: Path) -> Found:
     found = Found()
     try:
         for path in [source.path] if isinstance(source.path, str) else source.path:
-            found.add(_find_path(path, source.name))
+            found.add(_find_path(path, source.name, run))
     except OSError as error:
         raise InputError(
             f"source '{source.name}': {error.filename or source.path}: {error.strerror or error}",
@@ -155,12 +155,12 @@ def _find(source: SourceSettings) -> Found:
     return found
 
 
-def _find_path(path: str, source: str) -> Found:
+def _find_path(path: str, source: str, run: Path) -> Found:
     if is_remote(path):
         with _asking(path, source):
             found = find(path)
     else:
-        found = find(path)
+        found = _outside(find(path), run)
     if not found.files:
         against = "what its file system lists" if is_remote(path) else str(Path.cwd())
         left = "; ".join(f"left out are {len(paths):,} {reason}" for reason, paths in sorted(found.left_out.items()))
@@ -173,14 +173,26 @@ def _find_path(path: str, source: str) -> Found:
     return found
 
 
-def _source_shards(source: SourceSettings, shard_bytes: int, cache: "_Cache") -> list[Shard]:
-    stems = {path: _stem(inside) for path, inside in _find(source).files.items()}
+def _outside(found: Found, run: Path) -> Found:
+    """Leave out what a run wrote, where the run folder lies in a source's folder; a path into it is taken as it is."""
+    home = os.path.normpath(run)
+    for path, inside in list(found.files.items()):
+        base = os.path.normpath(path.removesuffix(inside) or ".")
+        own = os.path.normpath(path).startswith(home + os.sep)
+        if own and home.startswith(base.rstrip(os.sep) + os.sep):
+            del found.files[path]
+            found.left_out["files of the run folder"].append(path)
+    return found
+
+
+def _source_shards(config: Config, source: SourceSettings, cache: "_Cache") -> list[Shard]:
+    stems = {path: _stem(inside) for path, inside in _find(source, config.run).files.items()}
     counts = Counter(stem.lower() for stem in stems.values())
     try:
         return [
             shard
             for path, stem in sorted(stems.items())
-            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, shard_bytes, cache)
+            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, config.shard_bytes, cache)
         ]
     except OSError as error:
         raise InputError(
