@@ -232,16 +232,29 @@ def _count(
 
 
 def _count_units(units: dict[str, Counter[str]], source: str, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> None:
+    if chunk.strata.null_count == len(chunk):
+        _add_to_unit(units, Unit(source), chunk, kept, np.ones(len(chunk), bool))
+        return
     coded = chunk.strata.cast(pa.string()).dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     for code, stratum in [(-1, ""), *enumerate(coded.dictionary.to_pylist())]:
         inside = codes == code
         if inside.any():
-            unit = units.setdefault(str(Unit(source, stratum)), Counter())
-            unit["records_in"] += int(inside.sum())
-            unit["records_kept"] += int((inside & kept).sum())
-            unit["tokens_in"] += int(chunk.n_tokens[inside].sum(dtype=np.int64))
-            unit["tokens_kept"] += int(chunk.n_tokens[inside & kept].sum(dtype=np.int64))
+            _add_to_unit(units, Unit(source, stratum), chunk, kept, inside)
+
+
+def _add_to_unit(
+    units: dict[str, Counter[str]],
+    unit: Unit,
+    chunk: ValueChunk,
+    kept: npt.NDArray[np.bool_],
+    inside: npt.NDArray[np.bool_],
+) -> None:
+    counts = units.setdefault(str(unit), Counter())
+    counts["records_in"] += int(inside.sum())
+    counts["records_kept"] += int((inside & kept).sum())
+    counts["tokens_in"] += int(chunk.n_tokens[inside].sum(dtype=np.int64))
+    counts["tokens_kept"] += int(chunk.n_tokens[inside & kept].sum(dtype=np.int64))
 
 
 class _KeptRows(Mapping[int, Mapping[str, Any]]):
