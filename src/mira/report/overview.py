@@ -22,6 +22,7 @@ _WORDS: Mapping[str, str] = {
     "below_threshold": "below the cutoff",
     "floor": "kept by the source's floor",
     "cap": "dropped by the source's cap",
+    "does_not_fit": "above the cutoff, but too long for the rest of the budget",
     "masked_source": "every slot of the source is masked: kept or dropped at random",
     f"unscored:{Unscored.OVERFLOW}": "does not fit the judge's context",
     f"unscored:{Unscored.REFUSED}": "the judge declined",
