@@ -9,7 +9,7 @@ from mira import corpus
 from mira._version import __version__
 from mira.config.settings import Config
 from mira.corpus.record import Rejection
-from mira.demo.recorded import recorded
+from mira.demo_files import recorded
 from mira.report.charts import Segment, stack
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
