@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mira.evaluation.results import AgreementFigures, ComparisonResult
 from mira.progress import printable
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
@@ -103,26 +104,26 @@ def _cells(counts: dict[str, int]) -> list[str]:
     return [f"{n:,}" for n in numbers] + [f"{share:.1%}"]
 
 
-def print_comparison(result: dict[str, Any], console: Console | None = None) -> None:
+def print_comparison(result: ComparisonResult, console: Console | None = None) -> None:
     """Print several methods side by side: what they keep, and how much of it they share."""
     console = console or wide_console()
-    sources = result["sources"]
-    title = f"Methods under {result['budget_tokens']:,} tokens, scope {result['scope']}; shares of each source's tokens"
+    sources = result.sources
+    title = f"Methods under {result.budget_tokens:,} tokens, scope {result.scope}; shares of each source's tokens"
     table = Table(title=title, title_justify="left")
     table.add_column("method")
     agreement = ("teacher keeps", "teacher drops", "NDCG")
     for column in ("records", "tokens each", "length rho", "duplicates", *agreement, *sources):
         table.add_column(column, justify="right")
-    for name, told in result["methods"].items():
-        agreed = (told.get("agreement") or {}).get("all") or {}
-        numbers = [f"{told['records_kept']:,}", f"{told['mean_tokens']:,.0f}", _figure(told["length_rho"])]
-        numbers += [f"{told['duplicate_tokens']:.1%}"]
-        numbers += [_percent(agreed.get("precision")), _percent(agreed.get("dropworthy")), _figure(agreed.get("ndcg"))]
-        kept = {source: counts["tokens_kept"] for source, counts in told["sources"].items()}
-        table.add_row(name, *numbers, *(_percent(kept[s] / max(sources[s]["tokens_in"], 1)) for s in sources))
+    for name, method in result.methods.items():
+        agreed = method.agreement.all if method.agreement else AgreementFigures()
+        numbers = [f"{method.records_kept:,}", f"{method.mean_tokens or 0:,.0f}", _figure(method.length_rho)]
+        numbers += [f"{method.duplicate_tokens or 0:.1%}"]
+        numbers += [_percent(agreed.precision), _percent(agreed.dropworthy), _figure(agreed.ndcg)]
+        shares = (method.sources[s].tokens_kept / max(sources[s].tokens_in, 1) for s in sources)
+        table.add_row(name, *numbers, *map(_percent, shares))
     console.print(table)
-    for pair, share in result["jaccard"].items():
-        console.print(f"  {pair.replace('|', ' and ')}: {share:.0%} of their tokens in common")
+    for pair, share in result.jaccard.items():
+        console.print(f"  {pair.replace('|', ' and ')}: {_percent(share)} of their tokens in common")
 
 
 def print_explanation(told: dict[str, Any], console: Console | None = None) -> None:
