@@ -1,6 +1,7 @@
 """What the command line prints after a selection."""
 
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.text import Text
 
 from mira.evaluation.results import AgreementFigures, ComparisonResult
 from mira.progress import printable
+from mira.reliability.students.results import StudentsResult
+from mira.reliability.students.table import Table as StudentTable
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 
@@ -158,26 +161,27 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
         console.print(f"{name}: value {_figure(other.get('value'))}; {rank}", markup=False)
 
 
-def print_students(result: dict[str, Any], console: Console | None = None) -> None:
+def print_students(result: StudentsResult, console: Console | None = None) -> None:
     """Print a group's students and naive ones on the held-out labels, and the notes in words."""
     console = console or wide_console()
-    for name, group in result["groups"].items():
-        if not group["held_out"]:
+    for name, group in result.groups.items():
+        if group.held_out is None:
             console.print(f"{name}: no student has predictions of held-out records", markup=False)
         else:
-            console.print(_student_table(name, group["held_out"]["unmasked"]))
-        for note in group["notes"]:
+            console.print(_student_table(name, group.held_out.unmasked))
+        for note in group.notes:
             console.print(f"  {note}", markup=False)
 
 
-def _student_table(name: str, told: Mapping[str, Any]) -> Table:
-    title = f"{name}: {told['records']} held-out records, {told['cells']} cells that can be trusted"
+def _student_table(name: str, figures: StudentTable) -> Table:
+    title = f"{name}: {figures.records} held-out records, {figures.cells} cells that can be trusted"
     table = Table(title=title, title_justify="left")
     table.add_column("student")
     for column in ("rho / teacher's ceiling", "rho in sources", "rho across sources", "MAE"):
         table.add_column(column, justify="right")
-    for student, figures in told["students"].items():
-        table.add_row(student, *(_interval(figures[k]) for k in ("of_ceiling", "rho", "rho_across", "mae")))
+    for student, own in figures.students.items():
+        intervals = (own.of_ceiling, own.rho, own.rho_across, own.mae)
+        table.add_row(student, *(_interval(i.value, i.low, i.high) for i in intervals))
     return table
 
 
@@ -193,7 +197,7 @@ def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
     for arm, told in result["arms"].items():
         table.add_row(arm, *(f"{told['bits_per_byte'][g]['mean']:.3f}" for g in gold))
         if told.get("difference"):
-            table.add_row(f"  less {result['baseline']}", *(_interval(told["difference"][g], "mean", 3) for g in gold))
+            table.add_row(f"  less {result['baseline']}", *(_difference(told["difference"][g]) for g in gold))
     console.print(table)
     console.print(result["caveat"])
 
@@ -212,7 +216,11 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _interval(figure: dict[str, float | None] | None, key: str = "value", digits: int = 2) -> str:
-    if not figure or figure[key] is None:
+def _interval(value: float | None, low: float, high: float, digits: int = 2) -> str:
+    if value is None or not isfinite(value):
         return "-"
-    return f"{figure[key]:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _difference(figures: Mapping[str, Any] | None) -> str:
+    return _interval(figures["mean"], figures["low"], figures["high"], 3) if figures else "-"

@@ -1,16 +1,19 @@
 """Results as dataclasses that are written to JSON files and read back."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from mira.errors import RunError
 from mira.run_folder.files import read_json, write_json
 
-__all__ = ["read_result", "write_result"]
+__all__ = ["Figure", "read_result", "write_result"]
 
 Result = TypeVar("Result")
+
+Figure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+"""A number that is NaN where undefined; null in the file."""
 
 
 def write_result(path: Path, result: Any) -> None:
