@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import orjson
 import pyarrow.parquet as pq
@@ -6,11 +8,13 @@ import pytest
 from mira.config.settings import Config
 from mira.errors import InputError, RunError
 from mira.progress import Quiet
+from mira.reliability.group_summary import GroupSummary
 from mira.reliability.stage import RELIABILITY_SCHEMA, reliability
 from mira.reliability.summary import source_notes
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import write_json, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import from_plain
 from mira.selection.quality import load_mask
 from support.simulate import labels, pair, predictions, shuffled
 
@@ -90,9 +94,9 @@ def test_cells_are_judged_and_written(run):
 
 def test_of_a_group_of_one_source_the_source_alone_is_not_told(run):
     notes = Notes()
-    told = reliability(config(), run, notes)["groups"][GROUP]
+    told = from_plain(GroupSummary, reliability(config(), run, notes)["groups"][GROUP], run.manifest)
     assert any("the source alone reaches" in line for line in source_notes(GROUP, told))
-    one = told | {"sources": {"docs": told["sources"]["docs"]}}
+    one = replace(told, sources={"docs": told.sources["docs"]})
     lines = source_notes(GROUP, one)
     assert lines and not any("the source alone" in line or "unknown" in line for line in lines)
 

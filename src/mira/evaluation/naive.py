@@ -4,7 +4,6 @@ from dataclasses import asdict
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
 
 from mira import corpus
 from mira.config.settings import Config
@@ -12,11 +11,12 @@ from mira.evaluation.results import StudentResult
 from mira.grouping.groups import Group
 from mira.reliability.evidence import Predictions, read_predictions
 from mira.reliability.students.baselines import naive_students
-from mira.reliability.students.compare import StudentFigures, compare_students
+from mira.reliability.students.compare import compare_students
 from mira.reliability.summary import plain
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import from_plain
 
 __all__ = ["against_naive"]
 
@@ -51,11 +51,8 @@ def against_naive(config: Config, run: RunFolder, group: Group) -> dict[str, Stu
         settings=config.reliability,
         seed=config.seed,
     )
-    return {name: _result(figures) for name, figures in found.students.items()}
-
-
-def _result(figures: StudentFigures) -> StudentResult:
-    return TypeAdapter(StudentResult).validate_python(plain(asdict(figures)))
+    plain_figures = plain({name: asdict(figures) for name, figures in found.students.items()})
+    return {name: from_plain(StudentResult, figures, run.evaluation) for name, figures in plain_figures.items()}
 
 
 def _texts(config: Config, run: RunFolder, group: Group) -> dict[tuple[str, str], str]:

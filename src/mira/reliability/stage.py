@@ -1,6 +1,7 @@
 """Stage 3: labels and predictions -> reliability.parquet, one row a cell."""
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mira.progress import Log
 from mira.reliability.ceiling import Ceilings, ceilings
 from mira.reliability.cells import GroupMeasure, Measure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions
+from mira.reliability.group_summary import GroupSummary
 from mira.reliability.mask_file import read_mask
 from mira.reliability.masking import Verdict, verdicts
 from mira.reliability.summary import plain, source_notes, summarise
@@ -73,7 +75,7 @@ def reliability(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """
     settings, groups = config.reliability, load_groups(run)
     rows: list[dict[str, Any]] = []
-    summaries: dict[str, Any] = {}
+    summaries: dict[str, GroupSummary] = {}
     with log.task("reliability", total=len(groups)) as task:
         for group in groups:
             if settings.mask and not run.labels(group.name).exists():
@@ -90,13 +92,13 @@ def reliability(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return {
         "cells": {"total": len(rows), "masked": masked.total(), "by_reason": dict(sorted(masked.items()))},
         "thresholds": settings.model_dump(exclude={"mask"}),
-        "groups": plain(summaries),
+        "groups": plain({name: asdict(summary) for name, summary in summaries.items()}),
     }
 
 
 def _measured(
     run: RunFolder, group: Group, settings: ReliabilitySettings, seed: int
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], GroupSummary]:
     evidence = load_evidence(run, group)
     measure = measure_group(evidence, bootstrap=settings.bootstrap, confidence=settings.interval, seed=seed)
     ceiling, decided = ceilings(evidence, settings.min_pairs), verdicts(measure, settings)

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from mira.grouping.groups import Group
+from mira.reliability.group_summary import GroupSummary
 from mira.report.charts import heat_step
 from mira.rubric.slots import slot_index
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import from_plain
 
 __all__ = ["Cell", "GroupFigures", "HeatMap", "MaskedCell", "SlotRow", "heat_maps"]
 
@@ -105,8 +108,8 @@ class GroupFigures:
         held_out_mae: Mean absolute error there.
     """
 
-    labels: int | None
-    doubly_judged: int | None
+    labels: int
+    doubly_judged: int
     cross_fitted: bool
     rho: float | None
     cells: int
@@ -151,25 +154,26 @@ def heat_maps(run: RunFolder, groups: Sequence[Group], manifest: Mapping[str, An
     for group in groups:
         own = [row for row in rows if row["source"] in group.sources]
         if own:
-            summary = _get(manifest, "stages", "reliability", "summary", "groups", group.name) or {}
+            told = _get(manifest, "stages", "reliability", "summary", "groups", group.name)
+            summary = from_plain(GroupSummary, told, run.manifest) if told else None
             trained = _get(manifest, "stages", "distill", "summary", "groups", group.name) or {}
             found.append(_heat_map(group, own, summary, trained))
     return tuple(found)
 
 
 def _heat_map(
-    group: Group, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], trained: Mapping[str, Any]
+    group: Group, rows: Sequence[Mapping[str, Any]], summary: GroupSummary | None, trained: Mapping[str, Any]
 ) -> HeatMap:
     names = dict(sorted({r["slot"]: str(r.get("name") or "") for r in rows}.items(), key=lambda s: slot_index(s[0])))
     cells = {(r["source"], r["slot"]): _cell(r) for r in rows}
-    over_group = {s["slot"]: s for s in summary.get("slots", ())}
+    over_group = {s.slot: s for s in summary.slots} if summary else {}
     slots = tuple(
         SlotRow(
             slot=slot,
             name=name,
             cells=tuple(cells.get((source, slot)) for source in group.sources),
-            within=over_group.get(slot, {}).get("rho_within_sources"),
-            alone=over_group.get(slot, {}).get("rho_source_alone"),
+            within=_known(over_group[slot].rho_within_sources) if slot in over_group else None,
+            alone=_known(over_group[slot].rho_source_alone) if slot in over_group else None,
         )
         for slot, name in names.items()
     )
@@ -208,31 +212,35 @@ def _cell(row: Mapping[str, Any]) -> Cell:
     )
 
 
-def _student(summary: Mapping[str, Any], trained: Mapping[str, Any]) -> GroupFigures:
-    ratio, mean = summary.get("mean_rho_of_ceiling") or {}, summary.get("mean") or {}
-    overall, held_out = summary.get("overall") or {}, trained.get("held_out")
+def _student(summary: GroupSummary, trained: Mapping[str, Any]) -> GroupFigures:
+    ratio, mean, overall = summary.mean_rho_of_ceiling, summary.mean, summary.overall
+    held_out = trained.get("held_out")
     if not isinstance(held_out, Mapping):  # a student that learned elsewhere only has the number of records
         held_out = {}
     return GroupFigures(
-        labels=summary.get("labels"),
-        doubly_judged=summary.get("doubly_judged"),
-        cross_fitted=bool(summary.get("cross_fitted")),
-        rho=summary.get("mean_rho_unmasked"),
-        cells=ratio.get("cells") or 0,
-        of_ceiling=ratio.get("value"),
-        of_ceiling_low=ratio.get("low"),
-        of_ceiling_high=ratio.get("high"),
-        ceiling=summary.get("mean_ceiling"),
-        within=mean.get("rho_within_sources"),
-        pooled=mean.get("rho_pooled"),
-        alone=mean.get("rho_source_alone"),
-        auc_keep=overall.get("auc_keep"),
-        auc_keep_alone=overall.get("auc_keep_source_alone"),
-        overall_within=overall.get("rho_within_sources"),
+        labels=summary.labels,
+        doubly_judged=summary.doubly_judged,
+        cross_fitted=summary.cross_fitted,
+        rho=_known(summary.mean_rho_unmasked),
+        cells=ratio.cells,
+        of_ceiling=_known(ratio.value),
+        of_ceiling_low=_known(ratio.low),
+        of_ceiling_high=_known(ratio.high),
+        ceiling=_known(summary.mean_ceiling),
+        within=_known(mean.rho_within_sources),
+        pooled=_known(mean.rho_pooled),
+        alone=_known(mean.rho_source_alone),
+        auc_keep=_known(overall.auc_keep),
+        auc_keep_alone=_known(overall.auc_keep_source_alone),
+        overall_within=_known(overall.rho_within_sources),
         features=str(trained.get("features") or ""),
         held_out_rho=held_out.get("rho"),
         held_out_mae=held_out.get("mae"),
     )
+
+
+def _known(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 def _get(value: Any, *keys: str) -> Any:

@@ -78,7 +78,7 @@ def _read(run: RunFolder) -> Mapping[str, Any]:
 STAGE = Stage(
     name="report",
     help="Write the HTML report.",
-    version=2,
+    version=3,
     run=report,
     needs=needs("select"),
     reads=reads(),

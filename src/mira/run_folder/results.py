@@ -8,8 +8,9 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from mira.errors import RunError
 from mira.run_folder.files import read_json, write_json
 
-__all__ = ["Figure", "read_result", "write_result"]
+__all__ = ["Figure", "from_plain", "read_result", "write_result"]
 
+_REDO = "Delete the file, and run the command that wrote it."
 Result = TypeVar("Result")
 
 Figure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
@@ -28,13 +29,25 @@ def read_result(kind: type[Result], path: Path) -> Result:
         RunError: The file's content does not fit the dataclass.
     """
     try:
-        return TypeAdapter(kind).validate_python(read_json(path))
-    except (ValidationError, ValueError) as error:
-        raise RunError(f"{path}: {_first(error)}", "Delete the file, and run the command that wrote it.") from None
+        value = read_json(path)
+    except ValueError:
+        raise RunError(f"{path}: this is not JSON", _REDO) from None
+    return from_plain(kind, value, path)
 
 
-def _first(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
+def from_plain(kind: type[Result], value: Any, path: Path) -> Result:
+    """Make a dataclass of the plain values that it was written as.
+
+    Args:
+        kind: The dataclass.
+        value: A mapping. Keys that the dataclass lacks are ignored.
+        path: The file that they come from, for messages.
+
+    Raises:
+        RunError: The values do not fit the dataclass.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
         problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-    return "this is not JSON"
+        raise RunError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", _REDO) from None
