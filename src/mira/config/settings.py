@@ -129,6 +129,8 @@ class TeacherSettings(Settings):
     """Recorded free-form judgments (JSONL: id, source, points) instead of a live Phase 1."""
     replies: FilePath = ""
     """Recorded replies instead of a live Phase 2: JSONL of id, source, replicate, reply; or OpenAI batch results."""
+    judge: Annotated[str, AfterValidator(_known(plugins.JUDGES))] = "built-in"
+    """Who scores on the rubric in Phase 2: `built-in` is the endpoint; installed packages add other names."""
     offline: bool = False
     """Send nothing: requests go out with --export as batch files, and replies come in with --import."""
     failure_budget: Fraction = 0.01
@@ -137,6 +139,11 @@ class TeacherSettings(Settings):
     """Stop cleanly before spending more than this."""
     max_requests: int | None = Field(default=None, ge=0)
     """Stop cleanly before sending more requests than this."""
+
+    @property
+    def labels(self) -> bool:
+        """Whether there is anybody to score on a rubric."""
+        return bool(self.endpoint or self.replies or self.judge != "built-in")
 
 
 class EmbeddingSettings(Settings):
