@@ -1,4 +1,4 @@
-"""Extension points: what is built in, and what installed packages add through entry points.
+"""Extension points: built-in names, and those that installed packages add through entry points.
 
 A package adds a judge, a selection method, an embedder or an engine with an entry point in its pyproject.toml::
 
@@ -51,10 +51,10 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def load(kind: str, name: str) -> Any:
-    """Return what stands behind a name.
+    """Return the object behind a name.
 
     Raises:
-        ConfigError: Nothing does, or the package that should provide it cannot be imported.
+        ConfigError: The name is unknown, or the package that should provide it cannot be imported.
     """
     target = _BUILT_IN[kind].get(name)
     if target is not None:
