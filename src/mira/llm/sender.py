@@ -164,7 +164,9 @@ class Sender:
         except TimedOut as error:
             return Retryable("timeout", str(error))
         except TooLarge as error:
-            return Retryable("too large", f"{replica.shown} sent {error}", not_a_completion=str(error))
+            return Retryable(
+                "too large", f"{replica.shown} sent a response that is {error}", not_a_completion=str(error)
+            )
         except Lost as error:
             return Retryable("connection", f"no connection to {replica.shown} ({error})")
 
@@ -249,7 +251,7 @@ class Sender:
         self._not_completions += 1
         if self._not_completions >= _NOT_COMPLETIONS and (not self._replied or self._pool.silent_s > _REFUSED_S):
             raise JudgeError(
-                f"{replica.shown} responded, but not with a completion: {result.not_a_completion}",
+                f"{replica.shown} does not answer these requests: its response is {result.not_a_completion}",
                 "Check base_url (it usually ends in /v1), and that no login page or proxy answers in its place.",
             )
 
