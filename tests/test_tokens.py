@@ -40,7 +40,7 @@ def test_a_tokenizer_json(tmp_path: Path) -> None:
 
 
 def test_unknown_and_unreadable_tokenizers(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no 'qwen-3'; did you mean qwen3\?\n.*cl100k_base"):
+    with pytest.raises(ConfigError, match=r"'qwen-3' is not known; did you mean qwen3\?\n.*cl100k_base"):
         tokenizer("qwen-3")
     with pytest.raises(ConfigError, match=r"no\.json is not a file"):
         tokenizer(str(tmp_path / "no.json"))

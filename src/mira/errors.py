@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _NO_RIGHT = "mira needs the right to read its input, and to write its run folder and every other folder it is given."
-_FULL = "Make room on that disk and run again: what is finished is kept."
+_FULL = "Make room on that disk and run again: finished work is kept."
 _GONE = "Check the path. If a file of the run folder is gone, its stage writes it anew with --force."
 _WAYS_OUT = {
     errno.EACCES: _NO_RIGHT, errno.EPERM: _NO_RIGHT, errno.EROFS: _NO_RIGHT,
@@ -47,7 +47,7 @@ class MiraError(Exception):
     """An error that a user can act on.
 
     Args:
-        message: What is wrong, with file, line and field where there are any.
+        message: What is wrong, with file, line and field, if any.
         hint: What the user can do about it.
     """
 
@@ -85,14 +85,14 @@ class ConservationError(MiraError):
 
 
 def refused_by_system(error: OSError) -> MiraError:
-    """Say what the operating system refused: a file that may not be read or written, a full disk."""
+    """Return an error for a refusal of the operating system: missing rights, a full disk."""
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-    otherwise = _WAYS_OUT.get(error.errno or 0, "Mend that and run again: what is finished is kept.")
+    otherwise = _WAYS_OUT.get(error.errno or 0, "Fix this and run again: finished work is kept.")
     return MiraError(f"{where}{error.strerror or error}", way_out(error, otherwise))
 
 
 def way_out(error: OSError, otherwise: str) -> str:
-    """Return the way out of a system error: the open-files limit where that was reached, else `otherwise`."""
+    """Return the way out of a system error: the open-files limit if that was reached, else `otherwise`."""
     if error.errno not in (errno.EMFILE, errno.ENFILE):
         return otherwise
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,6 +1,6 @@
-"""Extension points: what is built in, and what installed packages add through entry points.
+"""Extension points: built-in names, and those that installed packages add through entry points.
 
-A package adds a selection method, an embedder or an engine with an entry point in its pyproject.toml::
+A package adds a judge, a selection method, an embedder or an engine with an entry point in its pyproject.toml::
 
     [project.entry-points."mira.methods"]
     my_method = "my_package.my_method:METHOD"
@@ -15,7 +15,7 @@ from typing import Any
 
 from mira.errors import ConfigError
 
-__all__ = ["EMBEDDERS", "ENGINES", "METHODS", "load", "names"]
+__all__ = ["EMBEDDERS", "ENGINES", "JUDGES", "METHODS", "forget", "load", "names"]
 
 METHODS = "mira.methods"
 """Selection methods: `mira.selection.methods.method.Method`."""
@@ -26,7 +26,12 @@ EMBEDDERS = "mira.embedders"
 ENGINES = "mira.engines"
 """Engines: functions (workers) -> `mira.engine.engine.Engine`."""
 
-_BUILT_IN = {
+JUDGES = "mira.judges"
+"""Teachers that score on a rubric, named by `teacher.judge`: functions (`TeacherSettings`, `Rubric`, `Prompt`,
+`Journal`) -> `mira.judging.judge.Judge`."""
+
+_BUILT_IN: dict[str, dict[str, str]] = {
+    JUDGES: {"built-in": "mira.judging.teacher:Teacher"},
     METHODS: {
         "raw": "mira.selection.methods.simple:RAW",
         "random": "mira.selection.methods.simple:RANDOM",
@@ -46,10 +51,10 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def load(kind: str, name: str) -> Any:
-    """Return what stands behind a name.
+    """Return the object behind a name.
 
     Raises:
-        ConfigError: Nothing does, or the package that should provide it cannot be imported.
+        ConfigError: The name is unknown, or the package that should provide it cannot be imported.
     """
     target = _BUILT_IN[kind].get(name)
     if target is not None:
@@ -69,3 +74,8 @@ def load(kind: str, name: str) -> Any:
 @cache
 def _installed(kind: str) -> dict[str, Any]:
     return {point.name: point for point in entry_points(group=kind)}
+
+
+def forget() -> None:
+    """Look for installed packages again at the next use; for programs that install some while they run."""
+    _installed.cache_clear()

@@ -1,4 +1,4 @@
-"""How stages tell how far they are: a live bar on a terminal, plain lines elsewhere, nothing in a library call."""
+"""Progress of stages: a live bar on a terminal, plain lines elsewhere, nothing in a library call."""
 
 import re
 import time
@@ -38,7 +38,7 @@ class Task(Protocol):
     """A running piece of work."""
 
     def advance(self, amount: int = 1) -> None:
-        """Tell that `amount` more units are done."""
+        """Report that `amount` more units are done."""
         ...
 
     def detail(self, text: str) -> None:
@@ -80,7 +80,7 @@ QUIET: Task = _QuietTask()
 
 
 class Terminal:
-    """A bar with ETA on a terminal; where there is none, a plain line at most every ten seconds."""
+    """A bar with ETA on a terminal; elsewhere a plain line at most every ten seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)

@@ -26,17 +26,17 @@ _MEMORY = "1GB"
 
 
 class Run:
-    """A run folder, opened for reading. Nothing is written, and text is never copied.
+    """A run folder, opened for reading. Nothing is written.
 
-    Tables are `pyarrow.Table`s; `sql` queries them without loading them whole. They are as they were written: rows of
-    `index` are lines of the sources, those of `scores` and `selection` are valid records.
+    Tables are `pyarrow.Table`s; `sql` queries them without loading them whole. A row of `index` is a line of a source,
+    a row of `scores` or `selection` a valid record. No table holds the records' text.
 
     Attributes:
         folder: Paths of the run folder.
     """
 
     def __init__(self, folder: RunFolder, config: Config | None = None) -> None:
-        """Open a run folder. `open_run` finds it from a settings file, too."""
+        """Open a run folder. `open_run` also takes the path of a settings file."""
         self.folder = folder
         self._config = config
         self._con: duckdb.DuckDBPyConnection | None = None
@@ -49,17 +49,18 @@ class Run:
         """The settings.
 
         Raises:
-            ConfigError: The run was opened by its folder, and no mira.yaml lies beside it.
+            ConfigError: The run was opened by its folder, and no mira.yaml beside it names this folder.
         """
         if self._config is None:
             raise ConfigError(
-                f"{self.folder.path}: the settings of this run are not known", "Open it by them: mira.open('mira.yaml')"
+                f"{self.folder.path}: the settings of this run are not known",
+                "Open the run by its settings file: mira.open('mira.yaml')",
             )
         return self._config
 
     @property
     def tables(self) -> Sequence[str]:
-        """Names of the tables that are there, for `table` and `sql`."""
+        """Names of the tables that exist so far, for `table` and `sql`."""
         return tuple(self._files())
 
     def table(self, name: str, source: str = "") -> pa.Table:
@@ -70,7 +71,7 @@ class Run:
             source: Name of a source; all by default.
 
         Raises:
-            InputError: There is no such table yet.
+            InputError: The run has no such table yet.
         """
         self._check(name)
         if not source:
@@ -87,7 +88,8 @@ class Run:
         Raises:
             duckdb.Error: The query is wrong.
         """
-        return self._connection().sql(query, params=dict(parameters or {})).to_arrow_table()
+        found = self._connection().sql(query, params=dict(parameters or {}))
+        return pa.table({}) if found is None else found.to_arrow_table()  # None for a statement without a result
 
     @property
     def index(self) -> pa.Table:
@@ -111,7 +113,7 @@ class Run:
 
     @property
     def selection(self) -> pa.Table:
-        """What was decided of every valid record: source, shard, row, id, n_tokens, quality, kept, reason."""
+        """The decision on every valid record: source, shard, row, id, n_tokens, quality, kept, reason."""
         return self.table("selection")
 
     @property
@@ -143,11 +145,11 @@ class Run:
         return Rubric.load(self.folder.rubric(group), group)
 
     def explain(self, id: str, source: str = "") -> dict[str, Any]:
-        """Return all that decided on one record: slots, masks, quality, threshold, ranks, and what would flip it.
+        """Explain why a record was kept or dropped: slots, masks, quality, threshold, ranks, and what would change it.
 
         Args:
             id: The record's id.
-            source: Its source, where several have the id.
+            source: Its source, if several sources have the id.
 
         Raises:
             ConfigError: The run's settings are not known.
@@ -159,7 +161,8 @@ class Run:
     def _check(self, name: str) -> None:
         if name not in self._files():
             raise InputError(
-                f"{self.folder.path}: there is no table '{name}' yet", f"Tables are: {', '.join(self._files())}"
+                f"{self.folder.path}: table '{name}' does not exist yet",
+                f"Tables so far: {', '.join(self._files()) or 'none; run mira index first'}",
             )
 
     def _files(self) -> dict[str, list[Path]]:
@@ -189,12 +192,12 @@ def open_run(path: Path | str) -> Run:
     """Open a run for reading.
 
     Args:
-        path: The settings file, or the run folder. Of a run folder, the settings are those of the mira.yaml beside it,
-            if there is one that names this folder.
+        path: The settings file or the run folder. For a run folder, the settings are read from a mira.yaml beside it
+            that names this folder, if any.
 
     Raises:
         ConfigError: The settings file is wrong.
-        RunError: There is no run yet.
+        RunError: The run folder does not exist.
     """
     path = Path(path)
     if path.is_file():
@@ -207,5 +210,5 @@ def open_run(path: Path | str) -> Run:
             beside = load_config(path.absolute().parent / _SETTINGS)
             config = beside if beside.run == path.absolute() else None
     if not folder.path.is_dir():
-        raise RunError(f"{folder.path}: there is no run yet", "Run it first: mira.run('mira.yaml')")
+        raise RunError(f"{folder.path}: the run folder does not exist", "Run it first: mira.run('mira.yaml')")
     return Run(folder, config)

@@ -51,7 +51,7 @@ def tokenizer(name: str, threads: int = 0) -> Tokenizer:
         threads: Threads that a call of `count` may use; 0 means all cores. Only built-in tokenizers obey it.
 
     Raises:
-        ConfigError: There is no such tokenizer, or its file cannot be read.
+        ConfigError: The tokenizer is unknown, or its file cannot be read.
     """
     if name in BUILT_IN:
         return _BuiltIn(name, threads)
@@ -60,7 +60,7 @@ def tokenizer(name: str, threads: int = 0) -> Tokenizer:
         return _File(name, path / "tokenizer.json" if path.is_dir() else path)
     near = difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.4)
     raise ConfigError(
-        f"tokenizer: there is no '{name}'" + (f"; did you mean {near[0]}?" if near else ""),
+        f"tokenizer: '{name}' is not known" + (f"; did you mean {near[0]}?" if near else ""),
         f"Use one of {', '.join(BUILT_IN)}, or the path of a tokenizer.json file.",
     )
 

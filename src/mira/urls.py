@@ -1,6 +1,6 @@
-"""Base URLs of endpoints: what is refused in one, how it is shown, and how a path is joined to it.
+"""Base URLs of endpoints: check them, show them without keys, and join paths to them.
 
-A URL ends up in errors, journals and manifests, so it must hold no key, and what may be one is not shown.
+A URL ends up in errors, journals and manifests, so it must not hold a key, and parts that look like keys are masked.
 """
 
 import re
@@ -41,7 +41,7 @@ def check_local(path: Path | str, what: str) -> None:
 
 
 def problem_of_url(url: str) -> tuple[str, str] | None:
-    """Return what is wrong with a base URL and the way out; None where it is in order. Neither repeats a key."""
+    """Return the problem of a base URL and the way out, or None. Neither repeats a key."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -68,7 +68,7 @@ _NAME_IT = "Put the key into an environment variable and name that in api_key_en
 
 
 def shown_url(url: str) -> str:
-    """Return a URL for people and files: without user, query and fragment, and with what may be a key as ***."""
+    """Return a URL for people and files: without user, query and fragment, and with *** for key-like parts."""
     head = re.split(r"[?#]", url, maxsplit=1)[0]
     scheme, there, rest = head.rpartition("//")
     rest = rest.rpartition("@")[2]

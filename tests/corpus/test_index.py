@@ -219,7 +219,7 @@ def test_wrong_settings(project: Project) -> None:
     project.lines("in.jsonl", GOOD)
     with pytest.raises(ConfigError, match="family text has no field 'txt'; did you mean text"):
         project.index(project.config(project.source(fields={"txt": "body"})))
-    with pytest.raises(ConfigError, match="there is no 'qwen'"):
+    with pytest.raises(ConfigError, match="'qwen' is not known"):
         project.index(project.config(project.source(), tokenizer="qwen"))
 
 

@@ -398,7 +398,7 @@ def test_a_long_outage_stops_the_run_and_a_rerun_goes_on(server: FaultServer, tm
     server.latency = 0.01
     threading.Thread(target=_die_after, args=(server, 300)).start()
     short = Patience(start_s=1.0, outage_s=1.0, drain_s=1.0, backoff_s=0.02)
-    with pytest.raises(JudgeError, match="is in the journal"):
+    with pytest.raises(JudgeError, match="are in the journal"):
         run(tmp_path, server.url, tasks(20_000), patience=short, max_retries=1000)
     server.revive()
     with Journal(tmp_path) as journal:

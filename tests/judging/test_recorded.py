@@ -16,7 +16,7 @@ from mira.unscored import Unscored
 
 DATA = Path(str(files("mira.demo") / "data"))
 RUBRIC = Rubric.load(DATA / "text_group_A_dim_anchors.jsonl")
-REPLY = "[A1] Reasoning Depth: 7/10 — ok\noverall: 5"
+REPLY = "[A1] Reasoning Depth: 7/10 — ok\noverall: 5\ntraining_recommendation: keep"
 
 
 def task(id, source="s", replicate=0):

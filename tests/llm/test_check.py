@@ -43,7 +43,7 @@ def test_a_server_that_serves_the_model_is_in_order() -> None:
 def test_a_page_or_other_json_in_place_of_the_models_is_an_error(
     answering: Callable[[int, bytes], list[str]], body: bytes
 ) -> None:
-    with pytest.raises(JudgeError, match=r"is no list of models: \"[^\n]*\"\n.*ends in /v1"):
+    with pytest.raises(JudgeError, match=r"is not a list of models: \"[^\n]*\"\n.*ends in /v1"):
         answering(200, body)
 
 
@@ -54,7 +54,7 @@ def test_a_bare_list_of_models_will_do(answering: Callable[[int, bytes], list[st
 def test_a_server_without_a_list_of_models_is_a_warning(answering: Callable[[int, bytes], list[str]]) -> None:
     (line,) = answering(404, b"not found")
     assert line.startswith(WARNING)
-    assert answering(200, b'{"data": []}') == ["http://h/v1 answers, but its list of models is empty"]
+    assert answering(200, b'{"data": []}') == ["http://h/v1 responds, but its list of models is empty"]
 
 
 def test_a_url_without_http_says_what_to_add() -> None:
@@ -85,5 +85,5 @@ def test_another_spelling_of_a_model_is_a_warning(
 
 @pytest.mark.parametrize("listed", ["models/gemini-2.5-pro", "llama3.1:latest", "other/fake-2", "x/fake*r"])
 def test_another_model_is_an_error(answering: Callable[[int, bytes, str], list[str]], listed: str) -> None:
-    with pytest.raises(JudgeError, match="there is no model 'fake'"):
+    with pytest.raises(JudgeError, match="does not serve model 'fake'"):
         answering(200, b'{"data": [{"id": "%s"}]}' % listed.encode(), "fake")

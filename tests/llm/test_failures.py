@@ -52,7 +52,7 @@ def test_a_teacher_that_cannot_follow_the_form_is_not_asked_to_the_end(tmp_path:
     assert "20 unparsable" in message
     assert "2.0% of 300" in message
     assert len(message) < 600
-    assert "Look at the replies" in caught.value.hint
+    assert "Inspect the replies" in caught.value.hint
     assert "Run again" not in caught.value.hint
 
 

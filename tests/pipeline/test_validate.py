@@ -189,9 +189,9 @@ def test_a_tokenizer_that_there_is_not_is_told(project: Path) -> None:
             list(validate(load_config(project / "mira.yaml", overrides)))
         return str(caught.value)
 
-    assert said("tokenizer=qwen4").startswith("tokenizer: there is no 'qwen4'; did you mean qwen3?")
+    assert said("tokenizer=qwen4").startswith("tokenizer: 'qwen4' is not known; did you mean qwen3?")
     endpoint = "teacher.endpoint={base_url: http://127.0.0.1:9/v1, model: m, tokenizer: qwen4}"
-    assert said(endpoint).startswith("teacher.endpoint.tokenizer: there is no 'qwen4'")
+    assert said(endpoint).startswith("teacher.endpoint.tokenizer: 'qwen4' is not known")
 
 
 def test_a_provenance_field_that_records_have_is_told_before_anything_is_spent(project: Path) -> None:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from mira.config.base import HEADER, Fraction, Settings
+from mira import plugins
+from mira.config.base import HEADER, Fraction, Settings, known_names
 from mira.config.endpoints import EndpointSettings
 from mira.config.paths import FilePath, ModelPath, SourcePath
 from mira.family import FamilyName
@@ -43,6 +44,8 @@ class TeacherSettings(Settings):
     """Recorded free-form judgments, instead of a live Phase 1 (JSONL: id, source, points)."""
     replies: FilePath = ""
     """Recorded replies, instead of a live Phase 2 (JSONL: id, source, replicate, reply; or OpenAI batch results)."""
+    judge: Annotated[str, AfterValidator(known_names(plugins.JUDGES))] = "built-in"
+    """Who scores on the rubric in Phase 2. `built-in` is the endpoint; installed packages add other names."""
     offline: bool = False
     """Send nothing. Write requests to batch files with --export, and read replies with --import."""
     failure_budget: Fraction = 0.01
@@ -51,6 +54,11 @@ class TeacherSettings(Settings):
     """Stop before the total cost exceeds this amount. Rerun to resume."""
     max_requests: int | None = Field(default=None, ge=0)
     """Stop before sending more requests than this. Rerun to resume."""
+
+    @property
+    def labels(self) -> bool:
+        """Whether anything can score on a rubric: an endpoint, recorded replies or an installed judge."""
+        return bool(self.endpoint or self.replies or self.judge != "built-in")
 
 
 class EmbeddingSettings(Settings):

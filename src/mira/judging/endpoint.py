@@ -33,7 +33,7 @@ _SHRINK = 0.8
 
 @dataclass(slots=True)
 class _Asked:
-    """A task and what its samples have brought so far."""
+    """A task and the replies to its samples so far."""
 
     task: JudgeTask
     waiting: int
@@ -44,7 +44,7 @@ class _Asked:
 
 
 class _Context(NamedTuple):
-    """What is kept beside a request."""
+    """The context of a request."""
 
     asked: _Asked
     sample: int
@@ -56,8 +56,7 @@ class EndpointJudge(Judge):
 
     Records are cut to fit `max_model_len` minus the reply before they are sent, and once more where the server finds
     them too long all the same. Where `settings.logprobs` brings log-probabilities, scores are expected scores; with
-    several samples they are means. What the endpoint does not answer stays unscored, with the reason, and is asked
-    again by the next run.
+    several samples they are means. Records without an answer stay unscored, with the reason; the next run asks again.
 
     Args:
         settings: The endpoint.
@@ -68,14 +67,14 @@ class EndpointJudge(Judge):
         spending: The cost guard of the run.
         patience: How long to wait for the endpoint.
         offline: Send nothing; records that the journal has no reply for are `not_recorded`.
-        log: Where it says that it stops.
+        log: Takes its notes.
 
     Attributes:
-        failures: What counts its judgements, and stops it when too many records stay unscored; None at first.
+        failures: Counts its judgements, and stops it when too many records stay unscored; None at first.
 
     Raises:
-        ConfigError: `max_model_len` leaves no room for a prompt, or there is no such tokenizer.
-        JudgeError: A base URL is none, or carries a key.
+        ConfigError: `max_model_len` leaves no room for a prompt, or the tokenizer is unknown.
+        JudgeError: A base URL is not valid, or carries a key.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class EndpointJudge(Judge):
         return self._client
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
-        """Yield exactly one judgement a task, in any order, pulling tasks lazily.
+        """Yield exactly one judgement per task, in any order, pulling tasks lazily.
 
         Raises:
             JudgeError: The endpoint cannot be used, or more records stay unscored than `failures` allows.
@@ -134,7 +133,7 @@ class EndpointJudge(Judge):
             answers.close()
 
     def requests(self, tasks: Iterable[JudgeTask]) -> Iterator[Request]:
-        """Yield the requests that the tasks need: one a sample."""
+        """Yield the requests that the tasks need: one per sample."""
         for task in tasks:
             asked = _Asked(task, self._settings.samples)
             user = self._prompt.user(task.record, task.replicate, self._room, self._tokenizer)
@@ -160,7 +159,7 @@ class EndpointJudge(Judge):
         )  # fmt: skip
 
     def _recut(self, task: JudgeTask, user: UserPrompt, context_length: int | None) -> UserPrompt | None:
-        """Cut a record that the server found too long: its tokenizer or its context differs from what we were told."""
+        """Cut a record that the server found too long: its tokenizer or context differs from the settings."""
         room = self._room if context_length is None else context_length - self._settings.max_tokens
         sent = self._prompt.system_tokens(self._tokenizer) + self._tokenizer.count([user.text])[0]
         room = int(_SHRINK * min(room, sent))

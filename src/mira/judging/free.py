@@ -36,7 +36,7 @@ class FreePrompt:
 
     Attributes:
         system: The system prompt, the same for every record of a family.
-        points: Judgment points asked for a record.
+        points: Judgment points to ask for per record.
     """
 
     system: str
@@ -97,7 +97,7 @@ class FreeReply:
 
     Attributes:
         points: The judgment points that could be read, in order.
-        reason_unscored: Set when there is none.
+        reason_unscored: Set if no point could be read.
         notes: "skipped:3" where three numbered lines held no readable point.
     """
 
@@ -149,8 +149,6 @@ _Value = tuple[str, float, str]
 
 
 def _point(record: str, source: str, value: _Value) -> JudgmentPoint:
-    # discovery imports judging, and scikit-learn; importing judging must need neither
-
     return JudgmentPoint(record, source, *value)
 
 
@@ -214,7 +212,7 @@ def _value(point: Mapping[str, Any]) -> _Value:
 def _problem(point: Any) -> str:
     """Say what keeps a JSON value from being a judgment point; "" for nothing."""
     if not isinstance(point, dict):
-        return "is no object"
+        return "is not an object"
     for name in ("dimension", "reason"):
         if not isinstance(point.get(name), str) or (name == "dimension" and not point[name].strip()):
             return f"has no text as '{name}'"

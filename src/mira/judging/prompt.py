@@ -131,7 +131,7 @@ class Prompt:
         return UserPrompt(message.text, message.notes, chosen) if message else None
 
     def system_tokens(self, tokenizer: Tokenizer) -> int:
-        """Return the tokens of the system prompt, counted once a tokenizer."""
+        """Return the tokens of the system prompt, counted once per tokenizer."""
         found = self._system_tokens.get(tokenizer.name)
         if found is None:
             found = self._system_tokens[tokenizer.name] = tokenizer.count([self.system])[0]

@@ -39,7 +39,7 @@ class _Place(NamedTuple):
 class RecordedJudge(Judge):
     """Turns recorded replies into judgements, through the same parser as a live judge's.
 
-    A recording is JSONL, one reply a line: `id`, `source`, `reply`; optionally `replicate` (0), `group` (the group's
+    A recording is JSONL, one reply per line: `id`, `source`, `reply`; optionally `replicate` (0), `group` (the group's
     name or its letter; lines of other groups are passed over) and `finish_reason` ("length" marks a reply that ended
     at its token limit). Only the lines' places are held in memory.
     """
@@ -52,7 +52,7 @@ class RecordedJudge(Judge):
             rubric: The rubric that was judged on.
 
         Raises:
-            InputError: A file cannot be read, a line is no recorded reply, or two lines hold different replies for
+            InputError: A file cannot be read, a line is not a recorded reply, or two lines hold different replies for
                 the same record and replicate.
         """
         several = [paths] if isinstance(paths, str | Path) else paths
@@ -80,7 +80,7 @@ class RecordedJudge(Judge):
         return {id: len(replicates) for id, replicates in sorted(self._places.get(source, {}).items())}
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
-        """Yield one judgement a task, in order; `not_recorded` where the recording holds no reply."""
+        """Yield one judgement per task, in order; `not_recorded` where the recording holds no reply."""
         with ExitStack() as stack:
             files = [stack.enter_context(path.open("rb")) for path in self._paths]
             for record, replicate in tasks:

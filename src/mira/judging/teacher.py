@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from types import TracebackType
 
+from mira import plugins
 from mira.config.settings import Config
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
@@ -42,19 +43,22 @@ class Teacher:
         self._stack.close()
 
     def judge(self, rubric: Rubric) -> Judge:
-        """Return the judge on a rubric: recorded replies where they are given, else the live endpoint.
+        """Return the judge on a rubric: recorded replies if given, else the judge that `teacher.judge` names.
 
         Raises:
-            MiraError: The recording or the endpoint cannot be used.
+            MiraError: The recording or the endpoint cannot be used, or the package of the judge cannot be imported.
         """
-        if self._config.teacher.replies:
-            return RecordedJudge(self._config.teacher.replies, rubric)
-        settings = self._config.teacher.endpoint
-        assert settings is not None, "check_teacher comes first"
-        return EndpointJudge(
-            settings, rubric, self.prompt(rubric), self.journal, spending=self._spending,
-            offline=self._config.teacher.offline, log=self._log,
-        )  # fmt: skip
+        teacher = self._config.teacher
+        if teacher.replies:
+            return RecordedJudge(teacher.replies, rubric)
+        if teacher.judge == "built-in":
+            assert teacher.endpoint is not None, "check_teacher comes first"
+            return EndpointJudge(
+                teacher.endpoint, rubric, self.prompt(rubric), self.journal, spending=self._spending,
+                offline=teacher.offline, log=self._log,
+            )  # fmt: skip
+        judge: Judge = plugins.load(plugins.JUDGES, teacher.judge)(teacher, rubric, self.prompt(rubric), self.journal)
+        return judge
 
     def prompt(self, rubric: Rubric) -> Prompt:
         """Return how records are put to the teacher."""

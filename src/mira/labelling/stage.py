@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from mira.rubric.judgement import Judgement, judgements_table
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import remove_others, write_parquet
 from mira.run_folder.paths import RunFolder
-from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs, reads
+from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs
 
 __all__ = ["STAGE", "label"]
 
@@ -48,7 +48,7 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """
     summary, failed, total = {}, {}, 0
     groups = load_groups(run)
-    if not config.teacher.endpoint and not config.teacher.replies:
+    if not config.teacher.labels:
         (run.path / "labels").mkdir(parents=True, exist_ok=True)
         _remove_strays(run, [])
         return {"groups": {}, "note": "no teacher: the student's mask must be given, or every slot counts"}
@@ -159,13 +159,18 @@ def _remove_strays(run: RunFolder, groups: list[Group]) -> None:
 
 def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
     teacher = config.teacher
-    if teacher.replies:
+    if teacher.replies or not teacher.endpoint:
         return Work()
-    samples = teacher.endpoint.samples if teacher.endpoint else 1
+    samples = teacher.endpoint.samples
     records = {source: min(n, config.label.sample) for source, n in valid.items()}
     calls = {source: (n + round(n * config.label.replicates)) * samples for source, n in records.items()}
     prompt = SYSTEM_TOKENS + TEMPLATE_TOKENS
     return Work(records, calls, dict.fromkeys(valid, teacher.endpoint), prompt, REPLY_TOKENS, from_journal=True)
+
+
+def _reads(config: Config) -> Sequence[str]:
+    named = () if config.teacher.judge == "built-in" else ("teacher.judge",)
+    return ("label", "teacher.endpoint", "teacher.replies", "discover.corpus", *named)
 
 
 STAGE = Stage(
@@ -174,7 +179,7 @@ STAGE = Stage(
     version=1,
     run=label,
     needs=needs("index", "group", "discover"),
-    reads=reads("label", "teacher.endpoint", "teacher.replies", "discover.corpus"),
+    reads=_reads,
     outputs=lambda run: [run.path / "labels"],
     work=_work,
 )

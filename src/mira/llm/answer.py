@@ -1,4 +1,4 @@
-"""What comes of a request, and how long to wait for it."""
+"""The outcome of a request, and how long to wait for it."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ class Failed:
     """Why there is no reply.
 
     Attributes:
-        reason: OVERFLOW, REFUSED or ENDPOINT_ERROR; NOT_RECORDED where nothing was sent.
-        detail: What happened last, for people.
+        reason: OVERFLOW, REFUSED or ENDPOINT_ERROR; NOT_RECORDED if nothing was sent.
+        detail: The last response or error, for people.
         attempts: How often the request was sent.
     """
 
@@ -25,18 +25,18 @@ class Failed:
     attempts: int
 
     def line(self, key: bytes, tag: str) -> dict[str, Any]:
-        """Return the line about it among the journal's failures."""
-        told = {"reason": str(self.reason), "detail": self.detail, "attempts": self.attempts}
-        return {"key": key.hex(), "for": tag, **told}
+        """Return its line in the journal's file of failures."""
+        failure = {"reason": str(self.reason), "detail": self.detail, "attempts": self.attempts}
+        return {"key": key.hex(), "for": tag, **failure}
 
 
 class Answer(NamedTuple):
-    """What came of a request.
+    """The outcome of a request.
 
     Attributes:
         asked: The request.
-        request: What was sent in the end: `asked`, or a smaller request that the server had room for.
-        result: The reply, or why there is none.
+        request: The request that was sent last: `asked`, or a smaller one that the server had room for.
+        result: The reply, or the reason why there is no reply.
         fresh: Whether the reply is not in the journal yet.
     """
 

@@ -15,18 +15,18 @@ __all__ = ["WARNING", "check_endpoint"]
 
 WARNING = "warning: "
 _TIMEOUT_S = 20.0
-_IS_IT_RIGHT = "Is base_url right? It mostly ends in /v1."
+_IS_IT_RIGHT = "Check base_url: it usually ends in /v1."
 
 
 def check_endpoint(settings: EndpointSettings) -> list[str]:
     """Ask every replica for its models; nothing is generated.
 
     Returns:
-        One line a replica. It starts with `WARNING` where the replica answers and has no list of models.
+        One line per replica. It starts with `WARNING` if the replica responds but lists no models.
 
     Raises:
-        JudgeError: A base URL is none; or a replica cannot be reached, refuses the key, does not serve the model, or
-            is no such endpoint.
+        JudgeError: A base URL is not valid; or a replica cannot be reached, refuses the key, does not serve the model,
+            or is not a chat endpoint.
     """
     urls = base_urls(settings)
     transport = HttpTransport.of(settings, len(urls), urls)
@@ -70,14 +70,14 @@ async def _check(transport: HttpTransport, url: str, model: str) -> str:
     if response.status in (401, 403):
         raise JudgeError(f"{url}: the key is refused ({response.status})", "Check the variable that api_key_env names.")
     if response.status != 200:
-        return f"{WARNING}{url} answers, but lists no models (status {response.status}): {_IS_IT_RIGHT}"
+        return f"{WARNING}{url} responds, but lists no models (status {response.status}): {_IS_IT_RIGHT}"
     try:
         names = listed_models(response)
     except ValueError as error:
-        raise JudgeError(f"{url} answers, but what it sends at /models {error}", _IS_IT_RIGHT) from None
+        raise JudgeError(f"{url} responds, but its /models page {error}", _IS_IT_RIGHT) from None
     if names and model not in names:
         close = difflib.get_close_matches(model, names, n=1) or names[:3]
         if any(_same(model, name) for name in names):
             return f"{WARNING}{url} lists '{model}' only in another spelling: {', '.join(close)}"
-        raise JudgeError(f"{url}: there is no model '{model}'", f"It serves: {', '.join(close)}")
-    return f"{url} serves {model}" if names else f"{url} answers, but its list of models is empty"
+        raise JudgeError(f"{url} does not serve model '{model}'", f"It serves: {', '.join(close)}")
+    return f"{url} serves {model}" if names else f"{url} responds, but its list of models is empty"

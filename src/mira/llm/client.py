@@ -1,4 +1,4 @@
-"""Requests in, replies out: journalled, limited, retried and paid for, whatever the replies say.
+"""Requests in, replies out: journalled, rate-limited, retried and charged.
 
 Free judging, anchored judging and the quality raters of baselines are all streams of such requests.
 """
@@ -34,23 +34,23 @@ class Client:
 
     Args:
         settings: The endpoint.
-        journal: Where replies are kept. It must be open as long as the caller is used.
-        purpose: Hash of what the requests are for beyond their text, such as rubric and prompt; part of every key.
+        journal: Where replies are kept. It must be open as long as the client is used.
+        purpose: Hash of the purpose of the requests beyond their text, such as rubric and prompt; part of every key.
         transport: Another way to send requests; by default HTTP.
-        spending: The cost guard, where it is shared with other callers.
+        spending: The cost guard, if it is shared with other clients.
         stats: What to count into.
         patience: How long to wait for an endpoint.
         offline: Send nothing: requests that the journal does not hold fail with NOT_RECORDED.
-        log: Where it says why requests are sent again, that it stops, and that the journal is damaged.
+        log: Takes notes on retries, stops and damage to the journal.
         form: What kind of requests it makes; chat by default.
 
     Attributes:
-        stats: Counts of this caller.
+        stats: Counts of this client.
         journal: The journal.
         identity: Hash of endpoint, model, sampling, extra body and purpose.
 
     Raises:
-        JudgeError: A base URL is none, or carries a key.
+        JudgeError: A base URL is not valid, or carries a key.
     """
 
     def __init__(
@@ -72,21 +72,21 @@ class Client:
         """Return a request for one reply.
 
         Args:
-            content: Chat messages, or a prompt, as the form wants it.
+            content: Chat messages or a prompt, as the form requires.
             index: (replicate, sample): independent replies to the same content have different ones.
-            tokens: Prompt tokens, at least roughly: for the limiter and the cost guard.
+            tokens: Prompt tokens, at least roughly, for the limiter and the cost guard.
             source: Source of the record it is about.
-            tag: What it is about, for people.
-            context: Whatever is wanted beside the reply.
-            smaller: Gives a smaller request when the server has no room for this one; it is told the context length
-                that the server named, or None, and returns None when there is no smaller one.
+            tag: Its subject, for people.
+            context: Any object to return beside the reply.
+            smaller: Makes a smaller request when the server has no room for this one. It takes the context length that
+                the server named, or None, and returns None if a smaller request is not possible.
         """
         return self._builder.request(
             content, index=index, tokens=tokens, source=source, tag=tag, context=context, smaller=smaller
         )
 
     def complete(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
-        """Yield exactly one answer a request, in any order.
+        """Yield exactly one answer per request, in any order.
 
         Requests are pulled lazily, in the calling thread: at most about twice `max_concurrency` and 1,024 more, or
         256 MB, are under way. Equal requests are sent once. When the iterator is closed or interrupted, replies in
@@ -94,7 +94,7 @@ class Client:
 
         Raises:
             JudgeError: The endpoint cannot be used.
-            SpendingStop: A limit was reached. All answers there were have been yielded.
+            SpendingStop: A limit was reached. All answers so far have been yielded.
             RunError: The journal cannot be written.
         """
         stream = _Stream(self, requests)
@@ -140,12 +140,12 @@ class _Stream:
         self._finish()
 
     def close(self) -> None:
-        """Stop where the stream is: journal what is in flight."""
+        """Stop early, and journal the replies still in flight."""
         if self._session is not None:
-            self._client._log.note("  Stopping: waiting for replies in flight, which go to the journal.")
+            self._client._log.note("  Stopping: waiting for replies in flight; they are saved to the journal.")
             self._session.stop()
             self._client._log.note(
-                f"  Stopped. The journal holds {len(self._client.journal):,} replies, which are not asked for again."
+                f"  Stopped. The journal holds {len(self._client.journal):,} replies, which are not requested again."
             )
             self._session = None
             self._say_failures()
@@ -158,7 +158,7 @@ class _Stream:
         journal = self._client.journal
         if journal.damaged:
             self._client._log.note(
-                f"  {journal.folder}: {journal.damaged:,} damaged stretches; the replies in them are asked again."
+                f"  {journal.folder}: {journal.damaged:,} damaged stretches; the replies in them are requested again."
             )
 
     def _say_failures(self) -> None:
@@ -171,7 +171,7 @@ class _Stream:
         return self._count < ahead and self._bytes < _MAX_BYTES
 
     def _read(self) -> Iterator[Answer]:
-        """Read a chunk of requests; yield those that need not be sent, send the others."""
+        """Read a chunk of requests; answer those that need not be sent, and send the others."""
         chunk = list(islice(self._requests, _CHUNK))
         self._all_read = len(chunk) < _CHUNK
         known = self._client.journal.find({r.key for r in chunk if not r.unsendable})

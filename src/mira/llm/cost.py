@@ -1,4 +1,4 @@
-"""What judging costs: measured before it starts, and guarded while it runs."""
+"""The cost of judging: estimated before it starts, limited while it runs."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,11 +13,11 @@ __all__ = ["Estimate", "Spending", "SpendingStop", "current_spending", "estimate
 
 
 class SpendingStop(JudgeError):
-    """The cost or request limit was reached. Everything paid for is in the journal; a rerun goes on from there."""
+    """The cost or request limit was reached. All paid replies are in the journal; a rerun continues from there."""
 
 
 def price(settings: EndpointSettings, tokens_in: int, tokens_out: int) -> float:
-    """Return what so many tokens cost."""
+    """Return the price of a number of tokens."""
     return (tokens_in * settings.price_in + tokens_out * settings.price_out) / 1e6
 
 
@@ -25,8 +25,8 @@ class Spending:
     """The cost guard of one run, shared by all of its judges; thread-safe.
 
     A request reserves the most it can cost (its prompt and `max_tokens` of reply) before it is sent and pays the
-    reply's real usage afterwards, so the limit holds even when every reply in flight is as long as it may be. A request
-    that times out pays its prompt: it may have been billed.
+    reply's real usage afterwards, so the limit holds even if every reply in flight has the maximum length. A request
+    that times out pays its prompt, and a failed generation pays the usage that the server reports.
 
     Args:
         max_cost: Most that may be spent, or None.
@@ -51,13 +51,13 @@ class Spending:
             return True
 
     def pay(self, reserved: float, cost: float) -> None:
-        """Put what the request really cost in the place of what was reserved."""
+        """Replace a reservation by the real cost of the request."""
         with self._guard:
             self._reserved -= reserved
             self.cost += cost
 
     def stop(self) -> SpendingStop:
-        """Return the error that says which limit was reached and how to go on."""
+        """Return the error that names the limit and how to continue."""
         if self.max_requests is not None and self.requests >= self.max_requests:
             what, option = f"max_requests: {self.requests:,} requests were sent", "--max-requests"
         else:

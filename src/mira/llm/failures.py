@@ -13,31 +13,29 @@ from mira.unscored import Unscored
 __all__ = ["UNANSWERED", "Failures", "check_failures"]
 
 UNANSWERED = frozenset({Unscored.ENDPOINT_ERROR, Unscored.NOT_RECORDED})
-"""Reasons that tell of the endpoint, not of the record: another try may go well."""
+"""Reasons that concern the endpoint, not the record: a retry may succeed."""
 
 _LEAST = 20  # records judged before a stage may stop early [ours]
 _QUOTED = 200
 _WAYS_OUT = {
     Unscored.ENDPOINT_ERROR: (
-        "Run again to retry what failed at the endpoint; what the server rejects, mend by its words above."
+        "Run again to retry the requests that failed. If the server rejects them, see its message above."
     ),
     Unscored.NOT_RECORDED: (
         "With teacher.offline nothing is sent: write the requests with --export FILE (mira discover, label or score), "
         "run them, and read the results with --import FILE."
     ),
-    Unscored.OVERFLOW: "Some records do not fit: look at max_model_len and max_tokens.",
-    Unscored.REFUSED: "The endpoint's filter or the model declines: another teacher may not.",
-    Unscored.TRUNCATED: "Replies end too soon: raise max_tokens, or turn the model's thinking mode off (extra_body).",
+    Unscored.OVERFLOW: "Some records do not fit: check max_model_len and max_tokens.",
+    Unscored.REFUSED: "The content filter or the model refused these records. Try another teacher.",
+    Unscored.TRUNCATED: "Replies were cut: raise max_tokens, or turn off the model's thinking mode (extra_body).",
 }
-_UNREADABLE = (
-    "Look at the replies: can the model follow the form? Is max_tokens enough? Does a thinking mode get in the way?"
-)
+_UNREADABLE = "Inspect the replies: does the model follow the form? Is max_tokens enough? Is a thinking mode on?"
 
 
 class Failures:
-    """Counts what stays unscored while a stage goes on, and stops it once the failure budget is certain to be exceeded.
+    """Counts unscored records while a stage runs, and stops it once the failure budget is certain to be exceeded.
 
-    What nothing was sent for (NOT_RECORDED) does not stop it: it costs nothing, and the whole number is worth knowing.
+    Records for which nothing was sent (NOT_RECORDED) do not stop it: they cost nothing, and the total is useful.
 
     Args:
         total: Records that the stage is to judge.
@@ -69,7 +67,7 @@ class Failures:
             return
         self._reasons[str(reason)] += 1
         if reply is not None and not self.reply:
-            self.reply = _told(reply)
+            self.reply = _describe(reply)
         failed = self._reasons.total() - self._reasons[Unscored.NOT_RECORDED]
         if reason != Unscored.NOT_RECORDED and self._seen >= _LEAST and failed > self._budget * self._total:
             raise JudgeError(
@@ -81,7 +79,7 @@ class Failures:
 
     @property
     def evidence(self) -> str:
-        """The first bad reply, and where all of them are, as the end of a message; "" where there is none."""
+        """The first bad reply and the place of all replies, as the end of a message; "" without a bad reply."""
         if not self.reply:
             return ""
         return f". A reply: {self.reply}. All replies: zstd -dc {self._journal}/*.jsonl.zst"
@@ -127,7 +125,7 @@ def _counted(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
-def _told(reply: Reply) -> str:
-    said = reply.text or reply.refusal
+def _describe(reply: Reply) -> str:
+    text = reply.text or reply.refusal
     thinking = f", after {len(reply.reasoning):,} characters of thinking" if reply.reasoning else ""
-    return excerpt(said, _QUOTED) + thinking
+    return excerpt(text, _QUOTED) + thinking

@@ -1,4 +1,4 @@
-"""How many requests a replica gets at a time, found by watching it.
+"""How many requests a replica gets at a time, learned from its responses.
 
 Room is counted in permits. A request takes one permit for every 8,192 prompt tokens begun, so that a 60K-token record
 counts eight times a short one: 256 permits of 8,192 tokens are 2.1M, about what the KV cache of one H200 holds for the
@@ -87,7 +87,7 @@ class Limiter:
         self.down = False
         self._maximum, self._clock = maximum, clock
         self._peak = float(maximum)  # highest limit that is known, or hoped, to go well
-        self._epoch = 0  # counts cuts and pauses; what was sent before the last one is no news
+        self._epoch = 0  # counts cuts and pauses; outcomes of earlier requests are ignored
         self._good = 0  # answers since the last cut
         self._broken = 0  # failures in a row
         self._pressed = False  # the last request found most permits taken

@@ -1,4 +1,4 @@
-"""Requests: what is sent to an endpoint, and the key under which the reply is kept."""
+"""Requests: the JSON sent to an endpoint, and the key of its reply in the journal."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -50,10 +50,10 @@ class Request:
         body: The JSON that is sent.
         tokens: Prompt tokens as measured here.
         source: Source of the record it is about, for tables of failures.
-        tag: For people: what it is about, e.g. "source/id".
-        context: Whatever the caller wants to find beside the reply.
-        smaller: Gives a smaller request when the server says that this one does not fit, or None when there is none;
-            it is told the context length that the server named, or None.
+        tag: Its subject, for people, e.g. "source/id".
+        context: Any object to return beside the reply.
+        smaller: Makes a smaller request when the server says that this one does not fit; None if that is impossible.
+            It takes the context length that the server named, or None.
         unsendable: Set on what is not sent at all; see `never_sent`.
         form: What kind of request it is; None only where it is not sent.
     """
@@ -87,7 +87,7 @@ class RequestBuilder:
         identity: Hash of endpoint, model, sampling, extra body and purpose: all of the key but the content.
 
     Raises:
-        JudgeError: A base URL is none, or carries a key.
+        JudgeError: A base URL is not valid, or carries a key.
     """
 
     def __init__(self, settings: EndpointSettings, purpose: str, form: Form | None = None) -> None:
@@ -127,7 +127,7 @@ class RequestBuilder:
 
 
 def about_tokens(text: str) -> int:
-    """Return about how many tokens a text has: enough for the limiter and the cost guard, and free."""
+    """Estimate the tokens of a text from its bytes, for the limiter and the cost guard."""
     return len(text.encode()) // _BYTES_A_TOKEN
 
 
@@ -150,11 +150,11 @@ def base_urls(settings: EndpointSettings, form: Form = CHAT) -> list[str]:
     """Return an endpoint's base URLs, without a trailing slash and without the path of the form; a query stays.
 
     Raises:
-        JudgeError: There is none, or one is no URL, or carries a key.
+        JudgeError: base_url is empty, or a URL is not valid or carries a key.
     """
     urls = [settings.base_url] if isinstance(settings.base_url, str) else settings.base_url
     if not urls:
-        raise JudgeError("base_url: there is none", "Give the endpoint's base URL, such as http://localhost:8000/v1.")
+        raise JudgeError("base_url is empty", "Give the endpoint's base URL, such as http://localhost:8000/v1.")
     return [_checked(url, form.path) for url in urls]
 
 

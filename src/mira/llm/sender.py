@@ -28,7 +28,7 @@ _REJECTIONS = 20
 _NOT_COMPLETIONS = 8
 _REFUSED, _REFUSED_S = 3, 20.0
 _ERRORS_UNDER_200_S = 60.0
-_TOLD_EVERY_S = 60.0
+_NOTE_EVERY_S = 60.0
 _BUSY_TRIES = 10
 
 
@@ -47,7 +47,7 @@ class Sender:
         stats: Counted up.
         patience: How long to wait.
         find: Looks a key up in the journal.
-        say: Told, at most once a minute for each cause, why requests are sent again.
+        say: Called at most once per minute and cause with the reason why requests are sent again.
 
     Attributes:
         flying: Tasks whose request is at the server.
@@ -69,7 +69,7 @@ class Sender:
         self._replied = False
         self._refused: set[bytes] = set()  # requests that were refused as Unusable since the last reply
         self._refused_since = 0.0
-        self._told: dict[str, float] = {}
+        self._noted_at: dict[str, float] = {}
         self.flying: set[asyncio.Task[None]] = set()
         self.closing = False
 
@@ -95,28 +95,28 @@ class Sender:
     async def _ask(self, request: Request) -> Reply | Rejected | Failed:
         tries = busy = 0
         while True:
-            replica, said = await self._send(request)
-            if isinstance(said, Reply):
+            replica, result = await self._send(request)
+            if isinstance(result, Reply):
                 self._rejected, self._not_completions, self._replied = 0, 0, True
                 self._refused.clear()
-                return said
-            if isinstance(said, Rejected):
-                self._count_rejection(replica, said)
-                return said
-            if isinstance(said, Unusable):
-                if self._is_refused(request, said, tries):
-                    raise await self._unusable(replica, said)
-                said = Retryable(f"HTTP {said.status}", said.detail)
+                return result
+            if isinstance(result, Rejected):
+                self._count_rejection(replica, result)
+                return result
+            if isinstance(result, Unusable):
+                if self._is_refused(request, result, tries):
+                    raise await self._unusable(replica, result)
+                result = Retryable(f"HTTP {result.status}", result.detail)
             if self.closing:
                 raise Withdrawn
-            self._check_not_a_completion(replica, said)
-            self._check_silence(replica, said)
-            self._tell(replica, said)
+            self._check_not_a_completion(replica, result)
+            self._check_silence(replica, result)
+            self._note_trouble(replica, result)
             # A 429 speaks of the crowd, not of this request, so it may be sent again more often.
-            busy, tries = (busy + 1, tries) if isinstance(said, Busy) else (busy, tries + 1)
+            busy, tries = (busy + 1, tries) if isinstance(result, Busy) else (busy, tries + 1)
             if tries > self._settings.max_retries or busy > _BUSY_TRIES * (self._settings.max_retries + 1):
-                return Failed(Unscored.ENDPOINT_ERROR, _words(said), tries + busy)
-            await asyncio.sleep(self._backoff(tries + busy, said.after))
+                return Failed(Unscored.ENDPOINT_ERROR, _describe(result), tries + busy)
+            await asyncio.sleep(self._backoff(tries + busy, result.after))
 
     def _backoff(self, tries: int, after: float | None) -> float:
         longest = min(_MAX_BACKOFF_S, self._patience.backoff_s * 2.0 ** (tries - 1))
@@ -132,10 +132,10 @@ class Sender:
         stats.requests, stats.concurrency, stats.limit = stats.requests + 1, len(self.flying), self._pool.limit
         outcome, after, cost = Outcome.CANCELLED, None, 0.0
         try:
-            said = await self._post(replica, request)
-            outcome, after = _outcome(said)
-            cost = self._count(request, said)
-            return replica, said
+            result = await self._post(replica, request)
+            outcome, after = _outcome(result)
+            cost = self._count(request, result)
+            return replica, result
         finally:
             self.flying.discard(task)
             stats.concurrency = len(self.flying)
@@ -164,23 +164,25 @@ class Sender:
         except TimedOut as error:
             return Retryable("timeout", str(error))
         except TooLarge as error:
-            return Retryable("too large", f"{replica.shown} sent {error}", not_a_completion=str(error))
+            return Retryable(
+                "too large", f"{replica.shown} sent a response that is {error}", not_a_completion=str(error)
+            )
         except Lost as error:
             return Retryable("connection", f"no connection to {replica.shown} ({error})")
 
-    def _count(self, request: Request, said: Verdict) -> float:
+    def _count(self, request: Request, result: Verdict) -> float:
         """Count a response and return what it costs."""
-        if isinstance(said, Reply):
-            shown, most = said.text + said.reasoning, self._settings.max_tokens
-            usage = said.tokens_in, said.tokens_out
+        if isinstance(result, Reply):
+            shown, most = result.text + result.reasoning, self._settings.max_tokens
+            usage = result.tokens_in, result.tokens_out
             return self._bill(*billed_tokens(usage, request.tokens, shown, most, self._count_tokens))
-        if isinstance(said, Busy | Retryable):
-            self._stats.waits[said.what if isinstance(said, Retryable) else "HTTP 429"] += 1
-            if _timed_out(said):
+        if isinstance(result, Busy | Retryable):
+            self._stats.waits[result.what if isinstance(result, Retryable) else "HTTP 429"] += 1
+            if _timed_out(result):
                 return price(self._settings, request.tokens, 0)
-        if isinstance(said, Retryable | Rejected) and any(said.usage):
+        if isinstance(result, Retryable | Rejected) and any(result.usage):
             most = self._settings.max_tokens
-            return self._bill(*billed_tokens(said.usage, request.tokens, "", most))
+            return self._bill(*billed_tokens(result.usage, request.tokens, "", most))
         return 0.0
 
     def _bill(self, tokens_in: int, tokens_out: int) -> float:
@@ -194,46 +196,46 @@ class Sender:
         """Count a reply for which the server names no tokens; exactly only where tokens cost something."""
         return tokenizer(self._settings.tokenizer).count([text])[0] if self._settings.price_out else about_tokens(text)
 
-    def _count_rejection(self, replica: Replica, said: Rejected) -> None:
-        """An endpoint that rejects everything is set up wrongly: say so instead of failing every record."""
-        if said.reason is not Unscored.ENDPOINT_ERROR:
+    def _count_rejection(self, replica: Replica, result: Rejected) -> None:
+        """Stop if the endpoint rejects everything: the settings are wrong, not the records."""
+        if result.reason is not Unscored.ENDPOINT_ERROR:
             return
         self._rejected += 1
         if self._rejected >= _REJECTIONS:
             raise JudgeError(
-                f"{replica.shown} rejected {self._rejected} requests in a row: {said.detail}",
-                "Look at model, temperature, max_tokens and extra_body (null takes a field out).",
+                f"{replica.shown} rejected {self._rejected} requests in a row: {result.detail}",
+                "Check model, temperature, max_tokens and extra_body (null removes a field).",
             )
 
-    def _is_refused(self, request: Request, said: Unusable, tries: int) -> bool:
+    def _is_refused(self, request: Request, result: Unusable, tries: int) -> bool:
         """Whether the endpoint refuses every request.
 
         Before the first answer one refusal shows it. Later a gateway may refuse for a moment, and a firewall single
         records, so some requests must be refused for a while with no reply in between.
         """
-        if not self._pool.answered or said.status not in {401, 403, 404}:
+        if not self._pool.answered or result.status not in {401, 403, 404}:
             return True
         now = time.monotonic()
         if not self._refused:
             self._refused_since = now
         self._refused.add(request.key)
-        if said.status == 401 and tries >= self._settings.max_retries:
+        if result.status == 401 and tries >= self._settings.max_retries:
             return True
         return len(self._refused) >= _REFUSED and now - self._refused_since > _REFUSED_S
 
-    async def _unusable(self, replica: Replica, said: Unusable) -> JudgeError:
+    async def _unusable(self, replica: Replica, result: Unusable) -> JudgeError:
         name = self._settings.api_key_env
-        if said.status == 404:
-            hint = f"Is base_url right (it mostly ends in /v1), and the model {self._settings.model!r}? "
+        if result.status == 404:
+            hint = f"Check base_url (it usually ends in /v1) and the model {self._settings.model!r}. "
             hint += await self._models(replica)
-        elif said.status in {401, 403}:
-            hint = f"Look at the key in ${name}." if name else "Name the variable that holds the key in api_key_env."
-        elif said.status in {402, 429}:
-            hint = "The account has no credit or quota left. Run the same command again when it has: it goes on."
+        elif result.status in {401, 403}:
+            hint = f"Check the key in ${name}." if name else "Name the variable that holds the key in api_key_env."
+        elif result.status in {402, 429}:
+            hint = "The account has no credit or quota left. Add credit, then run the same command again to continue."
         else:
             key = f"the key in ${name}" if name else "the key"
-            hint = f"Look at {key}, the model {self._settings.model!r} and the account's credit, then run again."
-        return JudgeError(f"{replica.shown} cannot be used: {said.detail}", hint.strip())
+            hint = f"Check {key}, the model {self._settings.model!r} and the account's credit, then run again."
+        return JudgeError(f"{replica.shown} cannot be used: {result.detail}", hint.strip())
 
     async def _models(self, replica: Replica) -> str:
         try:
@@ -242,41 +244,41 @@ class Sender:
             return ""
         return f"It offers: {', '.join(names[:10])}." if names else ""
 
-    def _check_not_a_completion(self, replica: Replica, said: Busy | Retryable) -> None:
-        """An endpoint that never answers as one does is something else: say so instead of asking again and again."""
-        if not isinstance(said, Retryable) or not said.not_a_completion:
+    def _check_not_a_completion(self, replica: Replica, result: Busy | Retryable) -> None:
+        """Stop if the URL never responds with a completion, instead of retrying for ever."""
+        if not isinstance(result, Retryable) or not result.not_a_completion:
             return
         self._not_completions += 1
         if self._not_completions >= _NOT_COMPLETIONS and (not self._replied or self._pool.silent_s > _REFUSED_S):
             raise JudgeError(
-                f"{replica.shown} answers, but no model does: what it sends is {said.not_a_completion}",
-                "Is base_url right (it mostly ends in /v1), and nothing else, such as a login page, in between?",
+                f"{replica.shown} does not answer these requests: its response is {result.not_a_completion}",
+                "Check base_url (it usually ends in /v1), and that no login page or proxy answers in its place.",
             )
 
-    def _tell(self, replica: Replica, said: Busy | Retryable) -> None:
-        """Tell of trouble: while all requests are being sent again nothing else would."""
-        what, now = said.what if isinstance(said, Retryable) else "HTTP 429", time.monotonic()
-        if now - self._told.get(what, -_TOLD_EVERY_S) >= _TOLD_EVERY_S:
-            self._told[what] = now
-            self._say(f"  {replica.shown}: {_words(said)}; sent again so far: {self._stats.waits[what]:,}")
+    def _note_trouble(self, replica: Replica, result: Busy | Retryable) -> None:
+        """Report trouble: while all requests are retried, nothing else would show it."""
+        what, now = result.what if isinstance(result, Retryable) else "HTTP 429", time.monotonic()
+        if now - self._noted_at.get(what, -_NOTE_EVERY_S) >= _NOTE_EVERY_S:
+            self._noted_at[what] = now
+            self._say(f"  {replica.shown}: {_describe(result)}; sent again so far: {self._stats.waits[what]:,}")
 
-    def _check_silence(self, replica: Replica, said: Busy | Retryable) -> None:
+    def _check_silence(self, replica: Replica, result: Busy | Retryable) -> None:
         patience = self._patience
-        if (said.after or 0.0) > patience.outage_s:
+        if (result.after or 0.0) > patience.outage_s:
             raise JudgeError(
-                f"{replica.shown} asks to wait for {said.after:,.0f} s", "Run the same command again after that time."
+                f"{replica.shown} asks to wait for {result.after:,.0f} s", "Run the same command again after that time."
             )
         limit = patience.outage_s
-        if _timed_out(said):
+        if _timed_out(result):
             limit = max(limit, self._settings.timeout_s * (self._settings.max_retries + 1))
-        elif isinstance(said, Retryable) and said.what == "connection" and not self._pool.answered:
+        elif isinstance(result, Retryable) and result.what == "connection" and not self._pool.answered:
             limit = patience.start_s
-        elif isinstance(said, Retryable) and said.what.startswith("HTTP 200"):
+        elif isinstance(result, Retryable) and result.what.startswith("HTTP 200"):
             limit = min(limit, _ERRORS_UNDER_200_S)
         if self._pool.silent_s > limit:
             raise JudgeError(
-                f"no reply from {self._shown} for {self._pool.silent_s:,.0f} s: {_words(said)}",
-                f"{_hint(said)} What was paid for is in the journal: run the same command again to go on.",
+                f"no reply from {self._shown} for {self._pool.silent_s:,.0f} s: {_describe(result)}",
+                f"{_hint(result)} Paid replies are in the journal: run the same command again to continue.",
             )
 
 
@@ -286,24 +288,24 @@ def _answer(asked: Request, request: Request, result: Reply | Rejected | Failed)
     return Answer(asked, request, result, fresh=isinstance(result, Reply))
 
 
-def _outcome(said: Verdict) -> tuple[Outcome, float | None]:
-    if isinstance(said, Busy):
-        return Outcome.BUSY, said.after
-    if isinstance(said, Retryable):
-        return Outcome.SLOW if _timed_out(said) else Outcome.BROKEN, said.after
+def _outcome(result: Verdict) -> tuple[Outcome, float | None]:
+    if isinstance(result, Busy):
+        return Outcome.BUSY, result.after
+    if isinstance(result, Retryable):
+        return Outcome.SLOW if _timed_out(result) else Outcome.BROKEN, result.after
     # An endpoint that has turned unusable is left out like a dead one.
-    return (Outcome.BROKEN if isinstance(said, Unusable) else Outcome.OK), None
+    return (Outcome.BROKEN if isinstance(result, Unusable) else Outcome.OK), None
 
 
-def _hint(said: Busy | Retryable) -> str:
-    if isinstance(said, Retryable) and not said.what.startswith("HTTP"):
+def _hint(result: Busy | Retryable) -> str:
+    if isinstance(result, Retryable) and not result.what.startswith("HTTP"):
         return "Is the server running?"
-    return "The server is there, and this is what it says."
+    return "The server responds, with this error."
 
 
-def _timed_out(said: Busy | Retryable) -> bool:
-    return isinstance(said, Retryable) and said.what == "timeout"
+def _timed_out(result: Busy | Retryable) -> bool:
+    return isinstance(result, Retryable) and result.what == "timeout"
 
 
-def _words(said: Busy | Retryable) -> str:
-    return said.detail if isinstance(said, Retryable) else "HTTP 429, too many requests"
+def _describe(result: Busy | Retryable) -> str:
+    return result.detail if isinstance(result, Retryable) else "HTTP 429, too many requests"

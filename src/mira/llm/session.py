@@ -167,7 +167,7 @@ class Session:
             self._finish(
                 RunError(
                     f"{self._journal.folder}: the disk is full; all replies that were paid for are in the journal",
-                    "Make room on the disk, then run the same command again: it goes on where it stopped.",
+                    "Make room on the disk, then run the same command again: it continues where it stopped.",
                 )
             )
 

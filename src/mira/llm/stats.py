@@ -18,8 +18,8 @@ class Stats:
 
     Attributes:
         total: Replies wanted, or None while unknown.
-        done: Replies there are, and requests given up.
-        from_journal: Of `done`, those that the journal held already.
+        done: Replies so far, and requests given up.
+        from_journal: Replies among `done` that the journal already held.
         requests: HTTP requests sent.
         tokens_in: Prompt tokens of replies paid for in this run.
         tokens_out: Reply tokens paid for in this run.

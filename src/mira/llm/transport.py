@@ -181,7 +181,7 @@ async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
     async for piece in response.content.iter_any():
         size += len(piece)
         if size > largest:
-            raise TooLarge(f"a response of more than {largest >> 20:,} MB")
+            raise TooLarge(f"more than {largest >> 20:,} MB long")
         pieces.append(piece)
     return b"".join(pieces)
 

@@ -15,12 +15,12 @@ def check_teacher(config: Config) -> None:
         ConfigError: A teacher is missing; names the three ways to provide one.
     """
     teacher = config.teacher
-    if config.distill.student in ("endpoint", "bundle") and not teacher.endpoint and not teacher.replies:
+    if config.distill.student in ("endpoint", "bundle") and not teacher.labels:
         _check_released(config)
         return
     has_rubrics = bool(config.discover.rubrics) and set(config.group.given) == set(config.discover.rubrics)
     free = teacher.endpoint or teacher.free_judgments or has_rubrics
-    anchored = teacher.endpoint or teacher.replies
+    anchored = teacher.labels
     if free and anchored:
         return
     missing = " and ".join(name for name, there in (("free-form judgments", free), ("labels", anchored)) if not there)

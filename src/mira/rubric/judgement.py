@@ -30,8 +30,8 @@ class Judgement:
     Attributes:
         id: Record id.
         source: The record's source.
-        scores: One score in [0, 10] or None a slot, in rubric order.
-        rationales: One rationale a slot ("" where there is none); empty for judges that give none.
+        scores: One score in [0, 10] or None per slot, in rubric order.
+        rationales: One rationale per slot ("" if it is missing); empty for judges that give none.
         missing: Slot ("A3") -> why its score is missing. Empty when every slot is scored.
         overall: 0-100, or None.
         recommendation: The judge's verdict, or None.

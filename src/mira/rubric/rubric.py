@@ -73,7 +73,7 @@ class Rubric:
         return [a.slot for a in self.anchors]
 
     def save(self, path: Path) -> None:
-        """Write one JSON line a slot."""
+        """Write one JSON line per slot."""
         write_bytes(path, b"".join(orjson.dumps(_plain(a)) + b"\n" for a in self.anchors))
 
     @classmethod
@@ -86,7 +86,7 @@ class Rubric:
             group: Group name; by default the file name without "_dim_anchors.jsonl".
 
         Raises:
-            InputError: The file cannot be read, a line is no anchor, or the slots are not A1..An in order.
+            InputError: The file cannot be read, a line is not an anchor, or the slots are not A1..An in order.
         """
         try:
             lines = path.read_bytes().splitlines()
@@ -113,7 +113,7 @@ class Rubric:
         """Check that slots are A1..An in order, and return the rubric.
 
         Raises:
-            InputError: There is no anchor, or a slot is missing, doubled or out of order.
+            InputError: The rubric has no anchor, or a slot is missing, doubled or out of order.
         """
         expected = slot_names(len(anchors))
         found = [a.slot for a in anchors]

@@ -161,7 +161,7 @@ def test_a_full_disk_keeps_room_for_replies_in_flight(tmp_path: Path) -> None:
                 number += 256
             in_flight = [entry(-i, os.urandom(500).hex()) for i in range(1, 2000)]
             journal.append(in_flight)
-            with pytest.raises(RunError, match=r"cannot write the journal: No space left.*\n.*goes on where"):
+            with pytest.raises(RunError, match=r"cannot write the journal: No space left.*\n.*continues where"):
                 for start in range(number, 10**6, 256):
                     journal.append([entry(i, os.urandom(500).hex()) for i in range(start, start + 256)])
             kept = len(journal)

@@ -16,7 +16,7 @@ __all__ = ["Usual", "read_common"]
 
 
 class Usual(NamedTuple):
-    """What a reply says: a number from 0 to 10 and a rationale a slot, and the closing lines."""
+    """What a reply says: a number from 0 to 10 and a rationale per slot, and the closing lines."""
 
     numbers: tuple[str, ...]
     rationales: tuple[str, ...]
@@ -58,7 +58,7 @@ def _closing(key: str) -> str:
 
 @lru_cache(maxsize=64)
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Return a pattern with two groups a slot and one a closing line; None where a name has no character."""
+    """Return a pattern with two groups per slot and one per closing line; None if a name has no character."""
     if not all(map(name_pattern, names)):
         return None
     slots = [_slot(f"A{i}", " ".join(name.split())) for i, name in enumerate(names, 1)]

@@ -1,6 +1,6 @@
 r"""The reply grammar of the model card, and its total parser.
 
-One line a slot, then four closing lines::
+One line per slot, then four closing lines::
 
     [A1] Analytical Depth: 7.5/10 — Weighs two designs and says why one lost.
     ...
@@ -34,8 +34,8 @@ class ParsedReply:
     """What a reply says.
 
     Attributes:
-        scores: One score in [0, 10] or None a slot, in rubric order.
-        rationales: One rationale a slot, "" where there is none.
+        scores: One score in [0, 10] or None per slot, in rubric order.
+        rationales: One rationale per slot, "" if it is missing.
         missing: Slot ("A3") -> why its score is missing.
         overall: 0-100, or None.
         recommendation: The judge's verdict, or None.

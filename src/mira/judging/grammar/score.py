@@ -13,7 +13,7 @@ class Found(NamedTuple):
 
     Attributes:
         value: In [0, 10], or None.
-        reason: Why there is no value; None where there is one.
+        reason: Why there is no value; None with a value.
         start: Where the digits start.
         end: Where the digits end.
         stop: Where the score's expression ("8/10", "8 out of 10", "(8)") ends.

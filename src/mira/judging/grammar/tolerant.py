@@ -23,7 +23,7 @@ class SlotLine(NamedTuple):
         slot: Counted from 1.
         value: In [0, 10], or None.
         reason: Why there is no value.
-        rationale: "" where there is none.
+        rationale: "" if it is missing.
         start: Where the digits start in the reply, -1 without a number.
         end: Where they end.
         open: The reply ends with this answer's number, without "/10", so that a cut may have shortened it.

@@ -1,4 +1,4 @@
-"""Where each reply lies: 16 bytes a reply."""
+"""Where each reply lies: 16 bytes per reply."""
 
 from collections.abc import Collection, Iterable
 

@@ -3,7 +3,7 @@
 Files in a journal folder, all of which are read and one of which a process writes::
 
     <name>.jsonl.zst        replies; `zstd -dc` prints them
-    <name>.failures.jsonl   requests that got no reply in the last run; they are asked again
+    <name>.failures.jsonl   requests that got no reply in the last run; they are requested again
     <name>.lock             held while a process writes; names its pid
 """
 
@@ -43,11 +43,11 @@ class Journal(JournalReader):
 
     Args:
         folder: The journal folder; created.
-        name: Name of the file to write: one a process at a time.
+        name: Name of the file to write: one per process at a time.
 
     Attributes:
         cut: Bytes of torn tail that were cut on opening.
-        damaged: Damaged stretches that were found; the replies in them are asked again.
+        damaged: Damaged stretches that were found; the replies in them are requested again.
         full: Whether the disk is full. What was written is safe (space was held back for replies in flight); no more
             requests should be sent.
 
@@ -166,12 +166,12 @@ def _lock(path: Path) -> int:
     except LockHeld as held:
         raise RunError(
             f"{path.with_suffix('')}: another process writes this journal: {held.holder}",
-            "Wait until it is done, or stop it; what it paid for stays in the journal.",
+            "Wait until it is done, or stop it; its replies stay in the journal.",
         ) from None
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
-    hint = "Make room on the disk, then run the same command again: it goes on where it stopped."
+    hint = "Make room on the disk, then run the same command again: it continues where it stopped."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = "Make the folder writable or choose another one: replies are written down before they are used."
     return RunError(f"{path}: cannot write the journal: {error.strerror or error}", way_out(error, hint))

@@ -1,4 +1,4 @@
-"""What an endpoint said, short enough for a message."""
+"""Words of a server, short enough for a message."""
 
 from mira.progress import printable
 

@@ -1,4 +1,4 @@
-"""Why a reply ended: the words of all servers, in one table. To teach mira another word, add it to its row."""
+"""Why a reply ended: the words of all servers, in one table. To add a word, add it to its row."""
 
 import re
 from enum import Enum
@@ -13,8 +13,8 @@ class Ending(Enum):
         WHOLE: The model was done.
         CUT: A token limit was reached.
         REFUSED: The model or a filter declined.
-        FAILED: The generation failed: what there is of it is no reply, and the request is sent again.
-        UNKNOWN: The server gave none, or one that is in no row.
+        FAILED: The generation failed: its text is not a reply, and the request is sent again.
+        UNKNOWN: The server gave no reason, or one that is in no row.
     """
 
     WHOLE = "whole"

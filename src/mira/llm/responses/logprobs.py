@@ -19,17 +19,17 @@ from typing import Any
 __all__ = ["Place", "read_places"]
 
 Place = tuple[str, float | None, list[tuple[str, float]]]
-"""A token, its log-probability (None where that is no finite number), and the likeliest tokens in its place."""
+"""A token, its log-probability (None if that is not a finite number), and the likeliest tokens in its place."""
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 
 
 def read_places(logprobs: Any, text: str) -> list[Place]:
-    """Return the tokens of a reply; [] where there are none, or none that can be read. Never raises.
+    """Return the tokens of a reply; [] if they are missing or cannot be read. Never raises.
 
     Args:
-        logprobs: What the choice holds under `logprobs`.
-        text: The reply: what its tokens must spell, if they are not raw pieces.
+        logprobs: The value of `logprobs` in the choice.
+        text: The reply, which its tokens must spell unless they are raw pieces.
     """
     try:
         places = list(_places(logprobs)) if isinstance(logprobs, Mapping) else []

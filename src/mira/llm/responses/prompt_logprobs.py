@@ -87,7 +87,7 @@ def _choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"not a completion: {error!r}") from None
     if not isinstance(choice, dict):
-        raise ValueError("not a completion: a choice is no object")
+        raise ValueError("not a completion: a choice is not an object")
     if choice.get("error") or ending(str(choice.get("finish_reason"))) is Ending.FAILED:
         raise FailedReply(choice.get("error") or choice.get("finish_reason"), body.get("usage"))
     return choice

@@ -1,4 +1,4 @@
-"""What an endpoint answered to one request, as the journal keeps it."""
+"""A reply to one request, as the journal keeps it."""
 
 import json
 import re
@@ -22,11 +22,11 @@ class NoLogprobs(ValueError):
 
 
 class FailedReply(ValueError):
-    """HTTP 200, but the generation failed: what there is of it is not a reply.
+    """HTTP 200, but the generation failed: its text is not a reply.
 
     Attributes:
-        error: What the server says of it: its error object, or the finish reason.
-        usage: (prompt tokens, reply tokens) that the server counted all the same; 0 where it did not.
+        error: The server's error object, or the finish reason.
+        usage: (prompt tokens, reply tokens) that the server counted; 0 if it did not.
     """
 
     def __init__(self, error: Any, usage: Any = None) -> None:
@@ -101,7 +101,7 @@ class Reply:
 
     @property
     def failed(self) -> bool:
-        """Whether the generation failed; a journal may hold such a reply from before they were told apart."""
+        """Whether the generation failed; journals of older versions may hold such replies."""
         return ending(self.finish) is Ending.FAILED
 
     @property
@@ -115,7 +115,7 @@ class Reply:
 
         Raises:
             FailedReply: The body says that the generation failed.
-            ValueError: `body` is no chat completion with at least one choice.
+            ValueError: `body` is not a chat completion with at least one choice.
         """
         try:
             choice = body["choices"][0]

@@ -19,19 +19,19 @@ __all__ = ["Busy", "Rejected", "Retryable", "Unusable", "Verdict", "listed_model
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Too many requests: wait `after` seconds, where the server says."""
+    """Too many requests: wait `after` seconds, if the server names them."""
 
     after: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Retryable:
-    """No reply, but another try may go well.
+    """No reply, but a retry may succeed.
 
     Attributes:
         what: "connection", "timeout" or "HTTP 503", for counting.
-        detail: What happened, for people.
-        after: Seconds to wait, where the server says.
+        detail: The error, for people.
+        after: Seconds to wait, if the server names them.
         not_a_completion: What an HTTP 200 holds instead of a reply or an error, as the end of a sentence; "" otherwise.
         usage: (prompt tokens, reply tokens) of a failed generation that the server counted, and may bill.
     """
@@ -80,12 +80,12 @@ _QUOTED = 120
 def verdict(
     response: Response, read: Callable[[Mapping[str, Any]], Reply] = Reply.from_completion, asked: bytes = b""
 ) -> Verdict:
-    """Say what a response means.
+    """Return the meaning of a response.
 
     Args:
         response: The response.
         read: Reads the JSON of a good one (see `Form`).
-        asked: The JSON of the request: what an error repeats of it decides nothing.
+        asked: The JSON of the request. Words of it that an error repeats decide nothing.
     """
     status = response.status
     if status == 200:
@@ -122,13 +122,13 @@ def listed_models(response: Response) -> list[str]:
     """Return the names in a list of models; some servers send it bare.
 
     Raises:
-        ValueError: It is no such list.
+        ValueError: It is not a list of models.
     """
     try:
         value = orjson.loads(response.body)
         return [str(model["id"]) for model in (value["data"] if isinstance(value, dict) else value)]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"is no list of models: {excerpt(_text(response.body), _QUOTED)}") from None
+        raise ValueError(f"is not a list of models: {excerpt(_text(response.body), _QUOTED)}") from None
 
 
 def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply], asked: bytes) -> Verdict:

@@ -1,11 +1,11 @@
-"""What servers say of the tokens that a reply took: the names of all servers, in one table."""
+"""Token counts in responses: the field names of all servers, in one table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = ["billed_tokens", "read_usage"]
 
-# To teach mira another name, add it to its row. A dot goes into a nested object.
+# To add a name, add it to its row. A dot goes into a nested object.
 _NAMES: dict[str, tuple[str, ...]] = {
     "in": ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokenCount", "prompt_eval_count",
         "inputTokens", "promptTokens", "input_token_count", "tokens.input_tokens", "billed_units.input_tokens"),
@@ -19,12 +19,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "total": ("total_tokens", "total_token_count", "totalTokenCount", "totalTokens"),
 }  # fmt: skip
 _MOST = 1 << 31
-_LONGEST_TOKEN = 16  # bytes a token on average; what says that its tokens are longer has not counted them (ours)
+_LONGEST_TOKEN = 16  # bytes per token on average; counts that imply longer tokens are not believed (ours)
 _PIECE = 3
 
 
 def read_usage(usage: Any) -> tuple[int, int]:
-    """Return (prompt tokens, reply tokens with those of thinking); 0 for what is missing or no count. Never raises."""
+    """Return (prompt tokens, reply tokens with those of thinking); 0 for a missing or malformed count. Never raises."""
     if not isinstance(usage, Mapping):
         return 0, 0
     found = {what: _first(usage, names) for what, names in _NAMES.items()}
@@ -38,7 +38,7 @@ def read_usage(usage: Any) -> tuple[int, int]:
 def billed_tokens(
     said: tuple[int, int], sent: int, shown: str, most: int, count: Callable[[str], int] | None = None
 ) -> tuple[int, int]:
-    """Return the tokens to pay for: what the server said where it can be, else an estimate.
+    """Return the tokens to pay for: the server's counts if they are plausible, else estimates.
 
     Args:
         said: What `read_usage` returned.
