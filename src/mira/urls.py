@@ -5,7 +5,7 @@ A URL ends up in errors, journals and manifests, so it must hold no key, and wha
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mira.errors import ConfigError
 
@@ -19,6 +19,7 @@ _KEY_LIKE = re.compile(
     r"|(?=[\w.~+-]*\d)(?=[\w.~+-]*[A-Za-z])[\w~+]{24,}|eyJ[\w-]{8,}\..+",
     re.IGNORECASE,
 )
+_NAMED_KEY = re.compile(r"(?:key|token|secret|password|signature|auth\w*)[=:].|bearer\s", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?:/|:)")  # a Path has one slash where the URL had two
 
 
@@ -73,7 +74,12 @@ def shown_url(url: str) -> str:
     rest = rest.rpartition("@")[2]
     host, *parts = rest.split("/")
     host = re.sub(r":(?!\d+$)[^:\]]*$", ":***", host)  # what stands for a port, and is none
-    return "/".join([f"{scheme}{there}{host}", *("***" if _KEY_LIKE.fullmatch(part) else part for part in parts)])
+    return "/".join([f"{scheme}{there}{host}", *("***" if _is_key_like(part) else part for part in parts)])
+
+
+def _is_key_like(part: str) -> bool:
+    words = unquote(part)
+    return bool(_NAMED_KEY.search(words)) or any(map(_KEY_LIKE.fullmatch, [words, *re.split("[;,=:]", words)]))
 
 
 def join_url(base: str, path: str) -> str:

@@ -141,6 +141,16 @@ def test_mark_is_never_in_the_content(parts):
         "</s>",
         "[/INST]",
         "[EOS]",
+        "[|endofturn|]",
+        "<sop>",
+        "<role>HUMAN</role>",
+        "<extra_id_1>",
+        "<SPECIAL_12>",
+        "<reserved_106>",
+        "[TOOL_CONTENT]",
+        "[/THINK]",
+        "<|START_OF_TURN_TOKEN|>",
+        "<seed:eos>",
     ],
 )
 def test_chat_templates_own_tokens_are_broken_and_noted(token):

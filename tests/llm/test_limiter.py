@@ -27,8 +27,8 @@ def round_trip(limiter: Limiter, outcome: Outcome = Outcome.OK, after: float | N
     taken: list[Permit] = []
     while limiter.has_room(1):
         taken.append(limiter.take(1))
-    for seat in taken:
-        limiter.give(seat, outcome, after)
+    for permit in taken:
+        limiter.give(permit, outcome, after)
     return len(taken)
 
 
@@ -96,7 +96,7 @@ def test_one_5xx_is_a_short_pause_and_many_are_a_death(clock: Clock) -> None:
     assert round_trip(limiter) > 4
 
 
-def test_a_probe_goes_out_although_a_hung_request_holds_its_seat(clock: Clock) -> None:
+def test_a_probe_goes_out_although_a_hung_request_holds_its_permit(clock: Clock) -> None:
     limiter = Limiter(64, clock)
     hung = limiter.take(1)
     for _ in range(4):
@@ -130,21 +130,21 @@ def test_a_record_heavier_than_the_limit_goes_alone(clock: Clock) -> None:
     assert not limiter.has_room(1)
 
 
-def test_the_fleet_serves_in_order_and_does_not_starve_the_heavy() -> None:
+def test_the_pool_serves_in_order_and_does_not_starve_the_heavy() -> None:
     async def go() -> list[str]:
-        fleet, order = ReplicaPool(["http://a"], 4), []
-        held = [await fleet.seat(1) for _ in range(4)]
+        pool, order = ReplicaPool(["http://a"], 4), []
+        held = [await pool.acquire(1) for _ in range(4)]
 
         async def want(name: str, weight: int) -> None:
-            place = await fleet.seat(weight)
+            place = await pool.acquire(weight)
             order.append(name)
             await asyncio.sleep(0.001)
-            fleet.give(*place, Outcome.OK)
+            pool.give(*place, Outcome.OK)
 
         wanted = [asyncio.create_task(want("heavy", 100)), *(asyncio.create_task(want(f"{i}", 1)) for i in range(3))]
         await asyncio.sleep(0)
         for place in held:
-            fleet.give(*place, Outcome.OK)
+            pool.give(*place, Outcome.OK)
             await asyncio.sleep(0.002)
         await asyncio.gather(*wanted)
         return order
@@ -152,30 +152,34 @@ def test_the_fleet_serves_in_order_and_does_not_starve_the_heavy() -> None:
     assert asyncio.run(go()) == ["heavy", "0", "1", "2"]
 
 
-def test_a_withdrawn_request_gives_its_seat_back() -> None:
+def test_a_withdrawn_request_gives_its_permit_back() -> None:
     async def go() -> int:
-        fleet = ReplicaPool(["http://a"], 1)
-        place = await fleet.seat(1)
-        waiting = asyncio.create_task(fleet.seat(1))
+        pool = ReplicaPool(["http://a"], 1)
+        place = await pool.acquire(1)
+        waiting = asyncio.create_task(pool.acquire(1))
         await asyncio.sleep(0)
-        fleet.give(*place, Outcome.OK)
+        pool.give(*place, Outcome.OK)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        return fleet.in_use
+        return pool.in_use
 
     assert asyncio.run(go()) == 0
 
 
 def test_a_pause_ends_by_itself() -> None:
     async def go() -> None:
-        fleet = ReplicaPool(["http://a"], 4)
-        fleet.give(*await fleet.seat(1), Outcome.BUSY, 0.1)
-        await asyncio.wait_for(fleet.seat(1), 1.0)
+        pool = ReplicaPool(["http://a"], 4)
+        pool.give(*await pool.acquire(1), Outcome.BUSY, 0.1)
+        await asyncio.wait_for(pool.acquire(1), 1.0)
 
     asyncio.run(go())
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), ("0.25", 0.25), ("-3", 0.0), (None, None), ("soon", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7.0), ("0.25", 0.25), ("30s", 30.0), ("1m30s", 90.0), ("1500ms", 1.5), ("-3", None), ("inf", None),
+     (None, None), (" ", None), ("soon", None)],
+)  # fmt: skip
 def test_retry_after_in_seconds(value: str | None, seconds: float | None) -> None:
     assert retry_after(value) == seconds
 

@@ -32,15 +32,15 @@ def simulate(serve: Serve) -> tuple[list[float], float]:
     late = [0, 0]
     while clock.now < SECONDS:
         while limiter.has_room(1):
-            seat = limiter.take(1)
+            permit = limiter.take(1)
             sent += 1
             outcome, seconds, after = serve(chance, clock.now, len(under_way))
-            heapq.heappush(under_way, (clock.now + seconds, sent, seat, outcome, after))
+            heapq.heappush(under_way, (clock.now + seconds, sent, permit, outcome, after))
         if not under_way or under_way[0][0] > clock.now + limiter.wait() > clock.now:
             clock.now += limiter.wait() + 1e-6
             continue
-        clock.now, _, seat, outcome, after = heapq.heappop(under_way)
-        limiter.give(seat, outcome, after)  # type: ignore[arg-type]
+        clock.now, _, permit, outcome, after = heapq.heappop(under_way)
+        limiter.give(permit, outcome, after)  # type: ignore[arg-type]
         replies[int(clock.now // 10)] += outcome is Outcome.OK
         if clock.now > SECONDS - 30:
             late[0] += 1

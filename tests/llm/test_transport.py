@@ -9,7 +9,7 @@ import pytest
 from judging.test_endpoint import judge, tasks
 from mira.llm.journal.journal import Journal
 from mira.llm.responses.reply import Reply
-from mira.llm.responses.response import Broken, Busy, Rejected, Unusable, verdict
+from mira.llm.responses.response import Busy, Rejected, Retryable, Unusable, verdict
 from mira.llm.transport import FakeTransport, HttpTransport, Lost, Response, TimedOut, completion
 from mira.unscored import Unscored
 from support.fault_server import FaultServer, number, reply_text
@@ -95,9 +95,9 @@ def test_what_waits_what_is_tried_again_and_what_ends_it() -> None:
     for status in (401, 402, 403, 404):
         assert isinstance(verdict(Response(status, b"no")), Unusable)
     for status in (408, 500, 502, 503, 504, 529):
-        assert isinstance(verdict(Response(status, b"later")), Broken)
+        assert isinstance(verdict(Response(status, b"later")), Retryable)
     for body in (b"", b"{", b"[]", b'{"choices":[]}', b'{"error":{"message":"x"}}', b"null"):
-        assert isinstance(verdict(Response(200, body)), Broken), body
+        assert isinstance(verdict(Response(200, body)), Retryable), body
 
 
 def test_replies_of_many_servers_are_read() -> None:

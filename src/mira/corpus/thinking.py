@@ -33,7 +33,9 @@ FORMS: tuple[ThinkingForm, ...] = (
     ThinkingForm("Gemma", r"<\|channel>thought", r"<channel\|>"),
     ThinkingForm("MedGemma", r"<unused94>", r"<unused95>"),
     ThinkingForm("Command", r"<\|START[ _]THINKING\|>", r"<\|END[ _]THINKING\|>"),
-    ThinkingForm("OpenThinker", rf"<\|begin[ _]of[ _]{_PIPED}\|>", rf"<\|end[ _]of[ _]{_PIPED}\|>"),
+    ThinkingForm("OpenThinker", rf"<\|(?:begin|start)[ _](?:of[ _])?{_PIPED}\|>", rf"<\|end[ _](?:of[ _])?{_PIPED}\|>"),
+    ThinkingForm("Granite", r"here is my thought process:", r"here is my response:"),
+    ThinkingForm("Solar", r"<\|think\|>", r"<\|begin\|>assistant<\|content\|>"),
     ThinkingForm("Apertus", r"<\|inner[ _]prefix\|>", r"<\|inner[ _]suffix\|>"),
     ThinkingForm("tags between bars", rf"<\|{_PIPED}(?:[ _]start)?\|>", rf"<\|(?:/{_PIPED}|{_PIPED}[ _]end)\|>"),
 )

@@ -38,7 +38,7 @@ class FreeJudging:
     def __init__(self, config: Config, run: RunFolder, group: Group, teacher: Teacher) -> None:
         settings = config.discover
         self._prompt = build_free_prompt(group.family, corpus=settings.corpus, points=settings.slots)
-        self._caller = teacher.caller(self._prompt.hash)
+        self._client = teacher.client(self._prompt.hash)
         self._group = group
         self.failures: dict[str, Counter[str]] = {}
         self.records = [
@@ -57,7 +57,7 @@ class FreeJudging:
 
     def requests(self) -> Iterator[Request]:
         """Yield one request a record that fits the teacher's context."""
-        settings = self._caller.settings
+        settings = self._client.settings
         tokenizer = corpus.tokenizer(settings.tokenizer)
         for record in self.records:
             user = self._prompt.user(record, 0, settings.max_model_len - settings.max_tokens, tokenizer)
@@ -67,7 +67,7 @@ class FreeJudging:
             messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
             tokens = about_tokens(self._prompt.system + user.text)
             tag = f"free {record.source}/{record.id}"
-            yield self._caller.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
+            yield self._client.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
 
     def judge(self, log: Log) -> list[JudgmentPoint]:
         """Return all judgment points, by source and record; every reply is journalled first.
@@ -78,8 +78,8 @@ class FreeJudging:
         """
         points: list[JudgmentPoint] = []
         with (
-            watch(self._caller.stats, log, f"free judging {self._group.name}", len(self.records)) as task,
-            closing(self._caller.complete(self.requests())) as answers,
+            watch(self._client.stats, log, f"free judging {self._group.name}", len(self.records)) as task,
+            closing(self._client.complete(self.requests())) as answers,
         ):
             for answer in answers:
                 points += self._read(answer)

@@ -85,24 +85,24 @@ class EndpointEmbedder:
         """Return the vectors of all batches, in order; at the first error the other requests are withdrawn."""
         await self._transport.start()
         try:
-            asker = Sender(
+            sender = Sender(
                 self._asked, self._urls, self._transport,
                 spending=Spending(), stats=Stats(), patience=self._patience, find=_find_nothing, say=lambda _: None,
             )  # fmt: skip
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._rows(asker, number, batch)) for number, batch in enumerate(batches)]
+                tasks = [group.create_task(self._rows(sender, number, batch)) for number, batch in enumerate(batches)]
         except* JudgeError as errors:
             raise errors.exceptions[0] from None
         finally:
             await self._transport.stop()
         return [row for task in tasks for row in task.result()]
 
-    async def _rows(self, asker: Sender, number: int, batch: Sequence[str]) -> Sequence[Sequence[float]]:
+    async def _rows(self, sender: Sender, number: int, batch: Sequence[str]) -> Sequence[Sequence[float]]:
         body = orjson.dumps({"model": self._asked.model, "input": list(batch), "encoding_format": "float"})
         request = Request(
             number.to_bytes(8), body, sum(map(about_tokens, batch)), "embedding", f"texts {number * BATCH}", form=_FORM
         )
-        result = (await asker.answer(request)).result
+        result = (await sender.answer(request)).result
         url = f"{self._base}{_FORM.path}"
         if isinstance(result, Failed):
             raise JudgeError(f"{url}: {result.detail}", "Check the URL, the key and the model, then run again.")

@@ -11,10 +11,10 @@ from mira.rubric.judgement import Judgement
 from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
 
-__all__ = ["combine", "read_reply"]
+__all__ = ["combine", "read_judgement"]
 
 
-def read_reply(
+def read_judgement(
     reply: Reply, names: Sequence[str], *, id: str, source: str, replicate: int, judge: str, notes: tuple[str, ...]
 ) -> Judgement:
     """Return the judgement that a reply makes; with expected scores where it has log-probabilities.

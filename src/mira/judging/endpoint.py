@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from mira.config.settings import EndpointSettings
 from mira.errors import ConfigError
-from mira.judging.combine import combine, read_reply
-from mira.judging.judge import JudgeTask
+from mira.judging.combine import combine, read_judgement
+from mira.judging.judge import Judge, JudgeTask
 from mira.judging.prompt import Prompt, UserPrompt
 from mira.llm.answer import Answer, Failed, Patience
 from mira.llm.client import Client
@@ -51,7 +51,7 @@ class _Context(NamedTuple):
     notes: tuple[str, ...]
 
 
-class EndpointJudge:
+class EndpointJudge(Judge):
     """Judges records through an endpoint; every reply goes to the journal before it counts.
 
     Records are cut to fit `max_model_len` minus the reply before they are sent, and once more where the server finds
@@ -94,33 +94,24 @@ class EndpointJudge:
                 f"are for the reply and {prompt.system_tokens(self._tokenizer):,} for the rubric",
                 "Raise max_model_len to what the server was started with, or lower max_tokens.",
             )
-        self._caller = Client(
+        self._client = Client(
             settings, journal, hash_json([rubric.hash, prompt.hash]), transport=transport, spending=spending,
             patience=patience, offline=offline, log=log,
         )  # fmt: skip
-        self._identity = hash_json(
-            [self._caller.identity, settings.samples, settings.max_model_len, self._tokenizer.identity, _READING]
+        self.n_slots = len(prompt.names)
+        self.identity = hash_json(
+            [self._client.identity, settings.samples, settings.max_model_len, self._tokenizer.identity, _READING]
         )
-
-    @property
-    def identity(self) -> str:
-        """Hash of endpoint, model, sampling, extra body, rubric, prompt, samples and of how replies are read."""
-        return self._identity
-
-    @property
-    def n_slots(self) -> int:
-        """Number of slots of the rubric."""
-        return len(self._prompt.names)
 
     @property
     def stats(self) -> Stats:
         """How the work is doing."""
-        return self._caller.stats
+        return self._client.stats
 
     @property
-    def caller(self) -> Client:
-        """The stream of requests below: for batch files."""
-        return self._caller
+    def client(self) -> Client:
+        """The client that sends its requests."""
+        return self._client
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
         """Yield exactly one judgement a task, in any order, pulling tasks lazily.
@@ -130,7 +121,7 @@ class EndpointJudge:
             SpendingStop: A cost or request limit was reached.
             RunError: The journal cannot be written.
         """
-        answers = self._caller.complete(self.requests(tasks))
+        answers = self._client.complete(self.requests(tasks))
         try:
             for answer in answers:
                 judgement = self._take(answer)
@@ -155,7 +146,7 @@ class EndpointJudge:
         tag = f"{record.source}/{record.id}" + (f"#{replicate}.{sample}" if replicate or sample else "")
         if user is None:
             context = _Context(asked, sample, ())
-            return Request.unsendable(Unscored.OVERFLOW, source=record.source, tag=tag, context=context)
+            return Request.never_sent(Unscored.OVERFLOW, source=record.source, tag=tag, context=context)
         messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
         tokens = self._prompt.system_tokens(self._tokenizer) + about_tokens(user.text)
 
@@ -163,7 +154,7 @@ class EndpointJudge:
             cut = self._recut(asked.task, user, context_length)
             return None if cut is None else self._request(asked, sample, cut)
 
-        return self._caller.request(
+        return self._client.request(
             messages, index=(replicate, sample), tokens=tokens, source=record.source, tag=tag,
             context=_Context(asked, sample, user.notes), smaller=smaller,
         )  # fmt: skip
@@ -187,9 +178,9 @@ class EndpointJudge:
             asked.notes = asked.notes or notes
         else:
             asked.first = asked.first or answer.result
-            asked.replies[sample] = read_reply(
+            asked.replies[sample] = read_judgement(
                 answer.result, self._prompt.names, id=record.id, source=record.source, replicate=replicate,
-                judge=self._identity, notes=notes,
+                judge=self.identity, notes=notes,
             )  # fmt: skip
             self._note_missing_logprobs(asked.replies[sample])
         asked.waiting -= 1
@@ -198,7 +189,7 @@ class EndpointJudge:
         if not asked.replies:
             return Judgement.unscored(
                 record.id, record.source, self.n_slots, asked.failures[min(asked.failures)], replicate=replicate,
-                judge=self._identity, notes=asked.notes,
+                judge=self.identity, notes=asked.notes,
             )  # fmt: skip
         return combine([asked.replies[s] for s in sorted(asked.replies)], failed=len(asked.failures))
 

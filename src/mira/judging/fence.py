@@ -18,8 +18,10 @@ _MARKER_TOKENS = 16
 # What chat templates end a turn with. Servers turn such text into the real token wherever it stands.
 _CONTROL = re.compile(
     r"<(?=[|｜][\w▁/-]{1,40}[|｜]>|(?:start|end)_of_turn>|/?s>|bos>|eos>|\|?(?:turn|channel)\|?>|seed:[be]os>|</?SYS>>"
-    r"|\[[be]os\]>|eo[hams]>|unused\d{1,4}>)|\[(?=/?INST\]|(?:BOS|EOS|PAD|UNK|gMASK)\]"
-    r"|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\]|e~\[)|\](?=~!?b[\[\]])"
+    r"|\[[be]os\]>|eo[hampst]>|sop>|role>(?=HUMAN|ASSISTANT|SYSTEM|OBSERVATION)|unused\d{1,4}>"
+    r"|(?:extra_id|SPECIAL|reserved|TOKENS_UNUSED)_\d{1,4}>)|\[(?=/?INST\]|(?:BOS|EOS|PAD|UNK|gMASK)\]"
+    r"|\|[a-z_]{1,20}\|\]|/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|TOOL_CONTENT|CALL_ID|ARGS|THINK)\]"
+    r"|e~\[)|\](?=~!?b[\[\]])"
 )
 
 

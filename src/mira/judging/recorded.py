@@ -11,7 +11,7 @@ import orjson
 
 from mira.errors import InputError
 from mira.judging.grammar.reply import parse_reply
-from mira.judging.judge import JudgeTask
+from mira.judging.judge import Judge, JudgeTask
 from mira.llm.responses.finish import Ending, ending
 from mira.rubric.judgement import Judgement
 from mira.rubric.rubric import Rubric
@@ -36,7 +36,7 @@ class _Place(NamedTuple):
     digest: bytes
 
 
-class RecordedJudge:
+class RecordedJudge(Judge):
     """Turns recorded replies into judgements, through the same parser as a live judge's.
 
     A recording is JSONL, one reply a line: `id`, `source`, `reply`; optionally `replicate` (0), `group` (the group's
@@ -67,17 +67,8 @@ class RecordedJudge:
                 raise InputError(
                     f"{path}: cannot read the recorded replies: {error.strerror}", "Point to a JSONL file of replies."
                 ) from None
-        self._identity = hash_json(["recorded", rubric.hash, sorted(hash_file(path) for path in self._paths)])
-
-    @property
-    def identity(self) -> str:
-        """Hash of the rubric and of the recording's content."""
-        return self._identity
-
-    @property
-    def n_slots(self) -> int:
-        """Number of slots of the rubric."""
-        return len(self._names)
+        self.n_slots = len(rubric.anchors)
+        self.identity = hash_json(["recorded", rubric.hash, sorted(hash_file(path) for path in self._paths)])
 
     @property
     def sources(self) -> list[str]:

@@ -5,6 +5,7 @@ from types import TracebackType
 
 from mira.config.settings import Config
 from mira.judging.endpoint import EndpointJudge
+from mira.judging.judge import Judge
 from mira.judging.prompt import Prompt, build_prompt
 from mira.judging.recorded import RecordedJudge
 from mira.llm.client import Client
@@ -40,7 +41,7 @@ class Teacher:
     ) -> None:
         self._stack.close()
 
-    def judge(self, rubric: Rubric) -> RecordedJudge | EndpointJudge:
+    def judge(self, rubric: Rubric) -> Judge:
         """Return the judge on a rubric: recorded replies where they are given, else the live endpoint.
 
         Raises:
@@ -61,7 +62,7 @@ class Teacher:
         order = endpoint.slot_order if endpoint else "fixed"
         return build_prompt(rubric, corpus=self._config.discover.corpus, slot_order=order)
 
-    def caller(self, purpose: str) -> Client:
+    def client(self, purpose: str) -> Client:
         """Return the stream of requests below, for free-form judging."""
         settings = self._config.teacher.endpoint
         assert settings is not None, "check_teacher comes first"

@@ -15,9 +15,7 @@ from mira import corpus
 from mira.config.settings import Config
 from mira.errors import ConservationError, InputError
 from mira.grouping.groups import Group, load_groups
-from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
-from mira.judging.recorded import RecordedJudge
 from mira.judging.teacher import Teacher
 from mira.labelling.labels import HELD_OUT, Sample, drawn_sample, judge_tasks, split_of
 from mira.llm.failures import Failures, check_failures
@@ -62,7 +60,7 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         for group in groups:
             rubric = Rubric.load(run.rubric(group.name), group.name)
             judge = teacher.judge(rubric)
-            if isinstance(judge, RecordedJudge):
+            if config.teacher.replies:
                 _check_names(Path(config.teacher.replies), rubric, group)
                 sample = _recorded_sample(config, run, group, judge, log)
             else:
@@ -73,7 +71,7 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             failed.update(unscored)
             total += len(table)
             summary[group.name] = _summary(table, unscored)
-            if isinstance(judge, EndpointJudge):
+            if judge.stats is not None:
                 summary[group.name]["requests"] = judge.stats.summary()
     _remove_strays(run, groups)
     check_failures(failed, total, config.teacher.failure_budget, log, failures.evidence)
@@ -97,7 +95,7 @@ def _check_names(path: Path, rubric: Rubric, group: Group) -> None:
         )
 
 
-def _recorded_sample(config: Config, run: RunFolder, group: Group, judge: RecordedJudge, log: Log) -> Sample:
+def _recorded_sample(config: Config, run: RunFolder, group: Group, judge: Judge, log: Log) -> Sample:
     sample: Sample = {}
     for source in group.sources:
         recorded = judge.ids(source)
@@ -118,8 +116,7 @@ def _label_group(config: Config, run: RunFolder, group: Group, judge: Judge, sam
     n_tokens: dict[tuple[str, str], int] = {}
     expected = sum(sum(counts.values()) for counts in sample.values())
     description = f"labelling {group.name}"
-    live = judge.stats if isinstance(judge, EndpointJudge) else None
-    with watch(live, log, description, expected) if live else log.task(description, expected) as progress:
+    with watch(judge.stats, log, description, expected) as progress:
         judgements = []
         for judgement in judge.judge(judge_tasks(config, run, sample, n_tokens)):
             judgements.append(judgement)

@@ -60,8 +60,8 @@ class Client:
     ) -> None:  # fmt: skip
         self.settings, self.journal = settings, journal
         self.stats = stats or Stats()
-        self._wire = RequestBuilder(settings, purpose, form)
-        self.identity = self._wire.identity
+        self._builder = RequestBuilder(settings, purpose, form)
+        self.identity = self._builder.identity
         self._transport, self._spending = transport, spending or Spending()
         self._patience, self._offline, self._log = patience or Patience(), offline, log or Quiet()
 
@@ -81,7 +81,7 @@ class Client:
             smaller: Gives a smaller request when the server has no room for this one; it is told the context length
                 that the server named, or None, and returns None when there is no smaller one.
         """
-        return self._wire.request(
+        return self._builder.request(
             content, index=index, tokens=tokens, source=source, tag=tag, context=context, smaller=smaller
         )
 
@@ -104,27 +104,27 @@ class Client:
             stream.close()
 
     def _open(self) -> Session:
-        settings, urls = self.settings, self._wire.urls
+        settings, urls = self.settings, self._builder.urls
         transport = self._transport or HttpTransport.of(settings, settings.max_concurrency, urls)
 
         async def find(key: bytes) -> Reply | None:
             return self.journal.find([key]).get(key)
 
-        def asker() -> Sender:
+        def sender() -> Sender:
             return Sender(
                 settings, urls, transport,
                 spending=self._spending, stats=self.stats, patience=self._patience, find=find,
                 say=self._log.note,
             )  # fmt: skip
 
-        return Session(asker, transport, self.journal, self._patience.drain_s)
+        return Session(sender, transport, self.journal, self._patience.drain_s)
 
 
 class _Stream:
     """One call of `complete`."""
 
-    def __init__(self, caller: Client, requests: Iterable[Request]) -> None:
-        self._caller, self._requests = caller, iter(requests)
+    def __init__(self, client: Client, requests: Iterable[Request]) -> None:
+        self._client, self._requests = client, iter(requests)
         self._session: Session | None = None
         self._asked: defaultdict[bytes, list[Request]] = defaultdict(list)  # under way; equal requests share a key
         self._count = self._bytes = 0
@@ -142,10 +142,10 @@ class _Stream:
     def close(self) -> None:
         """Stop where the stream is: journal what is in flight."""
         if self._session is not None:
-            self._caller._log.note("  Stopping: waiting for replies in flight, which go to the journal.")
+            self._client._log.note("  Stopping: waiting for replies in flight, which go to the journal.")
             self._session.stop()
-            self._caller._log.note(
-                f"  Stopped. The journal holds {len(self._caller.journal):,} replies, which are not asked for again."
+            self._client._log.note(
+                f"  Stopped. The journal holds {len(self._client.journal):,} replies, which are not asked for again."
             )
             self._session = None
             self._say_failures()
@@ -155,34 +155,34 @@ class _Stream:
             self._session.stop()
             self._session = None
             self._say_failures()
-        journal = self._caller.journal
+        journal = self._client.journal
         if journal.damaged:
-            self._caller._log.note(
+            self._client._log.note(
                 f"  {journal.folder}: {journal.damaged:,} damaged stretches; the replies in them are asked again."
             )
 
     def _say_failures(self) -> None:
-        stats = self._caller.stats
+        stats = self._client.stats
         if stats.first_failure:
-            self._caller._log.note(f"  Without a reply: {stats.failed:,} requests. The first, {stats.first_failure}")
+            self._client._log.note(f"  Without a reply: {stats.failed:,} requests. The first, {stats.first_failure}")
 
     def _has_room(self) -> bool:
-        ahead = 2 * self._caller.settings.max_concurrency + 4 * _CHUNK
+        ahead = 2 * self._client.settings.max_concurrency + 4 * _CHUNK
         return self._count < ahead and self._bytes < _MAX_BYTES
 
     def _read(self) -> Iterator[Answer]:
         """Read a chunk of requests; yield those that need not be sent, send the others."""
         chunk = list(islice(self._requests, _CHUNK))
         self._all_read = len(chunk) < _CHUNK
-        known = self._caller.journal.find({r.key for r in chunk if not r.hopeless})
-        stats = self._caller.stats
+        known = self._client.journal.find({r.key for r in chunk if not r.unsendable})
+        stats = self._client.stats
         missing = []
         for request in chunk:
             if request.key in known:
                 stats.from_journal += 1
                 yield self._counted(Answer(request, request, known[request.key]))
-            elif request.hopeless or self._caller._offline:
-                failed = Failed(request.hopeless or Unscored.NOT_RECORDED, "not sent", 0)
+            elif request.unsendable or self._client._offline:
+                failed = Failed(request.unsendable or Unscored.NOT_RECORDED, "not sent", 0)
                 yield self._counted(Answer(request, request, failed))
             else:
                 if request.key not in self._asked:
@@ -191,7 +191,7 @@ class _Stream:
                 self._count += 1
                 self._bytes += len(request.body)
         if missing:
-            self._session = self._session or self._caller._open()
+            self._session = self._session or self._client._open()
             self._session.submit(missing)
 
     def _take(self, *, block: bool) -> Iterator[Answer]:
@@ -206,7 +206,7 @@ class _Stream:
                 yield self._counted(Answer(request, sent, answer.result))
 
     def _counted(self, answer: Answer) -> Answer:
-        stats = self._caller.stats
+        stats = self._client.stats
         stats.done += 1
         if isinstance(answer.result, Failed):
             stats.failures[answer.asked.source][str(answer.result.reason)] += 1

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mira.errors import JudgeError
-from mira.llm.responses.excerpt import quoted
+from mira.llm.responses.excerpt import excerpt
 from mira.llm.responses.reply import Reply
 from mira.progress import Log
 from mira.unscored import Unscored
@@ -130,4 +130,4 @@ def _counted(reasons: Counter[str]) -> str:
 def _told(reply: Reply) -> str:
     said = reply.text or reply.refusal
     thinking = f", after {len(reply.reasoning):,} characters of thinking" if reply.reasoning else ""
-    return quoted(said, _QUOTED) + thinking
+    return excerpt(said, _QUOTED) + thinking

@@ -1,6 +1,6 @@
 """How many requests a replica gets at a time, found by watching it.
 
-Room is counted in permits. A request takes one seat for every 8,192 prompt tokens begun, so that a 60K-token record
+Room is counted in permits. A request takes one permit for every 8,192 prompt tokens begun, so that a 60K-token record
 counts eight times a short one: 256 permits of 8,192 tokens are 2.1M, about what the KV cache of one H200 holds for the
 card's model. Concurrency starts low, doubles each round of replies up to half of what went well before, grows by a
 fifth a round up to all of it, and by a twentieth beyond; 429 and timeouts halve it. A 429 without Retry-After that came
@@ -8,6 +8,7 @@ as often at lower limits has nothing to do with load, and does not. (The numbers
 """
 
 import random
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,12 +18,16 @@ from typing import NamedTuple
 
 __all__ = ["Limiter", "Outcome", "Permit", "permits", "retry_after"]
 
-_TOKENS_A_SEAT = 8192
+_TOKENS_PER_PERMIT = 8192
 _START = 16
 _IN_A_ROW = 3
 _PAUSE_S, _MAX_PAUSE_S = 0.1, 30.0
 _ENOUGH, _MEMORY = 20, 200  # answers at lower loads that show a rate of faults; answers that each load remembers
 _MOST_NOISE = 0.3  # a higher rate at low limits is a storm, or a limit below one request in flight
+
+
+_NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?|{_NUMBER}ms", re.IGNORECASE)
 
 
 class Outcome(Enum):
@@ -45,22 +50,22 @@ class Permit(NamedTuple):
 
 def permits(tokens: int) -> int:
     """Return how many permits a request of `tokens` prompt tokens takes."""
-    return 1 + tokens // _TOKENS_A_SEAT
+    return 1 + tokens // _TOKENS_PER_PERMIT
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for (a number or an HTTP date), or None."""
+    """Return the seconds that a Retry-After header asks for (a number, "1m30s" or an HTTP date), or None."""
+    value = (value or "").strip()
     if not value:
         return None
+    if duration := _DURATION.fullmatch(value):
+        hours, minutes, seconds, milliseconds = (float(part or 0) for part in duration.groups())
+        return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        at = parsedate_to_datetime(value)
+        date = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 class Limiter:
@@ -71,8 +76,8 @@ class Limiter:
         clock: Seconds, for tests.
 
     Attributes:
-        limit: Seats there are now.
-        in_use: Seats taken.
+        limit: Permits there are now.
+        in_use: Permits taken.
         down: Whether the replica is taken for dead: one probe at a time until one is answered.
     """
 
@@ -89,7 +94,7 @@ class Limiter:
         self._probing = False  # a dead replica's one request is out
         self._pause = _PAUSE_S
         self._paused_until = 0.0
-        # Answers and bare 429s with 1 seat taken, 2 to 3, 4 to 7, and so on
+        # Answers and bare 429s with 1 permit taken, 2 to 3, 4 to 7, and so on
         self._seen = [[0.0, 0.0] for _ in range(maximum.bit_length() + 1)]
 
     def wait(self) -> float:
@@ -116,28 +121,28 @@ class Limiter:
         self._pressed = self.in_use >= 0.8 * self.limit
         return Permit(weight, self._epoch, min(self.in_use.bit_length(), len(self._seen) - 1))
 
-    def give(self, seat: Permit, outcome: Outcome, after: float | None = None) -> None:
+    def give(self, permit: Permit, outcome: Outcome, after: float | None = None) -> None:
         """Give permits back and learn from the outcome.
 
         Args:
-            seat: What `take` returned.
+            permit: What `take` returned.
             outcome: What became of the request.
             after: Seconds that the server asked to wait, where it did.
         """
-        self.in_use -= seat.weight
-        if seat.epoch == self._epoch:
+        self.in_use -= permit.weight
+        if permit.epoch == self._epoch:
             self._probing = False
         if outcome is Outcome.OK:
-            self._count(seat.level, 0)
+            self._count(permit.level, 0)
             self._answered()
         elif outcome in {Outcome.BUSY, Outcome.SLOW}:
             bare = outcome is Outcome.BUSY and after is None
             if bare:
-                self._count(seat.level, 1)
-            if seat.epoch == self._epoch and not (bare and self._is_noise(seat.level)):
+                self._count(permit.level, 1)
+            if permit.epoch == self._epoch and not (bare and self._is_noise(permit.level)):
                 self._cut(after)
         elif outcome is Outcome.BROKEN:
-            self._break(seat, after)
+            self._break(permit, after)
 
     def _answered(self) -> None:
         self._broken, self._pause = 0, _PAUSE_S
@@ -185,9 +190,9 @@ class Limiter:
         self._good = 0
         self._epoch += 1
 
-    def _break(self, seat: Permit, after: float | None) -> None:
+    def _break(self, permit: Permit, after: float | None) -> None:
         self._broken += 1
-        if seat.epoch != self._epoch:
+        if permit.epoch != self._epoch:
             self.down = self.down or self._broken >= max(_IN_A_ROW, self.limit)
             return
         self.down = self._broken >= _IN_A_ROW

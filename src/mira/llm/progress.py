@@ -16,12 +16,12 @@ __all__ = ["render", "watch"]
 
 
 @contextmanager
-def watch(stats: Stats, log: Log, description: str, total: int | None = None) -> Iterator[Task]:
+def watch(stats: Stats | None, log: Log, description: str, total: int | None = None) -> Iterator[Task]:
     """Show how a judge's work is doing while it goes on.
 
     Args:
-        stats: The judge's counts (`EndpointJudge.stats`, `Client.stats`); `stats.total` is set to `total`, for the
-            projected cost.
+        stats: The judge's counts (`Judge.stats`, `Client.stats`); `stats.total` is set to `total`, for the projected
+            cost. None for a judge that asks no endpoint: the progress is then a plain task's.
         log: Where it is shown.
         description: What is done.
         total: Records there are.
@@ -29,6 +29,10 @@ def watch(stats: Stats, log: Log, description: str, total: int | None = None) ->
     Yields:
         A task to advance by one for every record.
     """
+    if stats is None:
+        with log.task(description, total) as task:
+            yield task
+        return
     stats.total = total if stats.total is None else stats.total
     if not isinstance(log, Terminal) or not log.console.is_terminal or log.console.is_dumb_terminal:
         with log.task(description, total) as task:

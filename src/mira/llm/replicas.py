@@ -24,11 +24,11 @@ class ReplicaPool:
 
     Args:
         urls: Base URLs.
-        maximum: Seats of all replicas together.
+        maximum: Permits of all replicas together.
 
     Attributes:
         replicas: One a URL.
-        in_use: Seats taken.
+        in_use: Permits taken.
         answered: Whether any replica has answered yet.
     """
 
@@ -43,7 +43,7 @@ class ReplicaPool:
 
     @property
     def limit(self) -> int:
-        """Seats there are now, without those of dead replicas."""
+        """Permits there are now, without those of dead replicas."""
         alive = sum(int(r.limiter.limit) for r in self.replicas if not r.limiter.down)
         return min(self._maximum, alive)
 
@@ -52,7 +52,7 @@ class ReplicaPool:
         """Seconds since any replica answered, or since the start."""
         return time.monotonic() - self._answered_at
 
-    async def seat(self, weight: int) -> tuple[Replica, Permit]:
+    async def acquire(self, weight: int) -> tuple[Replica, Permit]:
         """Wait for a replica with room and take its permits."""
         weight = min(weight, self._maximum)
         if not self._waiting and (replica := self._least_loaded(weight)):
@@ -67,10 +67,10 @@ class ReplicaPool:
                 self.give(*future.result(), Outcome.CANCELLED)
             raise
 
-    def give(self, replica: Replica, seat: Permit, outcome: Outcome, after: float | None = None) -> None:
+    def give(self, replica: Replica, permit: Permit, outcome: Outcome, after: float | None = None) -> None:
         """Give permits back and tell what became of the request."""
-        self.in_use -= seat.weight
-        replica.limiter.give(seat, outcome, after)
+        self.in_use -= permit.weight
+        replica.limiter.give(permit, outcome, after)
         if outcome is Outcome.OK:
             self.answered = True
             self._answered_at = time.monotonic()

@@ -54,7 +54,7 @@ class Request:
         context: Whatever the caller wants to find beside the reply.
         smaller: Gives a smaller request when the server says that this one does not fit, or None when there is none;
             it is told the context length that the server named, or None.
-        hopeless: Set on what is not sent at all; see `unsendable`.
+        unsendable: Set on what is not sent at all; see `never_sent`.
         form: What kind of request it is; None only where it is not sent.
     """
 
@@ -65,11 +65,11 @@ class Request:
     tag: str = ""
     context: Any = None
     smaller: Shrink | None = None
-    hopeless: Unscored | None = None
+    unsendable: Unscored | None = None
     form: Form | None = None
 
     @classmethod
-    def unsendable(cls, reason: Unscored, *, source: str, tag: str = "", context: Any = None) -> "Request":
+    def never_sent(cls, reason: Unscored, *, source: str, tag: str = "", context: Any = None) -> "Request":
         """Return a request that is answered with a failure at once: it is known that there can be no reply."""
         return cls(b"", b"", 0, source, tag, context, None, reason)
 

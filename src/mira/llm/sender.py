@@ -1,4 +1,4 @@
-"""One request, from its seat to its answer: retries, budget, and the point where an endpoint is given up."""
+"""One request, from its permit to its answer: retries, budget, and the point where an endpoint is given up."""
 
 import asyncio
 import random
@@ -11,12 +11,13 @@ from mira.llm.answer import Answer, Failed, Patience
 from mira.llm.cost import Spending, price
 from mira.llm.limiter import Outcome, Permit, permits
 from mira.llm.replicas import Replica, ReplicaPool
-from mira.llm.request import Request
+from mira.llm.request import Request, about_tokens
 from mira.llm.responses.reply import Reply
-from mira.llm.responses.response import Broken, Busy, Rejected, Unusable, Verdict, listed_models, verdict
+from mira.llm.responses.response import Busy, Rejected, Retryable, Unusable, Verdict, listed_models, verdict
 from mira.llm.responses.usage import billed_tokens
 from mira.llm.stats import Stats
-from mira.llm.transport import Lost, TimedOut, Transport
+from mira.llm.transport import Lost, TimedOut, TooLarge, Transport
+from mira.tokens import tokenizer
 from mira.unscored import Unscored
 from mira.urls import join_url, shown_url
 
@@ -24,7 +25,7 @@ __all__ = ["Sender", "Withdrawn"]
 
 _MAX_BACKOFF_S = 30.0
 _REJECTIONS = 20
-_FOREIGN = 8
+_NOT_COMPLETIONS = 8
 _REFUSED, _REFUSED_S = 3, 20.0
 _ERRORS_UNDER_200_S = 60.0
 _TOLD_EVERY_S = 60.0
@@ -59,12 +60,12 @@ class Sender:
     ) -> None:  # fmt: skip
         self._settings, self._urls, self._transport = settings, urls, transport
         self._spending, self._stats, self._patience, self._find = spending, stats, patience, find
-        self._fleet = ReplicaPool(urls, settings.max_concurrency)
+        self._pool = ReplicaPool(urls, settings.max_concurrency)
         self._shown = ", ".join(map(shown_url, urls))
         self._returned = asyncio.Event()
         self._say = say
         self._rejected = 0
-        self._foreign = 0  # such answers since the last reply
+        self._not_completions = 0  # such answers since the last reply
         self._replied = False
         self._refused: set[bytes] = set()  # requests that were refused as Unusable since the last reply
         self._refused_since = 0.0
@@ -96,7 +97,7 @@ class Sender:
         while True:
             replica, said = await self._send(request)
             if isinstance(said, Reply):
-                self._rejected, self._foreign, self._replied = 0, 0, True
+                self._rejected, self._not_completions, self._replied = 0, 0, True
                 self._refused.clear()
                 return said
             if isinstance(said, Rejected):
@@ -105,10 +106,10 @@ class Sender:
             if isinstance(said, Unusable):
                 if self._is_refused(request, said, tries):
                     raise await self._unusable(replica, said)
-                said = Broken(f"HTTP {said.status}", said.detail)
+                said = Retryable(f"HTTP {said.status}", said.detail)
             if self.closing:
                 raise Withdrawn
-            self._check_foreign(replica, said)
+            self._check_not_a_completion(replica, said)
             self._check_silence(replica, said)
             self._tell(replica, said)
             # A 429 speaks of the crowd, not of this request, so it may be sent again more often.
@@ -123,12 +124,12 @@ class Sender:
 
     async def _send(self, request: Request) -> tuple[Replica, Verdict]:
         most = price(self._settings, request.tokens, self._settings.max_tokens)
-        replica, seat = await self._seat(request, most)
+        replica, permit = await self._acquire(request, most)
         task = asyncio.current_task()
         assert task is not None
         self.flying.add(task)
         stats = self._stats
-        stats.requests, stats.concurrency, stats.limit = stats.requests + 1, len(self.flying), self._fleet.limit
+        stats.requests, stats.concurrency, stats.limit = stats.requests + 1, len(self.flying), self._pool.limit
         outcome, after, cost = Outcome.CANCELLED, None, 0.0
         try:
             said = await self._post(replica, request)
@@ -139,15 +140,15 @@ class Sender:
             self.flying.discard(task)
             stats.concurrency = len(self.flying)
             self._spending.pay(most, cost)
-            self._fleet.give(replica, seat, outcome, after)
+            self._pool.give(replica, permit, outcome, after)
             self._returned.set()
 
-    async def _seat(self, request: Request, most: float) -> tuple[Replica, Permit]:
+    async def _acquire(self, request: Request, most: float) -> tuple[Replica, Permit]:
         while not self.closing:
-            replica, seat = await self._fleet.seat(permits(request.tokens))
+            replica, permit = await self._pool.acquire(permits(request.tokens))
             if not self.closing and self._spending.reserve(most):
-                return replica, seat
-            self._fleet.give(replica, seat, Outcome.CANCELLED)
+                return replica, permit
+            self._pool.give(replica, permit, Outcome.CANCELLED)
             if not self.flying:  # nothing will come back and cost less than was reserved
                 raise self._spending.stop()
             self._returned.clear()
@@ -155,30 +156,43 @@ class Sender:
         raise Withdrawn
 
     async def _post(self, replica: Replica, request: Request) -> Verdict:
-        assert request.form is not None, "hopeless requests are not sent"
+        assert request.form is not None, "unsendable requests are not sent"
         url = join_url(replica.url, request.form.path)
         try:
             response = await self._transport.post(url, request.body, self._settings.timeout_s)
             return verdict(response, request.form.read, request.body)
         except TimedOut as error:
-            return Broken("timeout", str(error))
+            return Retryable("timeout", str(error))
+        except TooLarge as error:
+            return Retryable("too large", f"{replica.shown} sent {error}", not_a_completion=str(error))
         except Lost as error:
-            return Broken("connection", f"no connection to {replica.shown} ({error})")
+            return Retryable("connection", f"no connection to {replica.shown} ({error})")
 
     def _count(self, request: Request, said: Verdict) -> float:
         """Count a response and return what it costs."""
         if isinstance(said, Reply):
             shown, most = said.text + said.reasoning, self._settings.max_tokens
-            tokens_in, tokens_out = billed_tokens((said.tokens_in, said.tokens_out), request.tokens, shown, most)
-            cost = price(self._settings, tokens_in, tokens_out)
-            self._stats.tokens_in += tokens_in
-            self._stats.tokens_out += tokens_out
-            self._stats.cost += cost
-            return cost
-        if isinstance(said, Busy | Broken):
-            self._stats.waits[said.what if isinstance(said, Broken) else "HTTP 429"] += 1
-            return price(self._settings, request.tokens, 0) if _timed_out(said) else 0.0
+            usage = said.tokens_in, said.tokens_out
+            return self._bill(*billed_tokens(usage, request.tokens, shown, most, self._count_tokens))
+        if isinstance(said, Busy | Retryable):
+            self._stats.waits[said.what if isinstance(said, Retryable) else "HTTP 429"] += 1
+            if _timed_out(said):
+                return price(self._settings, request.tokens, 0)
+        if isinstance(said, Retryable | Rejected) and any(said.usage):
+            most = self._settings.max_tokens
+            return self._bill(*billed_tokens(said.usage, request.tokens, "", most))
         return 0.0
+
+    def _bill(self, tokens_in: int, tokens_out: int) -> float:
+        cost = price(self._settings, tokens_in, tokens_out)
+        self._stats.tokens_in += tokens_in
+        self._stats.tokens_out += tokens_out
+        self._stats.cost += cost
+        return cost
+
+    def _count_tokens(self, text: str) -> int:
+        """Count a reply for which the server names no tokens; exactly only where tokens cost something."""
+        return tokenizer(self._settings.tokenizer).count([text])[0] if self._settings.price_out else about_tokens(text)
 
     def _count_rejection(self, replica: Replica, said: Rejected) -> None:
         """An endpoint that rejects everything is set up wrongly: say so instead of failing every record."""
@@ -197,7 +211,7 @@ class Sender:
         Before the first answer one refusal shows it. Later a gateway may refuse for a moment, and a firewall single
         records, so some requests must be refused for a while with no reply in between.
         """
-        if not self._fleet.answered or said.status not in {401, 403, 404}:
+        if not self._pool.answered or said.status not in {401, 403, 404}:
             return True
         now = time.monotonic()
         if not self._refused:
@@ -228,25 +242,25 @@ class Sender:
             return ""
         return f"It offers: {', '.join(names[:10])}." if names else ""
 
-    def _check_foreign(self, replica: Replica, said: Busy | Broken) -> None:
+    def _check_not_a_completion(self, replica: Replica, said: Busy | Retryable) -> None:
         """An endpoint that never answers as one does is something else: say so instead of asking again and again."""
-        if not isinstance(said, Broken) or not said.foreign:
+        if not isinstance(said, Retryable) or not said.not_a_completion:
             return
-        self._foreign += 1
-        if self._foreign >= _FOREIGN and (not self._replied or self._fleet.silent_s > _REFUSED_S):
+        self._not_completions += 1
+        if self._not_completions >= _NOT_COMPLETIONS and (not self._replied or self._pool.silent_s > _REFUSED_S):
             raise JudgeError(
-                f"{replica.shown} answers, but no model does: what it sends is {said.foreign}",
+                f"{replica.shown} answers, but no model does: what it sends is {said.not_a_completion}",
                 "Is base_url right (it mostly ends in /v1), and nothing else, such as a login page, in between?",
             )
 
-    def _tell(self, replica: Replica, said: Busy | Broken) -> None:
+    def _tell(self, replica: Replica, said: Busy | Retryable) -> None:
         """Tell of trouble: while all requests are being sent again nothing else would."""
-        what, now = said.what if isinstance(said, Broken) else "HTTP 429", time.monotonic()
+        what, now = said.what if isinstance(said, Retryable) else "HTTP 429", time.monotonic()
         if now - self._told.get(what, -_TOLD_EVERY_S) >= _TOLD_EVERY_S:
             self._told[what] = now
             self._say(f"  {replica.shown}: {_words(said)}; sent again so far: {self._stats.waits[what]:,}")
 
-    def _check_silence(self, replica: Replica, said: Busy | Broken) -> None:
+    def _check_silence(self, replica: Replica, said: Busy | Retryable) -> None:
         patience = self._patience
         if (said.after or 0.0) > patience.outage_s:
             raise JudgeError(
@@ -255,13 +269,13 @@ class Sender:
         limit = patience.outage_s
         if _timed_out(said):
             limit = max(limit, self._settings.timeout_s * (self._settings.max_retries + 1))
-        elif isinstance(said, Broken) and said.what == "connection" and not self._fleet.answered:
+        elif isinstance(said, Retryable) and said.what == "connection" and not self._pool.answered:
             limit = patience.start_s
-        elif isinstance(said, Broken) and said.what.startswith("HTTP 200"):
+        elif isinstance(said, Retryable) and said.what.startswith("HTTP 200"):
             limit = min(limit, _ERRORS_UNDER_200_S)
-        if self._fleet.silent_s > limit:
+        if self._pool.silent_s > limit:
             raise JudgeError(
-                f"no reply from {self._shown} for {self._fleet.silent_s:,.0f} s: {_words(said)}",
+                f"no reply from {self._shown} for {self._pool.silent_s:,.0f} s: {_words(said)}",
                 f"{_hint(said)} What was paid for is in the journal: run the same command again to go on.",
             )
 
@@ -275,21 +289,21 @@ def _answer(asked: Request, request: Request, result: Reply | Rejected | Failed)
 def _outcome(said: Verdict) -> tuple[Outcome, float | None]:
     if isinstance(said, Busy):
         return Outcome.BUSY, said.after
-    if isinstance(said, Broken):
+    if isinstance(said, Retryable):
         return Outcome.SLOW if _timed_out(said) else Outcome.BROKEN, said.after
     # An endpoint that has turned unusable is left out like a dead one.
     return (Outcome.BROKEN if isinstance(said, Unusable) else Outcome.OK), None
 
 
-def _hint(said: Busy | Broken) -> str:
-    if isinstance(said, Broken) and not said.what.startswith("HTTP"):
+def _hint(said: Busy | Retryable) -> str:
+    if isinstance(said, Retryable) and not said.what.startswith("HTTP"):
         return "Is the server running?"
     return "The server is there, and this is what it says."
 
 
-def _timed_out(said: Busy | Broken) -> bool:
-    return isinstance(said, Broken) and said.what == "timeout"
+def _timed_out(said: Busy | Retryable) -> bool:
+    return isinstance(said, Retryable) and said.what == "timeout"
 
 
-def _words(said: Busy | Broken) -> str:
-    return said.detail if isinstance(said, Broken) else "HTTP 429, too many requests"
+def _words(said: Busy | Retryable) -> str:
+    return said.detail if isinstance(said, Retryable) else "HTTP 429, too many requests"

@@ -25,14 +25,14 @@ class Session:
     """Sends requests and gives back their answers, replies journalled.
 
     Args:
-        asker: Makes what sends them; called in the event loop.
+        sender: Makes what sends them; called in the event loop.
         transport: Started before the first request and stopped after the last.
         journal: Where replies are written before they are given back.
         drain_s: Seconds to wait for what is in flight when the work is stopped.
     """
 
-    def __init__(self, asker: Callable[[], Sender], transport: Transport, journal: Journal, drain_s: float) -> None:
-        self._make_asker, self._transport, self._journal, self._drain_s = asker, transport, journal, drain_s
+    def __init__(self, sender: Callable[[], Sender], transport: Transport, journal: Journal, drain_s: float) -> None:
+        self._make_sender, self._transport, self._journal, self._drain_s = sender, transport, journal, drain_s
         self._answers: queue.SimpleQueue[list[Answer] | BaseException | None] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,7 +88,7 @@ class Session:
 
     async def _main(self) -> None:
         self._over = asyncio.Event()
-        self._asker = self._make_asker()
+        self._sender = self._make_sender()
         await self._transport.start()
         with ThreadPoolExecutor(1, "mira-journal") as self._writer:
             self._ready.set()
@@ -98,7 +98,7 @@ class Session:
         self._answers.put(self._error)
 
     def _accept(self, requests: list[Request]) -> None:
-        if self._asker.closing:
+        if self._sender.closing:
             return
         for request in requests:
             task = self._loop.create_task(self._handle(request))
@@ -107,7 +107,7 @@ class Session:
 
     async def _handle(self, request: Request) -> None:
         try:
-            answer = await self._asker.answer(request)
+            answer = await self._sender.answer(request)
         except Withdrawn:
             return
         except Exception as error:
@@ -121,14 +121,14 @@ class Session:
 
     def _finish(self, error: BaseException | None) -> None:
         self._error = self._error or error
-        self._asker.closing = True
+        self._sender.closing = True
         self._over.set()
 
     async def _drain(self) -> None:
-        for task in self._tasks - self._asker.flying:
+        for task in self._tasks - self._sender.flying:
             task.cancel()
-        if self._asker.flying:
-            await asyncio.wait(self._asker.flying, timeout=self._drain_s)
+        if self._sender.flying:
+            await asyncio.wait(self._sender.flying, timeout=self._drain_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

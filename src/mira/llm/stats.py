@@ -26,7 +26,7 @@ class Stats:
         cost: What they cost.
         cut_prompts: Requests made smaller because the server said that they did not fit.
         concurrency: Requests in flight.
-        limit: Seats that the limiter allows now.
+        limit: Permits that the limiter allows now.
         waits: Why requests had to be sent again -> how often.
         failures: Source -> reason -> requests given up.
         first_failure: What the first request that was given up was about, and the server's words; "" for none.

@@ -20,10 +20,10 @@ from yarl import URL
 from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
 
-__all__ = ["FakeTransport", "HttpTransport", "Lost", "Response", "TimedOut", "Transport", "completion"]
+__all__ = ["FakeTransport", "HttpTransport", "Lost", "Response", "TimedOut", "TooLarge", "Transport", "completion"]
 
 _CONNECT_S = 10.0
-_LONGEST_HEADER = 64 << 10  # bytes; gateways send security policies of more than aiohttp's 8 kB
+_LARGEST_RESPONSE = 64 << 20  # bytes; 16k tokens with 20 log-probabilities each take 20 MB (ours)
 _HIDDEN = b"***"
 _LONGEST_HEADER = 1 << 16  # gateways send policies of more than aiohttp's 8 kB
 _HOP_BY_HOP = frozenset({"host", "content-length", "transfer-encoding", "connection", "content-type", "accept"})
@@ -32,6 +32,10 @@ _BEARER = re.compile(rb"(Bearer\s+)[^\s\"'\\,]+", re.IGNORECASE)
 
 class Lost(Exception):
     """The connection was refused or lost before a whole response came."""
+
+
+class TooLarge(Lost):
+    """The response is larger than any reply can be; the rest of it was not read."""
 
 
 class TimedOut(Exception):
@@ -64,6 +68,7 @@ class Transport(Protocol):
         Raises:
             Lost: The connection was refused or lost.
             TimedOut: `timeout_s` seconds passed.
+            TooLarge: The response is too large to hold.
         """
         ...
 
@@ -84,6 +89,7 @@ class HttpTransport:
         base_urls: Where requests will go. The environment's proxy is used unless all of these are on this machine.
         key_header: The header that carries the key.
         headers: Further headers, name -> environment variable with the value, which counts as a key too.
+        largest: Bytes that a response may have.
 
     Raises:
         JudgeError: An environment variable is not set, or holds what cannot be sent as a header.
@@ -92,7 +98,9 @@ class HttpTransport:
     def __init__(
         self, api_key_env: str = "", connections: int = 256, base_urls: Sequence[str] = (), *,
         key_header: str = "Authorization", headers: Mapping[str, str] | None = None,
+        largest: int = _LARGEST_RESPONSE,
     ) -> None:  # fmt: skip
+        self._largest = largest
         self._key = _read_key(api_key_env, "api_key_env")
         self._headers = {name: _read_key(variable, f"headers.{name}") for name, variable in (headers or {}).items()}
         if bad := next((name for name in (*self._headers, key_header) if name.lower() in _HOP_BY_HOP), None):
@@ -148,7 +156,7 @@ class HttpTransport:
             async with self._session.request(
                 method, URL(url), data=body, timeout=limits, allow_redirects=False
             ) as response:
-                data = self._blot(await response.read())
+                data = self._blot(await _read(response, self._largest))
                 if response.status == 200:
                     return Response(200, data)
                 return Response(response.status, data, self._shown(response.headers))
@@ -164,6 +172,17 @@ class HttpTransport:
         for secret in self._secrets:
             data = data.replace(secret, _HIDDEN)
         return _BEARER.sub(rb"\1" + _HIDDEN, data) if b"earer " in data and self._secrets else data
+
+
+async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
+    """Return the body, decompressed; no more than `largest` bytes of it are ever held."""
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > largest:
+            raise TooLarge(f"a response of more than {largest >> 20:,} MB")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _why(error: Exception) -> str:
@@ -198,8 +217,8 @@ def _is_local(url: str) -> bool:
         return False
 
 
-Answer = Response | Exception
-Handler = Callable[[str, dict[str, Any]], Answer | Awaitable[Answer]]
+FakeResponse = Response | Exception
+Handler = Callable[[str, dict[str, Any]], FakeResponse | Awaitable[FakeResponse]]
 
 
 class FakeTransport:

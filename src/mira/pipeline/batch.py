@@ -13,7 +13,6 @@ from mira.discovery.free_judging import FreeJudging
 from mira.distillation.student import open_student
 from mira.errors import ConfigError, RunError
 from mira.grouping.groups import load_groups
-from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import JudgeTask
 from mira.judging.teacher import Teacher
 from mira.labelling.labels import label_tasks
@@ -116,7 +115,7 @@ def _labels(config: Config, run: RunFolder, teacher: Teacher) -> Iterator[Reques
         if not run.rubric(group.name).is_file():
             raise RunError(f"{run.rubric(group.name)}: there is no rubric yet", "Run: mira discover CONFIG")
         judge = teacher.judge(Rubric.load(run.rubric(group.name), group.name))
-        if not isinstance(judge, EndpointJudge):
+        if judge.client is None:
             raise ConfigError("teacher.replies is set: there is nothing to ask", "Remove it to have the teacher asked.")
         yield from judge.requests(label_tasks(config, run, group))
 
@@ -132,10 +131,10 @@ def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Expo
     groups = load_groups(run)
     for number, group in enumerate(groups):
         with open_student(config, run, group.name, log) as student:
-            if not isinstance(student, EndpointJudge):
+            if student.client is None:
                 raise ConfigError(f"{group.name}'s student runs here: there is nothing to export", "Run: mira score")
             target = path if len(groups) == 1 else path.with_name(f"{path.stem}-{group.name}{path.suffix}")
-            exported.append(export_batch(student.requests(tasks(group.sources)), student.caller.journal, target))
+            exported.append(export_batch(student.requests(tasks(group.sources)), student.client.journal, target))
         log.note(f"  {group.name}: {exported[number].requests:,} requests")
     return Exported(
         tuple(p for e in exported for p in e.paths),

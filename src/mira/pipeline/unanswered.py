@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from mira.config.settings import Config
 from mira.judging.teacher import Teacher
-from mira.llm.journal.journal import read_keys
+from mira.llm.journal.reader import JournalReader
 from mira.pipeline.batch import teacher_requests
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
@@ -41,7 +41,7 @@ def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
     Raises:
         MiraError: An earlier stage's output is damaged.
     """
-    known = read_keys(RunFolder(config.run).journal)
+    known = JournalReader(RunFolder(config.run).journal)
     if not len(known):
         return None
     left: Counter[str] = Counter()
@@ -55,10 +55,10 @@ def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
     ):
         for request in teacher_requests(config, stage, teacher):
             task.advance()
-            if request.hopeless or request.key in seen:
+            if request.unsendable or request.key in seen:
                 continue
             seen.add(request.key)
-            if known.find([request.key]):
+            if known.count([request.key]):
                 answered += 1
             else:
                 left[request.source] += 1

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from mira.distillation.student import open_student, runs_here, served_endpoints
 from mira.engine import load_engine
 from mira.errors import ConservationError
 from mira.grouping.groups import Group, load_groups
-from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import Failures, check_failures
 from mira.llm.progress import watch
@@ -74,13 +73,15 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     failures = Failures(sum(t["valid"] for t in totals.values()), config.teacher.failure_budget, run.journal)
     for group in load_groups(run):
         n_valid = sum(totals[source]["valid"] for source in group.sources)
-        with open_student(config, run, group.name, log) as student, _progress(student, group, n_valid, log) as task:
-            if isinstance(student, EndpointJudge):
-                student.failures = failures
+        with (
+            open_student(config, run, group.name, log) as student,
+            watch(student.stats, log, f"scoring {group.name}", n_valid) as task,
+        ):
+            student.failures = failures
             for result in _score_group(config, run, group, student, shards, task):
                 rows[result.source] += result.rows
                 unscored[result.source] += result.unscored
-            if isinstance(student, EndpointJudge):
+            if student.stats is not None:
                 requests[group.name] = student.stats.summary()
     for source, total in totals.items():
         if rows[source] != total["valid"]:
@@ -90,15 +91,6 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             )
     check_failures(unscored, sum(rows.values()), config.teacher.failure_budget, log, failures.evidence)
     return {"rows": dict(rows), "unscored": {s: dict(c) for s, c in unscored.items()}, "requests": requests}
-
-
-def _progress(student: Judge, group: Group, total: int, log: Log) -> AbstractContextManager[Task]:
-    description = f"scoring {group.name}"
-    return (
-        watch(student.stats, log, description, total)
-        if isinstance(student, EndpointJudge)
-        else log.task(description, total)
-    )
 
 
 def score_shards(

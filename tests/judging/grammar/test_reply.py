@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mira.judging.grammar.reply import _strict, _tolerant, _usual, locate_scores, parse_reply
+from mira.judging.grammar.reply import _strict, _tolerant, _usual, locate_scores, parse_reply, whole_reply
 from mira.rubric.judgement import Recommendation
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_names
@@ -545,7 +545,7 @@ def test_usual_reading_of_a_damaged_reply_is_the_tolerant_one(answer, damage, se
         places = [match.start() for match in re.finditer(r"[\d\n:/—–-]", text)]
         at = places[int(where * (len(places) - 1))]
         text = text[:at] + junk + text[at:]
-    assert _usual(text, names) in (None, _tolerant(text, names, truncated=False))
+    assert whole_reply(text, names) in (None, _tolerant(text, names, truncated=False))
 
 
 BITS = "[A1]|[A2] |A3. |Foo|Bar Baz|: | — |-|8/10|7|-1|10|/10|/100|\n|**|<think>|</think>|```|overall|overall: 5|brief:"
@@ -651,3 +651,38 @@ def test_echo_of_the_record_is_not_read():
     assert parse_reply(echo, ("Foo", "Bar")).scores == (None, None)
     assert parse_reply(echo[:-20], ("Foo", "Bar")).scores == (None, None)
     assert parse_reply(f"{echo}\n{DRAFT}", ("Foo", "Bar")).scores == (3.0, 2.0)
+
+
+MARKS = {
+    "Qwen": ("<think>", "</think>"),
+    "Mistral": ("[THINK]", "[/THINK]"),
+    "Seed": ("<seed:think>", "</seed:think>"),
+    "Gemma": ("<|channel>thought", "<channel|>"),
+    "Command": ("<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
+    "gpt-oss": ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    "Granite": ("Here is my thought process:", "Here is my response:"),
+    "Solar": ("<|think|>", "<|end|><|begin|>assistant<|content|>"),
+    "Ernie": ("<think>", "</think>\n<response>\n"),
+    "unknown tag": ("<musing>", "</musing>"),
+    "unknown marks": ("<<<plan>>>", "<<<done>>>"),
+    "unknown brackets": ("{{think}}", "{{/think}}"),
+}
+
+
+def whole(score: int, slots: int = 3) -> str:
+    lines = [f"[A{i}] Quality {name}: {score}/10 — Says it." for i, name in enumerate(("One", "Two", "Three"), 1)]
+    return "\n".join([*lines[:slots], *(CLOSING_LINES if slots == 3 else [])])
+
+
+@pytest.mark.parametrize("form", MARKS)
+def test_scores_never_come_out_of_thinking(form):
+    opens, closes = MARKS[form]
+    names = ("Quality One", "Quality Two", "Quality Three")
+    thoughts = [f"{opens}\n{whole(2, 2)}\n{closes}\n", f"{opens}{whole(2, 2)}{closes}", f"{whole(2, 2)}\n{closes}"]
+    for thought in (*thoughts, f"{opens}\n{whole(2)}\n{closes}"):
+        assert parse_reply(thought + whole(8), names).scores == (8, 8, 8)
+
+
+def test_thinking_that_an_empty_response_follows_is_not_an_answer():
+    reply = parse_reply(f"{whole(2)}\n</think>\n<response>\n", ("Quality One", "Quality Two", "Quality Three"))
+    assert reply.reason_unscored is Unscored.UNPARSABLE

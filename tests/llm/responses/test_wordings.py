@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from mira.llm.responses.reply import Reply
-from mira.llm.responses.response import Broken, Busy, Rejected, Unusable, Verdict, verdict
+from mira.llm.responses.response import Busy, Rejected, Retryable, Unusable, Verdict, verdict
 from mira.llm.responses.wordings import WORDINGS
 from mira.llm.transport import Response, completion
 from mira.unscored import Unscored
@@ -26,6 +26,14 @@ OVERFLOWS = [
     ("llama.cpp", 400, {"error": {"code": 400, "type": "exceed_context_size_error", "n_ctx": 4096}}, 4096),
     ("llama.cpp", 500, "the request exceeds the available context size. try increasing the context size", None),
     ("Ollama", 400, {"error": "the input length exceeds the context length"}, None),
+    ("llama-cpp-python", 400, "Requested tokens (5000) exceed context window of 4096", 4096),
+    ("LiteLLM", 400, "litellm.ContextWindowExceededError: BadRequestError", None),
+    ("TabbyAPI", 400, "Prompt length 5000 is greater than max_seq_len 4096", 4096),
+    ("watsonx", 400, {"errors": [{"code": "invalid_input_argument", "message": "the number of input tokens 5000 cannot "
+                      "exceed the total tokens limit 4096 for this model"}]}, 4096),
+    ("GitHub Models", 413, "Request body too large for gpt-4o model. Max size: 8000 tokens.", 8000),
+    ("Cerebras", 400, "Please reduce the length of the messages. Current length is 10000 while limit is 8192", 8192),
+    ("Databricks", 400, "This request exceeds the model's context size. Maximum: 32768 tokens", 32768),
     ("LMDeploy", 400, "The input length (12000) exceeds session_len 8192", 8192),
     ("Mistral", 400, {"message": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length"}, 32768),
     ("Anthropic", 400, {"type": "error", "error": {"message": "prompt is too long: 210000 tokens > 200000 maximum"}}, 200000),
@@ -66,6 +74,8 @@ FILTERS = [
     ("Zhipu", 400, "系统检测到输入或生成内容可能包含不安全或敏感内容"),
     ("Mistral", 403, {"message": "Request violates moderation thresholds"}),
     ("a law", 451, "unavailable"),
+    ("OpenAI", 400, "Your request was rejected as a result of our safety system."),
+    ("Vertex", 400, "The content you provided or machine outputted is blocked."),
 ]  # fmt: skip
 
 ENDS = [
@@ -133,9 +143,9 @@ def test_a_header_says_how_long_to_wait_before_words_do() -> None:
 
 def test_errors_under_200_count_by_the_status_that_they_name() -> None:
     assert say(200, {"error": {"code": 429, "message": "slow down"}}) == Busy(None)
-    assert isinstance(say(200, {"error": {"code": 502, "message": "upstream"}}), Broken)
+    assert isinstance(say(200, {"error": {"code": 502, "message": "upstream"}}), Retryable)
     assert isinstance(say(200, "maximum context length is 10 tokens"), Rejected)
-    assert isinstance(say(200, "something"), Broken)
+    assert isinstance(say(200, "something"), Retryable)
 
 
 RECORD = (

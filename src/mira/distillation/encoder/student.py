@@ -36,7 +36,7 @@ from mira.distillation.encoder.head import Head, NystroemBasis
 from mira.distillation.encoder.spool import Spool
 from mira.embedding.embedder import Embedder
 from mira.errors import InputError
-from mira.judging.judge import JudgeTask
+from mira.judging.judge import Judge, JudgeTask
 from mira.progress import Log
 from mira.rubric.judgement import Judgement
 from mira.rubric.rubric import Rubric
@@ -256,7 +256,7 @@ def _table(table: Labels, predicted: Array, rows: npt.NDArray[np.bool_], folds: 
     return pa.table(columns)
 
 
-class EncoderStudent:
+class EncoderStudent(Judge):
     """A trained encoder student as a judge.
 
     A record's judgement depends on the record only, to the last bit: not on its batch, shard or worker.

@@ -10,7 +10,7 @@ from mira.distillation.sft.chat import Chat, require_train
 from mira.errors import InputError, JudgeError
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.grammar.reply import parse_reply
-from mira.judging.judge import JudgeTask
+from mira.judging.judge import Judge, JudgeTask
 from mira.judging.prompt import Prompt, build_prompt
 from mira.llm.journal.journal import Journal
 from mira.rubric.judgement import Judgement
@@ -101,7 +101,7 @@ def served_student(folder: Path, settings: EndpointSettings, journal: Journal, *
     return EndpointJudge(served_settings(folder, settings), rubric, prompt, journal, **options)
 
 
-class SftStudent:
+class SftStudent(Judge):
     """A tuned student in this process: greedy, one record after the other or in small batches.
 
     For small models, and for checking what a server answers; a server is the way to score a corpus.
@@ -129,17 +129,8 @@ class SftStudent:
         self._tokenizer = load_tokenizer(str(folder / "tokenizer.json"))
         self._room, self._max_reply = facts["max_length"] - facts["max_reply"], facts["max_reply"]
         self._batch = batch
-        self._identity = hash_json(["sft", weights_hash(folder), self.prompt.hash, self._max_reply, batch])
-
-    @property
-    def identity(self) -> str:
-        """Hash of weights, prompt and decoding."""
-        return self._identity
-
-    @property
-    def n_slots(self) -> int:
-        """Number of slots of the rubric."""
-        return len(self.prompt.slots)
+        self.n_slots = len(self.prompt.slots)
+        self.identity = hash_json(["sft", weights_hash(folder), self.prompt.hash, self._max_reply, batch])
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
         """Yield one judgement a task, in the order of the tasks."""

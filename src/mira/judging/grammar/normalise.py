@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from mira.corpus.thinking import CLOSES, OPENS
 
-__all__ = ["answer_start", "flatten", "lines_after_thinking", "name_pattern", "without_echo"]
+__all__ = ["answer_start", "ends_thinking", "flatten", "lines_after_thinking", "name_pattern", "without_echo"]
 
 # Full-width forms U+FF01..U+FF5E are ASCII shifted by 0xFEE0.
 _TABLE: dict[int, int | str] = {0xFEE0 + code: code for code in range(0x21, 0x7F)}
@@ -43,6 +43,7 @@ def name_pattern(name: str) -> re.Pattern[str] | None:
     return re.compile(r"[^\w\n]*?" + body + r"(?!\w)", re.IGNORECASE)
 
 
+_EMPTY_TAG = re.compile(r"<\w{1,20}>\Z")
 _MOST_BLOCKS = 500  # of thinking: whoever writes more has not written a reply
 
 
@@ -57,9 +58,11 @@ def answer_start(flat: str, heads: Sequence[tuple[int, int]], *, truncated: bool
         heads: (position, slot) of all lines that look like a slot's, also right after a closing marker; ascending.
         truncated: The reply ended at its token limit: an opened block that never closes is then the whole reply.
     """
-    start, length = 0, len(flat.rstrip())
+    start, length = 0, _length(flat)
+    opened = OPENS.search(flat)
     for _ in range(_MOST_BLOCKS):
-        opened = OPENS.search(flat, start)
+        if opened and opened.start() < start:
+            opened = OPENS.search(flat, start)
         begun = bisect_left(heads, (start, 0))
         first = heads[begun][0] if begun < len(heads) else len(flat)
         if opened and opened.start() < max(first, start + 1):
@@ -72,6 +75,13 @@ def answer_start(flat: str, heads: Sequence[tuple[int, int]], *, truncated: bool
             return start, False
         start = closed.end()
     return len(flat), True
+
+
+def _length(flat: str) -> int:
+    """Return where the last visible character ends, without an opening tag that nothing follows."""
+    text = flat.rstrip()
+    tag = _EMPTY_TAG.search(text, max(0, len(text) - 24))
+    return len(text[: tag.start()].rstrip() if tag else text)
 
 
 def _closing_marker(
@@ -90,6 +100,14 @@ def _closing_marker(
         if closed.start() < first or alone or closed.end() >= length or again >= closed.end():
             return closed
     return None
+
+
+_HINTS = ("</", "[/", "|>", "▷", "<unused95>", "assistantfinal", "ere is my response:", "\uff1e")
+
+
+def ends_thinking(text: str) -> bool:
+    """Return whether a reply holds a marker that closes thinking, wherever it stands."""
+    return any(hint in text for hint in _HINTS) and CLOSES.search(flatten(text)) is not None
 
 
 def lines_after_thinking(flat: str) -> str:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mira.judging.grammar.common import read_common
-from mira.judging.grammar.normalise import flatten, without_echo
-from mira.judging.grammar.tolerant import Answer, Closing, Reading, read_reply
+from mira.judging.grammar.normalise import ends_thinking, flatten, without_echo
+from mira.judging.grammar.tolerant import Closing, Reading, SlotLine, read_lines
 from mira.rubric.judgement import Judgement, Recommendation
 from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
@@ -97,12 +97,9 @@ def whole_reply(text: str, names: Sequence[str]) -> ParsedReply | None:
     """Read a reply that is nothing but the complete form, in the card's words or the usual Markdown; else None."""
     slots = tuple(names)
     answer = _unwrapped(text)
-    if answer.rstrip()[-1:] in _MARKER_ENDS:  # perhaps the end of thinking, with no answer after it
+    if ends_thinking(answer):  # a rationale may speak of a marker, or an answer may follow it: read with care
         return None
     return _strict(answer, slots) or _usual(answer, slots)
-
-
-_MARKER_ENDS = frozenset(">]▷")
 
 
 def locate_scores(text: str, names: Sequence[str], *, truncated: bool = False) -> list[tuple[int, int] | None]:
@@ -113,7 +110,7 @@ def locate_scores(text: str, names: Sequence[str], *, truncated: bool = False) -
         names: Dimension names in rubric order.
         truncated: The reply ended at its token limit.
     """
-    answers, _ = _settled(read_reply(without_echo(text), names, truncated=truncated), len(names), truncated=truncated)
+    answers, _ = _settled(read_lines(without_echo(text), names, truncated=truncated), len(names), truncated=truncated)
     chosen = _choose_all(answers, len(names), truncated=truncated)
     places: list[tuple[int, int] | None] = []
     for slot, (value, _, _) in enumerate(chosen, 1):
@@ -192,8 +189,8 @@ def _usual(text: str, names: tuple[str, ...]) -> ParsedReply | None:
 
 
 def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedReply:
-    answers, closings = _settled(read_reply(text, names, truncated=truncated), len(names), truncated=truncated)
-    by_slot: dict[int, list[Answer]] = {}
+    answers, closings = _settled(read_lines(text, names, truncated=truncated), len(names), truncated=truncated)
+    by_slot: dict[int, list[SlotLine]] = {}
     for answer in answers:
         by_slot.setdefault(answer.slot, []).append(answer)
     slots = slot_names(len(names))
@@ -221,7 +218,7 @@ def _tolerant(text: str, names: Sequence[str], *, truncated: bool) -> ParsedRepl
     )  # fmt: skip
 
 
-def _settled(reading: Reading, n: int, *, truncated: bool) -> tuple[list[Answer], list[Closing]]:
+def _settled(reading: Reading, n: int, *, truncated: bool) -> tuple[list[SlotLine], list[Closing]]:
     """Return answers and closing lines from the last complete answer on, which says every slot once; else all.
 
     What follows thinking that never ends is believed only where it holds a complete answer.
@@ -255,13 +252,13 @@ def _settled(reading: Reading, n: int, *, truncated: bool) -> tuple[list[Answer]
 _Chosen = tuple[float | None, str, Unscored | None]
 
 
-def _choose_all(answers: list[Answer], n: int, *, truncated: bool) -> list[_Chosen]:
+def _choose_all(answers: list[SlotLine], n: int, *, truncated: bool) -> list[_Chosen]:
     """Return one score, or a reason, a slot; see `_choose`.
 
     Where several slots have two different scores, or one has in a reply that was cut, these are two answers, and a slot
     that only one of them scores has no score: it may be a draft's.
     """
-    own: list[list[Answer]] = [[] for _ in range(n)]
+    own: list[list[SlotLine]] = [[] for _ in range(n)]
     for answer in answers:
         if 1 <= answer.slot <= n:
             own[answer.slot - 1].append(answer)
@@ -275,7 +272,7 @@ def _choose_all(answers: list[Answer], n: int, *, truncated: bool) -> list[_Chos
     ]
 
 
-def _choose(answers: list[Answer]) -> _Chosen:
+def _choose(answers: list[SlotLine]) -> _Chosen:
     """Return the one score that a slot's answers agree on, with its rationale; or None and why, if there are any."""
     if len(answers) == 1:
         return answers[0].value, answers[0].rationale, answers[0].reason
@@ -287,7 +284,7 @@ def _choose(answers: list[Answer]) -> _Chosen:
     return said[0].value, max((a.rationale for a in said), key=len), said[0].reason
 
 
-def _absent_reasons(answers: list[Answer], n: int, *, truncated: bool) -> dict[int, Unscored]:
+def _absent_reasons(answers: list[SlotLine], n: int, *, truncated: bool) -> dict[int, Unscored]:
     """Return, for every slot, why it would be missing if no line spoke of it.
 
     Where the slots that are there ascend, one below the last of them was left out; the cut took those above.
@@ -306,7 +303,7 @@ _REFUSAL = re.compile(
 _REFUSAL_CHARS = 1000  # a longer text that opens like a refusal has something else to say
 
 
-def _why_unscored(text: str, answers: list[Answer], missing: dict[str, Unscored], *, truncated: bool) -> Unscored:
+def _why_unscored(text: str, answers: list[SlotLine], missing: dict[str, Unscored], *, truncated: bool) -> Unscored:
     if answers:
         reasons = set(missing.values())
         return reasons.pop() if len(reasons) == 1 else Unscored.UNPARSABLE

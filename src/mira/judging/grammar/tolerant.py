@@ -13,10 +13,10 @@ from mira.judging.grammar.normalise import answer_start, flatten, lines_after_th
 from mira.judging.grammar.score import Found, later_score, score_at
 from mira.unscored import Unscored
 
-__all__ = ["Answer", "Closing", "Reading", "read_reply", "tidy"]
+__all__ = ["Closing", "Reading", "SlotLine", "read_lines", "tidy"]
 
 
-class Answer(NamedTuple):
+class SlotLine(NamedTuple):
     """What one line says of one slot.
 
     Attributes:
@@ -62,7 +62,7 @@ class Reading(NamedTuple):
     `unclosed` says that they follow the start of thinking that never ends: they may be drafts.
     """
 
-    answers: list[Answer]
+    answers: list[SlotLine]
     closings: list[Closing]
     unclosed: bool = False
 
@@ -84,6 +84,7 @@ _PLAIN = r"A0*(?P<plain>\d{1,3})(?P<mark>[^\S\n]*[.:)|=—–-])?(?!\w)"
 _HEAD = re.compile(rf"{_JUNK}(?:{_BOXED}|{_PLAIN})")
 _BREAK = re.compile(r"\n")
 _INLINE = re.compile(r"(?<=\s)\[A0*(?P<slot>\d{1,3})\]")
+_BEHIND_MARK = re.compile(r"(?<=\S)[>\]}][^\S\n]{0,3}\[A0*(?P<slot>\d{1,3})\]")
 _INLINE_CLOSING = re.compile(r"(?<=\s)(?:overall|training recommendation|domain tag|brief)(?=:)")
 _CLOSING = re.compile(
     r"[^\w\n]{0,16}(?P<key>overall|(?:training[^\S\n]+)?recommendation|domain|brief)"
@@ -127,7 +128,7 @@ class _Page:
         return self.stops[after] if after < len(self.stops) else len(self.flat)
 
 
-def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
+def read_lines(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
     """Find every answer and closing line of `text`.
 
     Args:
@@ -142,6 +143,7 @@ def read_reply(text: str, names: Sequence[str], *, truncated: bool) -> Reading:
     start, unclosed = _start(text, flat, names, truncated=truncated)
     if start:  # an answer may stand right behind the thinking's last tag
         flat = f"{flat[: start - 1]}\n{flat[start:]}"
+    flat = _after_marks(flat, start, names)
     heads, closings = _marks(flat, start)
     if len(heads) < 2 <= len(names):
         flat = _relined(flat, start, names)
@@ -160,7 +162,14 @@ def _start(text: str, flat: str, names: Sequence[str], *, truncated: bool) -> tu
     start, unclosed = 0, False
     if CLOSES.search(flat) or OPENS.search(flat):
         marked = lines_after_thinking(flat)
-        heads, _ = _marks(marked, 0)
+        # Behind a marker on the same line only a slot with its own name counts: a rationale may speak of markers.
+        heads = [
+            head
+            for head in _marks(marked, 0)[0]
+            if not head.begin
+            or flat[head.begin - 1] == "\n"
+            or _after_own_name(flat, head.slot, head.end, names) is not None
+        ]
         page = _Page(text, marked, names, 0, len(flat.rstrip()), [h.begin for h in heads])
         scored = [(h.begin, h.slot) for h in heads if (a := _answer(page, h)) and a.start >= 0]
         start, unclosed = answer_start(flat, scored, truncated=truncated)
@@ -187,6 +196,18 @@ def _marks(flat: str, start: int) -> tuple[list[_Head], list[re.Match[str]]]:
     return heads, closings
 
 
+def _after_marks(flat: str, start: int, names: Sequence[str]) -> str:
+    """Give a slot that follows a tag or marker of any kind on its line a line of its own, length unchanged."""
+    breaks = [
+        match.start()
+        for match in _BEHIND_MARK.finditer(flat, start)
+        if (named := _after_own_name(flat, int(match["slot"]), match.end(), names)) is not None
+        and score_at(flat, named, strict=False)
+    ]
+    pieces = [flat[i:j] for i, j in pairwise([0, *(at + 1 for at in breaks), len(flat)])]
+    return "\n".join([piece[:-1] for piece in pieces[:-1]] + pieces[-1:])
+
+
 def _relined(flat: str, start: int, names: Sequence[str]) -> str:
     """Give a reply whose line breaks were lost its lines back, length unchanged.
 
@@ -204,7 +225,7 @@ def _relined(flat: str, start: int, names: Sequence[str]) -> str:
     return "\n".join([piece[:-1] for piece in pieces[:-1]] + pieces[-1:])
 
 
-def _answer(page: _Page, head: _Head) -> Answer | None:
+def _answer(page: _Page, head: _Head) -> SlotLine | None:
     flat, stop = page.flat, page.stop(head.begin)
     line_end = flat.find("\n", head.end, stop)
     line_end = stop if line_end < 0 else line_end
@@ -222,16 +243,16 @@ def _answer(page: _Page, head: _Head) -> Answer | None:
     if not head.sure and (not found or (named is None and not found.explicit)):
         return None
     if not found:
-        return Answer(head.slot, None, Unscored.NO_NUMBER, "", -1, -1, stop >= page.length, False)
+        return SlotLine(head.slot, None, Unscored.NO_NUMBER, "", -1, -1, stop >= page.length, False)
     misnamed = named is None and _has_other_name(flat, head, page.names)
     return _answer_of(page, head.slot, found, stop, misnamed=misnamed)
 
 
-def _answer_of(page: _Page, slot: int, found: Found, stop: int, *, misnamed: bool) -> Answer:
+def _answer_of(page: _Page, slot: int, found: Found, stop: int, *, misnamed: bool) -> SlotLine:
     whole = found.explicit and found.value is not None
     is_open = not whole and bool(_NOTHING_MORE.match(page.flat, found.stop))
     rationale = _rationale(page, found.stop, stop)
-    return Answer(slot, found.value, found.reason, rationale, found.start, found.end, is_open, misnamed)
+    return SlotLine(slot, found.value, found.reason, rationale, found.start, found.end, is_open, misnamed)
 
 
 def _after_own_name(flat: str, slot: int, position: int, names: Sequence[str]) -> int | None:
@@ -309,7 +330,7 @@ def _unique_names(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, in
     return re.compile(rf"^{_JUNK}[\[({{<]?(?P<name>{body})(?!\w)", re.MULTILINE | re.IGNORECASE), slots
 
 
-def _named_answers(page: _Page, answered: set[int]) -> list[Answer]:
+def _named_answers(page: _Page, answered: set[int]) -> list[SlotLine]:
     """Read lines that carry a name and no slot id, for the slots that no line's id has answered."""
     unique = _unique_names(tuple(page.names))
     if not unique:

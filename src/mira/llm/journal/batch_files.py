@@ -88,9 +88,9 @@ def export_batch(requests: Iterable[Request], journal: Journal, path: Path) -> E
         nonlocal answered, unsendable
         stream = iter(requests)
         while chunk := list(islice(stream, FRAME_RECORDS)):
-            known = journal.find({r.key for r in chunk if not r.hopeless})
+            known = journal.find({r.key for r in chunk if not r.unsendable})
             for request in chunk:
-                if request.hopeless:
+                if request.unsendable:
                     unsendable += 1
                 elif request.key in known:
                     answered += 1

@@ -11,26 +11,20 @@ import errno
 import fcntl
 import os
 import socket
-import threading
-from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import orjson
 
 from mira.errors import RunError
-from mira.llm.journal.frames import KEY_BYTES, Damage, Group, pack, read_group, scan
-from mira.llm.journal.index import Index
+from mira.llm.journal.frames import pack
+from mira.llm.journal.reader import OFFSET_BITS, SUFFIX, JournalReader
 from mira.llm.responses.reply import Reply
 
-__all__ = ["Entry", "Journal", "read_keys"]
+__all__ = ["Entry", "Journal"]
 
 FRAME_RECORDS = 256
-_SUFFIX = ".jsonl.zst"
-_OFFSET_BITS = 48
-_CACHED_FRAMES = 64
 _BALLAST_BYTES = 4 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -43,11 +37,10 @@ class Entry(NamedTuple):
     reply: Reply
 
 
-class Journal:
+class Journal(JournalReader):
     """Replies by request key: a folder of append-only files, one of them written here.
 
-    Opening cuts a torn tail off the written file and indexes all files: 16 bytes a reply in memory and nothing
-    decompressed, so 50 million replies take 0.8 GB.
+    Opening cuts a torn tail off the written file and indexes all files; see `JournalReader`.
 
     Args:
         folder: The journal folder; created.
@@ -64,13 +57,9 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str = "replies") -> None:
-        self.folder, self.path = folder, folder / f"{name}{_SUFFIX}"
-        self.cut = self.damaged = 0
+        self.path = folder / f"{name}{SUFFIX}"
+        self.cut = 0
         self.full = False
-        self._guard = threading.Lock()
-        self._files: list[Path] = []
-        self._index = Index()
-        self._frames: OrderedDict[tuple[int, int], dict[bytes, bytes]] = OrderedDict()
         self._failures = folder / f"{name}.failures.jsonl"
         self._ballast = folder / f".{name}.ballast"
         self._descriptor = self._end = -1
@@ -80,40 +69,24 @@ class Journal:
         except OSError as error:
             raise _unwritable(folder, error) from None
         try:
-            self._open()
+            self._open(folder)
         except OSError as error:
             self.close()
             raise _unwritable(folder, error) from None
 
-    def _open(self) -> None:
+    def _open(self, folder: Path) -> None:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
-            self._read_index(path)
+        super().__init__(folder)
+        self._end = self._ends[self._files.index(self.path)]
+        self.cut = os.fstat(self._descriptor).st_size - self._end
         os.ftruncate(self._descriptor, self._end)
         os.fsync(self._descriptor)
         self._failures.write_bytes(b"")
         with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
-
-    def _read_index(self, path: Path) -> None:
-        number = len(self._files)
-        self._files.append(path)
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            parts = list(scan(file, size))
-        groups = [part for part in parts if isinstance(part, Group)]
-        counts = [len(group.keys) // KEY_BYTES for group in groups]
-        offsets = np.array([number << _OFFSET_BITS | group.offset for group in groups], np.uint64)
-        self._index.extend(b"".join(group.keys for group in groups), np.repeat(offsets, counts))
-        torn = [part.start for part in parts[-1:] if isinstance(part, Damage)]
-        self.damaged += len(parts) - len(groups) - len(torn)
-        if path == self.path:
-            self._end = torn[0] if torn else size
-            self.cut = size - self._end
-
-    def __len__(self) -> int:
-        """Number of replies, in all files of the folder."""
-        return len(self._index)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
+            else:  # macOS
+                file.write(bytes(_BALLAST_BYTES))
 
     def __enter__(self) -> "Journal":
         return self
@@ -152,7 +125,7 @@ class Journal:
         with self._guard:
             for i, block in enumerate(blocks):
                 keys = [key for key, _ in packed[i * FRAME_RECORDS : (i + 1) * FRAME_RECORDS]]
-                self._index.add(keys, number << _OFFSET_BITS | self._end)
+                self._index.add(keys, number << OFFSET_BITS | self._end)
                 self._end += len(block)
 
     def _write(self, data: bytes) -> None:
@@ -186,56 +159,6 @@ class Journal:
                 file.write(b"".join(orjson.dumps(f) + b"\n" for f in failures))
         except OSError as error:
             raise _unwritable(self._failures, error) from None
-
-    def count(self, keys: Collection[bytes]) -> int:
-        """Return how many of the keys there are replies for; nothing is decompressed."""
-        with self._guard:
-            return len(self._index.find(keys))
-
-    def find(self, keys: Collection[bytes]) -> dict[bytes, Reply]:
-        """Return the replies there are, by key; of one that is there twice the last. Failed generations are none.
-
-        Cheap when neighbouring keys were written together: frames are decompressed once.
-        """
-        with self._guard:
-            located = self._index.find(keys)
-        if not located:
-            return {}
-        found = {}
-        for location, key in sorted((location, key) for key, location in located.items()):
-            line = self._frame(location >> _OFFSET_BITS, location & ((1 << _OFFSET_BITS) - 1)).get(key)
-            if line is None:
-                continue
-            reply = Reply.from_line(orjson.loads(line))
-            if not reply.failed:  # older journals hold these as replies
-                found[key] = reply
-        return found
-
-    def _frame(self, number: int, offset: int) -> dict[bytes, bytes]:
-        place = (number, offset)
-        if place in self._frames:
-            self._frames.move_to_end(place)
-            return self._frames[place]
-        try:
-            with self._files[number].open("rb") as file:
-                frame = read_group(file, offset, os.fstat(file.fileno()).st_size)
-        except ValueError:
-            frame = {}
-            self.damaged += 1
-        self._frames[place] = frame
-        if len(self._frames) > _CACHED_FRAMES:
-            self._frames.popitem(last=False)
-        return frame
-
-
-def read_keys(folder: Path) -> Index:
-    """Index the request keys of a journal folder without opening it: another process may be writing there."""
-    index = Index()
-    for path in sorted(folder.glob(f"*{_SUFFIX}")):
-        with path.open("rb") as file:
-            keys = b"".join(part.keys for part in scan(file, path.stat().st_size) if isinstance(part, Group))
-        index.extend(keys, np.zeros(len(keys) // KEY_BYTES, np.uint64))
-    return index
 
 
 def _lock(path: Path) -> int:

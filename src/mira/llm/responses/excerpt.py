@@ -2,10 +2,10 @@
 
 from mira.progress import printable
 
-__all__ = ["quoted"]
+__all__ = ["excerpt"]
 
 
-def quoted(text: str, most: int) -> str:
+def excerpt(text: str, most: int) -> str:
     """Return the first `most` characters in quotation marks, on one line and printable; "" in words."""
     words = printable(" ".join(text[: 8 * most].split()))
     if not words:

@@ -89,7 +89,7 @@ def _choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(choice, dict):
         raise ValueError("not a completion: a choice is no object")
     if choice.get("error") or ending(str(choice.get("finish_reason"))) is Ending.FAILED:
-        raise FailedReply(choice.get("error") or choice.get("finish_reason"))
+        raise FailedReply(choice.get("error") or choice.get("finish_reason"), body.get("usage"))
     return choice
 
 

@@ -26,12 +26,14 @@ class FailedReply(ValueError):
 
     Attributes:
         error: What the server says of it: its error object, or the finish reason.
+        usage: (prompt tokens, reply tokens) that the server counted all the same; 0 where it did not.
     """
 
-    def __init__(self, error: Any) -> None:
+    def __init__(self, error: Any, usage: Any = None) -> None:
         words = error.get("message") or error.get("code") if isinstance(error, Mapping) else error
         super().__init__(f"the generation failed: {_text(str(words))[:_SHOWN]}")
         self.error = error
+        self.usage = read_usage(usage)
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -117,10 +119,10 @@ class Reply:
         """
         try:
             choice = body["choices"][0]
-            finish = _text(choice.get("finish_reason"))
+            finish = _finish(choice.get("finish_reason"))
             error = choice.get("error") or body.get("error")
             if error or ending(finish) is Ending.FAILED:
-                raise FailedReply(error or finish)
+                raise FailedReply(error or finish, body.get("usage"))
             message = (
                 choice["message"] if "text" not in choice else choice.get("message") or {"content": choice["text"]}
             )
@@ -165,6 +167,10 @@ class Reply:
 
 
 _SHOWN = 300
+
+
+def _finish(reason: Any) -> str:
+    return _text(reason.get("type") if isinstance(reason, Mapping) else reason)  # SGLang: {"type": "length", ...}
 
 
 def _text(content: Any) -> str:

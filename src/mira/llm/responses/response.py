@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from mira.llm.limiter import retry_after
-from mira.llm.responses.excerpt import quoted
+from mira.llm.responses.excerpt import excerpt
 from mira.llm.responses.reply import FailedReply, NoLogprobs, Reply, load_json
 from mira.llm.responses.wordings import Meaning, Said, meaning, read_error
 from mira.llm.transport import Response
 from mira.unscored import Unscored
 
-__all__ = ["Broken", "Busy", "Rejected", "Unusable", "Verdict", "listed_models", "verdict"]
+__all__ = ["Busy", "Rejected", "Retryable", "Unusable", "Verdict", "listed_models", "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +25,22 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class Retryable:
     """No reply, but another try may go well.
 
     Attributes:
         what: "connection", "timeout" or "HTTP 503", for counting.
         detail: What happened, for people.
         after: Seconds to wait, where the server says.
-        foreign: What a 200 is that holds neither a reply nor an error: words for a sentence that starts with "it".
+        not_a_completion: What an HTTP 200 holds instead of a reply or an error, as the end of a sentence; "" otherwise.
+        usage: (prompt tokens, reply tokens) of a failed generation that the server counted, and may bill.
     """
 
     what: str
     detail: str
     after: float | None = None
-    foreign: str = ""
+    not_a_completion: str = ""
+    usage: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class Rejected:
         reason: OVERFLOW, REFUSED or ENDPOINT_ERROR.
         detail: The status and the server's words.
         context: The context length that the server named, where the reason is OVERFLOW.
+        usage: (prompt tokens, reply tokens) of a generation that the server counted, and may bill.
     """
 
     reason: Unscored
     detail: str
     context: int | None = None
+    usage: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Unusable:
     detail: str
 
 
-Verdict = Reply | Busy | Broken | Rejected | Unusable
+Verdict = Reply | Busy | Retryable | Rejected | Unusable
 
 _REASONS = {
     Meaning.OVERFLOW: Unscored.OVERFLOW, Meaning.FILTERED: Unscored.REFUSED, Meaning.REJECTED: Unscored.ENDPOINT_ERROR,
@@ -90,7 +94,7 @@ def verdict(
     detail = f"HTTP {status}: {_message(text)}"
     if 300 <= status < 400:
         place = response.headers.get("location", "")
-        detail = f"HTTP {status}: a redirect to {quoted(place, _QUOTED)}, which mira does not follow"
+        detail = f"HTTP {status}: a redirect to {excerpt(place, _QUOTED)}, which mira does not follow"
     said = read_error(text)
     return _failure(status, said, detail, asked, _after(response, said))
 
@@ -101,8 +105,8 @@ def _failure(status: int, said: Said, detail: str, asked: bytes, after: float | 
         return Busy(after)
     if means is Meaning.UNUSABLE:
         return Unusable(status, detail)
-    if means is Meaning.BROKEN:
-        return Broken(f"HTTP {status or '200 without a reply'}", detail, after)
+    if means is Meaning.RETRYABLE:
+        return Retryable(f"HTTP {status or '200 without a reply'}", detail, after)
     return Rejected(_REASONS[means], detail, context)
 
 
@@ -124,7 +128,7 @@ def listed_models(response: Response) -> list[str]:
         value = orjson.loads(response.body)
         return [str(model["id"]) for model in (value["data"] if isinstance(value, dict) else value)]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"is no list of models: {quoted(_text(response.body), _QUOTED)}") from None
+        raise ValueError(f"is no list of models: {excerpt(_text(response.body), _QUOTED)}") from None
 
 
 def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply], asked: bytes) -> Verdict:
@@ -134,17 +138,18 @@ def _reply(body: bytes, read: Callable[[Mapping[str, Any]], Reply], asked: bytes
         return Rejected(Unscored.ENDPOINT_ERROR, str(error))
     except FailedReply as failed:
         said = read_error(orjson.dumps(failed.error).decode())
-        return _failure(said.status, said, f"HTTP 200, but {failed}", asked, said.wait)
+        failure = _failure(said.status, said, f"HTTP 200, but {failed}", asked, said.wait)
+        return replace(failure, usage=failed.usage) if isinstance(failure, Retryable | Rejected) else failure
     except ValueError as error:  # an error under HTTP 200, half a body, or a page of something else
         text = _text(body)
         torn = isinstance(error, json.JSONDecodeError)
-        what = f"{'not a completion' if torn else error}: {quoted(text, _QUOTED)}"
+        what = f"{'not a completion' if torn else error}: {excerpt(text, _QUOTED)}"
         detail = f"HTTP 200, but {what}"
         if '"error"' in text and not torn:
             said = read_error(text)
             return _failure(said.status, said, detail, asked, said.wait)
         familiar = '"error"' in text or (torn and text.lstrip().startswith("{"))
-        return Broken("HTTP 200 without a reply", detail, foreign="" if familiar else what)
+        return Retryable("HTTP 200 without a reply", detail, not_a_completion="" if familiar else what)
 
 
 def _text(body: bytes) -> str:

@@ -1,19 +1,22 @@
 """What servers say of the tokens that a reply took: the names of all servers, in one table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = ["billed_tokens", "read_usage"]
 
 # To teach mira another name, add it to its row. A dot goes into a nested object.
 _NAMES: dict[str, tuple[str, ...]] = {
-    "in": ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokenCount", "prompt_eval_count"),
-    "out": ("completion_tokens", "output_tokens", "candidates_token_count", "candidatesTokenCount", "eval_count"),
+    "in": ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokenCount", "prompt_eval_count",
+        "inputTokens", "promptTokens", "input_token_count", "tokens.input_tokens", "billed_units.input_tokens"),
+    "out": ("completion_tokens", "output_tokens", "candidates_token_count", "candidatesTokenCount", "eval_count",
+        "outputTokens", "completionTokens", "generated_token_count", "tokens.output_tokens",
+        "billed_units.output_tokens"),
     "reasoning": (
         "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens", "reasoning_tokens",
-        "thoughts_token_count", "thoughtsTokenCount",
+        "thoughts_token_count", "thoughtsTokenCount", "completionTokensDetails.reasoningTokens", "reasoningTokens",
     ),
-    "total": ("total_tokens", "total_token_count", "totalTokenCount"),
+    "total": ("total_tokens", "total_token_count", "totalTokenCount", "totalTokens"),
 }  # fmt: skip
 _MOST = 1 << 31
 _LONGEST_TOKEN = 16  # bytes a token on average; what says that its tokens are longer has not counted them (ours)
@@ -32,7 +35,9 @@ def read_usage(usage: Any) -> tuple[int, int]:
     return found["in"], out
 
 
-def billed_tokens(said: tuple[int, int], sent: int, shown: str, most: int) -> tuple[int, int]:
+def billed_tokens(
+    said: tuple[int, int], sent: int, shown: str, most: int, count: Callable[[str], int] | None = None
+) -> tuple[int, int]:
     """Return the tokens to pay for: what the server said where it can be, else an estimate.
 
     Args:
@@ -40,6 +45,7 @@ def billed_tokens(said: tuple[int, int], sent: int, shown: str, most: int) -> tu
         sent: Prompt tokens as measured here.
         shown: The reply's text and thinking.
         most: Reply tokens that were allowed.
+        count: Counts a text's tokens, for a reply without a count; by default a token per three bytes.
 
     Returns:
         (prompt tokens, reply tokens). A count that is missing, or far too small or large for the text, is estimated
@@ -51,7 +57,7 @@ def billed_tokens(said: tuple[int, int], sent: int, shown: str, most: int) -> tu
     if not sent // _LONGEST_TOKEN <= tokens_in <= 8 * sent + 4096 or not tokens_in:
         tokens_in = sent
     if tokens_out * _LONGEST_TOKEN < size or not tokens_out:
-        tokens_out = estimate
+        tokens_out = estimate if count is None else count(shown)
     return tokens_in, min(tokens_out, max(most, estimate))
 
 

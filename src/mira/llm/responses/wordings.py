@@ -21,7 +21,7 @@ class Meaning(Enum):
     FILTERED = auto()  # the server's filter declines this request
     REJECTED = auto()  # the server will not answer this request as it is
     BUSY = auto()  # too many requests; the same one will do later
-    BROKEN = auto()  # a fault of the server that may pass
+    RETRYABLE = auto()  # a fault of the server that may pass
     UNUSABLE = auto()  # no request will be answered: wrong key, path or model, or no credit
 
 
@@ -56,7 +56,7 @@ WORDINGS = (
     Wording(_UNUS, "Anthropic", _ACCOUNT, r"credit balance is too low"),
     Wording(_UNUS, "Gemini, a quota of the day", _ACCOUNT, r"PerDay(?:Per|\b)"),
     Wording(_UNUS, "DeepSeek, MiniMax, Zhipu", _ACCOUNT, r"insufficient[ _](?:account[ _])?balance|余额不足"),
-    Wording(_UNUS, "SiliconFlow", _ACCOUNT, r"balance is insufficient"),
+    Wording(_UNUS, "SiliconFlow", _ACCOUNT, r"balance is (?:insufficient|negative|exhausted)|please recharge"),
     Wording(_UNUS, "Moonshot", _ACCOUNT, r"exceeded_current_quota_error"),
     Wording(_UNUS, "DashScope, Volcengine", _ACCOUNT, r"\bArrearage\b|AccountOverdue"),
     Wording(_UNUS, "xAI", _ACCOUNT, r"used all available credits|doesn't have any credits|monthly spending limit"),
@@ -72,9 +72,15 @@ WORDINGS = (
     Wording(_OVER, "OpenAI, Mistral, Groq, Azure", _ONE_REQUEST, r"context_length_exceeded|string_above_max_length"),
     Wording(_OVER, "OpenAI, vLLM, SGLang, Mistral, DeepSeek, OpenRouter, Fireworks, Ollama", _ONE_REQUEST,
             r"maximum context length"),
-    Wording(_OVER, "OpenAI", _ONE_REQUEST, r"exceeds? the context window|input tokens exceed the configured limit"),
+    Wording(_OVER, "OpenAI", _ONE_REQUEST, r"input tokens exceed the configured limit"),
+    Wording(_OVER, "OpenAI, llama-cpp-python, Databricks", _ONE_REQUEST,
+            r"exceeds? [^.]{0,40}context (?:window|size|length)"),
+    Wording(_OVER, "LiteLLM", _ONE_REQUEST, r"ContextWindowExceeded"),
+    Wording(_OVER, "TabbyAPI", _ONE_REQUEST, r"greater than max_seq_len"),
+    Wording(_OVER, "watsonx", _ONE_REQUEST, r"cannot exceed the total tokens limit"),
     Wording(_OVER, "OpenAI, Groq", _ONE_REQUEST, r"reduce the length of"),
-    Wording(_OVER, "vLLM", _ONE_REQUEST, r"max_model_len|maximum model length"),
+    Wording(_OVER, "vLLM", _ONE_REQUEST,
+            r"max_model_len|maximum model length|too long to fit into the model|in prompt \(\d+\) exceeds"),
     Wording(_OVER, "SGLang", _ONE_REQUEST, r"model's context length|exceeds the maximum allowed length"),
     Wording(_OVER, "TGI, Together", _ONE_REQUEST,
             r"inputs`? tokens \+ `?max_new_tokens|`?inputs`? must have less than"),
@@ -85,7 +91,7 @@ WORDINGS = (
     Wording(_OVER, "LMDeploy", _ONE_REQUEST, r"session_len"),
     Wording(_OVER, "TensorRT-LLM", _ONE_REQUEST, r"prompt length .{0,40}exceeds? (?:the )?max|max_num_tokens"),
     Wording(_OVER, "Mistral", _ONE_REQUEST, r"prompt contains \d+ tokens"),
-    Wording(_OVER, "Anthropic", _ONE_REQUEST, r"prompt is too long|exceed context limit|request_too_large"),
+    Wording(_OVER, "Anthropic", _ONE_REQUEST, r"prompt is too (?:long|large)|exceed context limit|request_too_large"),
     Wording(_OVER, "Bedrock", _ONE_REQUEST, r"input is too long|too many input tokens|expected maxLength: \d+, actual"),
     Wording(_OVER, "Gemini", _ONE_REQUEST,
             r"input token count .{0,60}(?:exceeds|model only supports)|request payload size exceeds"),
@@ -100,11 +106,13 @@ WORDINGS = (
     # Filters
     Wording(_FILT, "OpenAI, Azure, Moonshot", _FILTER,
             r"content_?filter|content_policy|content policy|content management policy|ResponsibleAI|invalid_prompt"),
-    Wording(_FILT, "OpenAI, OpenRouter", _FILTER, r"requires moderation|flagged (?:by|as|for)|was flagged"),
+    Wording(_FILT, "OpenAI, OpenRouter", _FILTER,
+            r"requires moderation|flagged (?:by|as|for)|was flagged|our safety system"),
     Wording(_FILT, "Mistral", _FILTER, r"violates moderation|content_moderation"),
     Wording(_FILT, "Anthropic, Bedrock", _FILTER,
             r"content filtering policy|guardrail_intervened|blocked by .{0,40}guardrail"),
-    Wording(_FILT, "Gemini", _FILTER, r"PROHIBITED_CONTENT|(?:prompt|response|content) was blocked|block_?reason"),
+    Wording(_FILT, "Gemini", _FILTER,
+            r"PROHIBITED_CONTENT|(?:prompt|response|content|outputted) (?:was|is) blocked|block_?reason"),
     Wording(_FILT, "xAI", _FILTER, r"violates usage guidelines|SAFETY_CHECK_TYPE"),
     Wording(_FILT, "DashScope", _FILTER, r"data_?inspection_?failed|inappropriate content"),
     Wording(_FILT, "DeepSeek", _FILTER, r"content exists risk"),
@@ -118,9 +126,9 @@ _PATTERNS = tuple((row, re.compile(row.words, re.IGNORECASE)) for row in WORDING
 
 # What a status means where no row fits. nginx, Envoy and other proxies send 413 with a page of their own.
 _STATUSES = {
-    0: Meaning.BROKEN, 401: Meaning.UNUSABLE, 402: Meaning.UNUSABLE, 403: Meaning.UNUSABLE, 404: Meaning.UNUSABLE,
-    408: Meaning.BROKEN, 409: Meaning.BROKEN, 413: Meaning.OVERFLOW, 425: Meaning.BROKEN, 429: Meaning.BUSY,
-    451: Meaning.FILTERED,
+    0: Meaning.RETRYABLE, 401: Meaning.UNUSABLE, 402: Meaning.UNUSABLE, 403: Meaning.UNUSABLE, 404: Meaning.UNUSABLE,
+    408: Meaning.RETRYABLE, 409: Meaning.RETRYABLE, 413: Meaning.OVERFLOW, 425: Meaning.RETRYABLE, 429: Meaning.BUSY,
+    420: Meaning.BUSY, 451: Meaning.FILTERED, 498: Meaning.BUSY, 499: Meaning.RETRYABLE,
 }  # fmt: skip
 
 # Where an overflow names the number of tokens that fit.
@@ -128,7 +136,8 @@ _LIMITS = re.compile(
     r"(?:(?:context|model|prompt)[ _](?:length|size|window)(?: of| is|:)?|n_ctx\W{1,4}|max_model_len\D{1,20}"
     r"|session_len|must be <=|must have less than|token limit:|length should be \[\d+,|model only supports up to"
     r"|tokens allowed \(|allowed length \(|context limit: \d+ \+ \d+ >|tokens >|max input tokens:|limit of"
-    r"|too large for model with)\s*\(?(\d{3,8})",
+    r"|too large for model with|max size:|limit is|maximum:|tokens, maximum|max_seq_len|tokens limit"
+    r"|prompt \(\d+\) exceeds)\s*\(?(\d{3,8})",
     re.IGNORECASE,
 )
 _WAIT = re.compile(r"(?:try again|retry) (?:in|after) (?:(\d+)m)?(\d+(?:\.\d+)?) ?(ms|s)", re.IGNORECASE)
@@ -199,11 +208,11 @@ def meaning(status: int, said: Said, asked: bytes = b"") -> tuple[Meaning, int |
     if row is not None and asked and said.messages:
         words = "\n".join([*said.codes, *(_without_echo(message, asked) for message in said.messages)])
         row = _fitting(status, words)
-    found = row.meaning if row else _STATUSES.get(status, Meaning.BROKEN if status >= 500 else Meaning.REJECTED)
+    found = row.meaning if row else _STATUSES.get(status, Meaning.RETRYABLE if status >= 500 else Meaning.REJECTED)
     if found is not Meaning.OVERFLOW:
         return found, None
-    named = _LIMITS.search(words)
-    return found, said.context or (int(named[1]) if named else None)
+    named = [int(limit[1]) for limit in _LIMITS.finditer(words)]
+    return found, said.context or min(named, default=None)
 
 
 def _fitting(status: int, words: str) -> Wording | None:
