@@ -13,7 +13,7 @@ PACKAGE = Path(mira.__file__).parent
 # From the ground floor up: a room imports from the floors below its own, never from above.
 FLOORS = (
     {"_version", "arrays", "errors", "family", "unscored"},
-    {"hashing", "plugins", "progress", "run_folder", "stats", "urls"},
+    {"demo_files", "hashing", "plugins", "progress", "run_folder", "stats", "urls"},
     {"rubric", "tokens"},
     {"config"},
     {"engine", "llm", "stage"},
@@ -23,7 +23,8 @@ FLOORS = (
     {"distillation"},
     {"scoring", "selection"},
     {"cascade", "reliability"},
-    {"evaluation", "report"},
+    {"evaluation"},
+    {"report"},
     {"pipeline"},
     {"demo", "run_view"},
     {"api"},

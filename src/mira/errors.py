@@ -13,6 +13,7 @@ The tree::
 
 import errno
 import os
+import resource
 
 __all__ = [
     "BudgetError",
@@ -24,6 +25,7 @@ __all__ = [
     "RunError",
     "install_hint",
     "refused_by_system",
+    "way_out",
 ]
 
 _NO_RIGHT = "mira needs the right to read its input, and to write its run folder and every other folder it is given."
@@ -33,7 +35,6 @@ _WAYS_OUT = {
     errno.EACCES: _NO_RIGHT, errno.EPERM: _NO_RIGHT, errno.EROFS: _NO_RIGHT,
     errno.ENOSPC: _FULL, errno.EDQUOT: _FULL,
     errno.ENOENT: _GONE, errno.ENOTDIR: _GONE, errno.EISDIR: _GONE,
-    errno.EMFILE: "Allow more open files: ulimit -n 65536",
 }  # fmt: skip
 
 
@@ -86,5 +87,13 @@ class ConservationError(MiraError):
 def refused_by_system(error: OSError) -> MiraError:
     """Say what the operating system refused: a file that may not be read or written, a full disk."""
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-    way_out = _WAYS_OUT.get(error.errno or 0, "Mend that and run again: what is finished is kept.")
-    return MiraError(f"{where}{error.strerror or error}", way_out)
+    otherwise = _WAYS_OUT.get(error.errno or 0, "Mend that and run again: what is finished is kept.")
+    return MiraError(f"{where}{error.strerror or error}", way_out(error, otherwise))
+
+
+def way_out(error: OSError, otherwise: str) -> str:
+    """Return the way out of a system error: the open-files limit where that was reached, else `otherwise`."""
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return otherwise
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return f"This process may have {limit:,} files open. Allow more, and run again: ulimit -n 65536"

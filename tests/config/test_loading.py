@@ -232,3 +232,25 @@ def test_aliases_nine_deep_are_refused_at_once(tmp_path):
         load_config(path)
     path.write_text("sources:\n  - &s {name: a, path: x.jsonl}\n  - {<<: *s, name: b}\n")
     assert [source.name for source in load_config(path).sources] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD.replace("data/*.jsonl", "''"), "source 'docs': path is empty"),
+        (GOOD.replace("data/*.jsonl", "[]"), "source 'docs': path is empty"),
+        (GOOD.replace("data/*.jsonl", "[a.jsonl, '']"), "source 'docs': path is empty"),
+        (GOOD.replace("docs", "d" * 101), "the name has 101 letters"),
+        (GOOD + "seed: -1\n", "mira.yaml:6: seed: input should be greater than or equal to 0"),
+        (GOOD + f"seed: {2**32}\n", f"mira.yaml:6: seed: input should be less than {2**32}"),
+        (GOOD + f"shard_bytes: {2**63}\n", f"shard_bytes: {2**63} is too large"),
+        (GOOD + "distill: {endpoint: {base_url: http://h/v1, model: m, extra_body: {n: [1e400]}}}\n", ""),
+        (GOOD + "select: {temperature: .inf}\n", "temperature: input should be a finite number"),
+        (GOOD + "select: {trim: .nan}\n", "trim: input should be a finite number"),
+    ],
+)
+def test_values_that_nothing_can_be_done_with_are_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    if expected:
+        assert expected in _problem(tmp_path, text)
+    else:
+        _load(tmp_path, text)

@@ -1,11 +1,15 @@
+from dataclasses import asdict
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mira.errors import ConfigError, RunError
 from mira.evaluation.compare import compare
+from mira.evaluation.results import ComparisonResult
 from mira.progress import Quiet
 from mira.run_folder.files import read_json
+from mira.run_folder.results import read_result
 from support.selection_world import Item, World, items, words
 
 METHODS = ["raw", "random", "mira", "ppl"]
@@ -38,19 +42,20 @@ def told(world):
 
 
 def test_the_file_holds_what_is_returned(world, told):
-    assert read_json(world.run.path / "compare.json") == told
-    assert list(told["methods"]) == METHODS
-    assert told["budget_tokens"] == int(0.4 * told["tokens_in"])
+    assert read_result(ComparisonResult, world.run.path / "compare.json") == told
+    assert read_json(world.run.path / "compare.json") == asdict(told)
+    assert list(told.methods) == METHODS
+    assert told.budget_tokens == int(0.4 * told.tokens_in)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_is_counted_as_it_selects(world, told, method):
     selected = world.select(scope="global", budget="40%", method=method)
-    own = told["methods"][method]
-    assert own["tokens_kept"] == selected["tokens_kept"]
-    assert own["records_kept"] == sum(s["kept"] for s in selected["sources"].values()) == len(world.kept())
-    for source, entry in own["sources"].items():
-        assert entry["tokens_kept"] == selected["sources"][source]["tokens_kept"]
+    own = told.methods[method]
+    assert own.tokens_kept == selected["tokens_kept"]
+    assert own.records_kept == sum(s["kept"] for s in selected["sources"].values()) == len(world.kept())
+    for source, entry in own.sources.items():
+        assert entry.tokens_kept == selected["sources"][source]["tokens_kept"]
 
 
 def test_overlap_is_by_tokens(world, told):
@@ -61,23 +66,23 @@ def test_overlap_is_by_tokens(world, told):
         kept[method] = world.kept()
     both = sum(tokens[k] for k in kept["random"] & kept["mira"])
     either = sum(tokens[k] for k in kept["random"] | kept["mira"])
-    assert told["jaccard"]["random|mira"] == pytest.approx(both / either)
-    assert told["jaccard"]["raw|mira"] == pytest.approx(sum(tokens[k] for k in kept["mira"]) / sum(tokens.values()))
+    assert told.jaccard["random|mira"] == pytest.approx(both / either)
+    assert told.jaccard["raw|mira"] == pytest.approx(sum(tokens[k] for k in kept["mira"]) / sum(tokens.values()))
 
 
 def test_agreement_duplicates_and_length(world, told):
-    mira, rand = told["methods"]["mira"], told["methods"]["random"]
-    assert mira["agreement"]["all"]["n"] == 50
+    mira, rand = told.methods["mira"], told.methods["random"]
+    assert mira.agreement.all.n == 50
     world.select(scope="global", budget="40%")
     kept = [int(id_[1:]) for source, id_ in world.kept() if source == "ant" and int(id_[1:]) % 2]
-    precision = mira["agreement"]["all"]["precision"]
-    assert precision == sum(at * 3 // 100 == 2 for at in kept) / len(kept) > rand["agreement"]["all"]["precision"]
-    assert mira["agreement"]["all"]["rho"] == pytest.approx(1.0)
-    assert rand["agreement"]["all"]["rho"] is None
+    precision = mira.agreement.all.precision
+    assert precision == sum(at * 3 // 100 == 2 for at in kept) / len(kept) > rand.agreement.all.precision
+    assert mira.agreement.all.rho == pytest.approx(1.0)
+    assert rand.agreement.all.rho is None
     twins = [r["n_tokens"] for r in world.rows("bee")]
-    assert mira["duplicate_tokens"] == pytest.approx(sum(twins[1:]) / mira["tokens_kept"])
-    assert abs(told["methods"]["ppl"]["length_rho"]) > abs(rand["length_rho"])
-    assert told["methods"]["raw"]["length_rho"] is None
+    assert mira.duplicate_tokens == pytest.approx(sum(twins[1:]) / mira.tokens_kept)
+    assert abs(told.methods["ppl"].length_rho) > abs(rand.length_rho)
+    assert told.methods["raw"].length_rho is None
 
 
 def test_mira_is_judged_by_held_out_predictions_where_there_are_any(world, told):
@@ -90,8 +95,8 @@ def test_mira_is_judged_by_held_out_predictions_where_there_are_any(world, told)
         again = compare(world.config(scope="global", budget="40%"), world.run, ["mira"], Quiet())
     finally:
         path.unlink()
-    assert again["methods"]["mira"]["agreement"]["all"]["rho"] == pytest.approx(-1.0, abs=1e-3)
-    assert again["methods"]["mira"]["agreement"]["all"]["precision"] == 0.0
+    assert again.methods["mira"].agreement.all.rho == pytest.approx(-1.0, abs=1e-3)
+    assert again.methods["mira"].agreement.all.precision == 0.0
 
 
 def test_methods_that_need_a_teacher_say_which_do_not(tmp_path):
@@ -100,7 +105,7 @@ def test_methods_that_need_a_teacher_say_which_do_not(tmp_path):
         world.run.reliability.unlink(missing_ok=True)
         with pytest.raises(RunError, match=f"compare: {method} cannot run here.*\n.*--methods random,ppl"):
             compare(world.config(), world.run, ["random", method], Quiet())
-    assert set(compare(world.config(), world.run, ["random", "ppl"], Quiet())["methods"]) == {"random", "ppl"}
+    assert set(compare(world.config(), world.run, ["random", "ppl"], Quiet()).methods) == {"random", "ppl"}
 
 
 @pytest.mark.parametrize("methods", [[], ["mira", "best"]])

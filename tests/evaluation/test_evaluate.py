@@ -18,6 +18,7 @@ from mira.evaluation.faults import Fault
 from mira.evaluation.naive import against_naive
 from mira.evaluation.planted import Pair
 from mira.evaluation.planted_methods import method_scorer
+from mira.evaluation.results import Estimate, EvaluationResult, PlantedResult
 from mira.evaluation.stage import evaluate
 from mira.grouping.groups import load_groups
 from mira.judging.judge import JudgeTask
@@ -27,6 +28,7 @@ from mira.rubric.judgement import Judgement, Recommendation, judgement_schema, j
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import read_json, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import read_result
 from mira.selection.methods.method import load_method
 from mira.selection.quality import load_mask
 from mira.selection.stage import select
@@ -127,19 +129,19 @@ def test_a_field_that_says_what_was_done_is_an_external_check(world):
     select(config, run, Quiet())
     evaluation = config.evaluate.model_copy(update={"planted": 0, "check_field": "meta.done"})
     notes = Notes()
-    found = evaluate(config.model_copy(update={"evaluate": evaluation}), run, notes)["check"]
-    assert found["field"] == "meta.done" and set(found["sources"]) == {"docs"}
-    docs = found["sources"]["docs"]
-    assert docs["student"]["clean"] + docs["student"]["spoiled"] == 36  # 40 records without a label, 4 do not say
-    assert docs["teacher"]["clean"] + docs["teacher"]["spoiled"] == 108
-    assert docs["student"]["low"] <= docs["student"]["auc"] <= docs["student"]["high"] and docs["student"]["auc"] > 0.9
-    assert docs["teacher"]["auc"] > 0.9 and docs["overall"]["auc"] > 0.9
-    kinds = docs["student"]["kinds"]
-    assert set(kinds) == {"cut", "mixed"} and sum(k["spoiled"] for k in kinds.values()) == docs["student"]["spoiled"]
+    found = evaluate(config.model_copy(update={"evaluate": evaluation}), run, notes).check
+    assert found.field == "meta.done" and set(found.sources) == {"docs"}
+    docs = found.sources["docs"]
+    assert docs.student.clean + docs.student.spoiled == 36  # 40 records without a label, 4 do not say
+    assert docs.teacher.clean + docs.teacher.spoiled == 108
+    assert docs.student.low <= docs.student.auc <= docs.student.high and docs.student.auc > 0.9
+    assert docs.teacher.auc > 0.9 and docs.overall.auc > 0.9
+    kinds = docs.student.kinds
+    assert set(kinds) == {"cut", "mixed"} and sum(k.spoiled for k in kinds.values()) == docs.student.spoiled
     assert any("docs, meta.done: the student's quality tells" in line and "weak label" in line for line in notes.lines)
 
     unknown = config.evaluate.model_copy(update={"planted": 0, "check_field": "meta.nothing"})
-    assert evaluate(config.model_copy(update={"evaluate": unknown}), run, notes)["check"]["sources"] == {}
+    assert evaluate(config.model_copy(update={"evaluate": unknown}), run, notes).check.sources == {}
     assert any("no source has both clean and other records by field 'meta.nothing'" in line for line in notes.lines)
 
 
@@ -153,35 +155,35 @@ def test_a_good_selection_is_told_from_a_random_one(world):
     select(config, run, Quiet())
     notes = Notes()
     found = evaluate(config, run, notes)
-    assert json.loads(json.dumps(found)) == read_json(run.evaluation)
-    assert (found["method"], found["scope"]) == ("mira", "group")
-    held = found["agreement"]["all"]
-    assert held["n"] == 60 and sum(s["n"] for s in found["agreement"]["sources"].values()) == 60
-    assert held["precision"] > 0.85 and held["base_rate"] < 0.65
-    assert held["ndcg"] > 0.97 and held["ndcg_random"] < 0.95
+    assert read_result(EvaluationResult, run.evaluation) == found
+    assert (found.method, found.scope) == ("mira", "group")
+    held = found.agreement.all
+    assert held.n == 60 and sum(s.n for s in found.agreement.sources.values()) == 60
+    assert held.precision > 0.85 and held.base_rate < 0.65
+    assert held.ndcg > 0.97 and held.ndcg_random < 0.95
     assert any("the teacher would keep" in line for line in notes.lines)
 
-    planted = found["planted"]
-    assert planted["records"] == 12
-    mira = {f["fault"]: f for f in planted["methods"]["mira"]}
-    assert mira["garbage"]["pairs"] == 12 and mira["all"]["pairs"] == sum(f["pairs"] for f in mira.values()) / 2
-    assert mira["all"]["recall"] is not None
-    assert set(planted["sources"]) == set(SOURCES)
-    length = {f["fault"]: f for f in planted["methods"]["length"]}
-    assert length["truncated"]["accuracy"] == 1.0 and length["truncated"]["recall"] is None
+    planted = found.planted
+    assert planted.records == 12
+    mira = {f.fault: f for f in planted.methods["mira"]}
+    assert mira["garbage"].pairs == 12 and mira["all"].pairs == sum(f.pairs for f in mira.values()) / 2
+    assert mira["all"].recall is not None
+    assert set(planted.sources) == set(SOURCES)
+    length = {f.fault: f for f in planted.methods["length"]}
+    assert length["truncated"].accuracy == 1.0 and length["truncated"].recall is None
     assert any(line.startswith("planted, garbage") for line in notes.lines)
 
     select(with_select(config, method="random"), run, Quiet())
     random = evaluate(with_select(config, method="random"), run, Quiet())
-    assert random["agreement"]["all"]["precision"] < held["precision"] - 0.1
-    assert random["agreement"]["all"]["ndcg"] is None
-    by_random = {f["fault"]: f for f in random["planted"]["methods"]["mira"]}
-    assert by_random["all"]["recall"] is None
-    assert by_random["all"]["accuracy"] == mira["all"]["accuracy"]
+    assert random.agreement.all.precision < held.precision - 0.1
+    assert random.agreement.all.ndcg is None
+    by_random = {f.fault: f for f in random.planted.methods["mira"]}
+    assert by_random["all"].recall is None
+    assert by_random["all"].accuracy == mira["all"].accuracy
 
 
 def by_fault(found, method):
-    return {f["fault"]: f for f in found["planted"]["methods"][method]}
+    return {f.fault: f for f in found.planted.methods[method]}
 
 
 def test_the_other_methods_meet_the_same_faults(world):
@@ -191,19 +193,19 @@ def test_the_other_methods_meet_the_same_faults(world):
     config = with_select(config, dsir=dsir)
     notes = Notes()
     found = evaluate(config, run, notes)
-    assert list(found["planted"]["methods"]) == ["mira", "length", "random", "dsir", "ppl"]
+    assert list(found.planted.methods) == ["mira", "length", "random", "dsir", "ppl"]
     ppl, dsir = by_fault(found, "ppl"), by_fault(found, "dsir")
-    assert ppl["garbage"]["accuracy"] == ppl["off_family"]["accuracy"] == 1.0
-    assert ppl["all"]["recall"] is None  # it has not ranked this corpus
-    assert found["planted"]["findings"] and set(found["planted"]["findings"]) <= set(notes.lines)
-    assert dsir["truncated"]["compared"] == 0 and dsir["truncated"]["unscored"] == 12  # 30 words are left
-    assert dsir["shuffled"]["compared"] == 12
-    assert 0 < by_fault(found, "random")["all"]["recall"] < 1
-    assert any(f"of {dsir['all']['compared']} pairs" in n for n in notes.lines if n.startswith("planted, dsir:"))
+    assert ppl["garbage"].accuracy == ppl["off_family"].accuracy == 1.0
+    assert ppl["all"].recall is None  # it has not ranked this corpus
+    assert found.planted.findings and set(found.planted.findings) <= set(notes.lines)
+    assert dsir["truncated"].compared == 0 and dsir["truncated"].unscored == 12  # 30 words are left
+    assert dsir["shuffled"].compared == 12
+    assert 0 < by_fault(found, "random")["all"].recall < 1
+    assert any(f"of {dsir['all'].compared} pairs" in n for n in notes.lines if n.startswith("planted, dsir:"))
 
     select(with_select(config, method="ppl"), run, Quiet())
     ranked = by_fault(evaluate(config, run, Quiet()), "ppl")
-    assert ranked["garbage"]["recall"] == 1.0 and ranked["all"]["accuracy"] == ppl["all"]["accuracy"]
+    assert ranked["garbage"].recall == 1.0 and ranked["all"].accuracy == ppl["all"].accuracy
 
 
 def test_a_method_that_cannot_run_is_told_and_left_out(world):
@@ -212,7 +214,7 @@ def test_a_method_that_cannot_run_is_told_and_left_out(world):
     ppl = config.select.ppl.model_copy(update={"model": "not/there.arpa"})
     notes = Notes()
     found = evaluate(with_select(config, ppl=ppl), run, notes)
-    assert list(found["planted"]["methods"]) == ["mira", "length", "random", "dsir"]
+    assert list(found.planted.methods) == ["mira", "length", "random", "dsir"]
     assert any(line.startswith("planted, ppl: left out") and "not/there.arpa" in line for line in notes.lines)
 
 
@@ -242,12 +244,12 @@ def test_the_student_beside_naive_means(world):
     config, run = world
     found = against_naive(config, run, load_groups(run)[0])
     assert list(found) == ["student", "constant", "source mean", "length", "n-grams"]
-    assert found["student"]["rho"]["value"] > 0.8
-    assert found["student"]["of_ceiling"]["value"] is None  # nothing was judged twice
-    assert found["student"]["gain"] == {"value": 0, "low": 0, "high": 0}
+    assert found["student"].rho.value > 0.8
+    assert found["student"].of_ceiling.value is None  # nothing was judged twice
+    assert found["student"].gain == Estimate(0, 0, 0)
     for name in ("constant", "source mean", "length"):
-        assert found[name]["gain"]["high"] < -0.5 and found[name]["trusted"] == 0
-    assert found["n-grams"]["rho"]["value"] > 0.5
+        assert found[name].gain.high < -0.5 and found[name].trusted == 0
+    assert found["n-grams"].rho.value > 0.5
 
 
 def test_a_served_student_judges_the_copies_and_one_that_is_gone_leaves_them_out(tmp_path, world):
@@ -266,15 +268,15 @@ def test_a_served_student_judges_the_copies_and_one_that_is_gone_leaves_them_out
         distill = config.distill.model_validate({"student": "endpoint", "endpoint": endpoint})
         config = config.model_copy(update={"distill": distill})
         found = evaluate(config, served, Quiet())
-        assert by_fault(found, "mira")["garbage"]["accuracy"] > 0.9
-        assert len(server.requests) == sum(f["pairs"] for f in found["planted"]["methods"]["mira"][:-1]) + 12
+        assert by_fault(found, "mira")["garbage"].accuracy > 0.9
+        assert len(server.requests) == sum(f.pairs for f in found.planted.methods["mira"][:-1]) + 12
     again = evaluate(config, served, Quiet())  # every reply is in the journal
-    assert again["planted"] == found["planted"]
+    assert again.planted == found.planted
     shutil.rmtree(served.journal)
     offline = config.model_copy(update={"teacher": config.teacher.model_copy(update={"offline": True})})
     notes = Notes()
     gone = evaluate(offline, served, notes)
-    assert gone["planted"]["methods"] == {} and gone["agreement"] == found["agreement"]
+    assert gone.planted.methods == {} and gone.agreement == found.agreement
     assert any(line.startswith("planted faults: left out") and "failure budget" in line for line in notes.lines)
 
 
@@ -291,7 +293,7 @@ def test_nothing_planted_when_none_is_wanted(world):
     config, run = world
     select(config, run, Quiet())
     none = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"planted": 0})})
-    assert evaluate(none, run, Quiet())["planted"] == {"records": 0, "methods": {}, "sources": {}, "findings": []}
+    assert evaluate(none, run, Quiet()).planted == PlantedResult()
 
 
 def test_held_out_records_are_judged_by_a_model_that_has_not_seen_them(world):
@@ -299,7 +301,7 @@ def test_held_out_records_are_judged_by_a_model_that_has_not_seen_them(world):
     config, run = world
     select(config, run, Quiet())
     honest = evaluate(config, run, Quiet())
-    assert honest["kept_by_held_out_model"]
+    assert honest.kept_by_held_out_model
     for source in SOURCES:
         for path in run.selection(source).glob("*.parquet"):
             table = pq.read_table(path)
@@ -307,13 +309,13 @@ def test_held_out_records_are_judged_by_a_model_that_has_not_seen_them(world):
             turned = pc.invert(table["kept"])
             table = table.set_column(table.schema.get_field_index("quality"), "quality", cheat)
             write_parquet(path, table.set_column(table.schema.get_field_index("kept"), "kept", turned))
-    assert evaluate(config, run, Quiet())["agreement"] == honest["agreement"]
+    assert evaluate(config, run, Quiet()).agreement == honest.agreement
 
     predicted = pq.read_table(run.student(GROUP) / "held_out.parquet").to_pylist()
     slots = load_mask(run)["docs"]
     cut = read_json(run.thresholds)["sources"]["docs"]["threshold"]
     means = [np.mean([row[slot] for slot in slots]) for row in predicted if row["source"] == "docs"]
-    assert honest["agreement"]["sources"]["docs"]["kept"] == sum(m >= cut for m in means)
+    assert honest.agreement.sources["docs"].kept == sum(m >= cut for m in means)
 
 
 def test_with_noise_what_was_kept_is_taken_as_it_is(world):
@@ -321,5 +323,5 @@ def test_with_noise_what_was_kept_is_taken_as_it_is(world):
     noisy = with_select(config, temperature=2.0)
     select(noisy, run, Quiet())
     found = evaluate(noisy, run, Quiet())
-    assert not found["kept_by_held_out_model"]
-    assert {f["recall"] for f in found["planted"]["methods"]["mira"]} == {None}
+    assert not found.kept_by_held_out_model
+    assert {f.recall for f in found.planted.methods["mira"]} == {None}

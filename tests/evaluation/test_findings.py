@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 from mira.evaluation.findings import planted_findings
+from mira.evaluation.results import PlantedFigures
 
 
 def figures(**accuracies):
-    rows = [
-        {"fault": f, "accuracy": a, "accuracy_low": low, "accuracy_high": h} for f, (a, low, h) in accuracies.items()
+    accuracies["all"] = (0.4, 0.3, 0.5)
+    return [
+        PlantedFigures(f, accuracy=a, accuracy_low=low, accuracy_high=high) for f, (a, low, high) in accuracies.items()
     ]
-    return [*rows, {"fault": "all", "accuracy": 0.4, "accuracy_low": 0.3, "accuracy_high": 0.5}]
 
 
 MIRA = figures(boilerplate=(0.45, 0.36, 0.55), off_family=(0.51, 0.42, 0.6), truncated=(0.87, 0.79, 0.92))
@@ -27,7 +30,7 @@ def test_a_better_share_that_may_be_chance_is_no_finding():
 
 def test_nothing_to_tell():
     good = figures(garbage=(0.9, 0.8, 0.95))
-    nothing = [{"fault": "garbage", "accuracy": None, "accuracy_low": None, "accuracy_high": None}]
+    nothing = [PlantedFigures("garbage")]
     assert planted_findings({"mira": good, "random": figures(garbage=(1.0, 0.99, 1.0)), "dsir": nothing}, {}) == []
     assert planted_findings({}, {}) == planted_findings({"mira": nothing, "ppl": good}, {"ant": nothing[0]}) == []
 
@@ -38,6 +41,6 @@ def test_three_faults_are_listed_in_words():
 
 
 def test_sources_in_which_the_faults_are_not_seen():
-    whole = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
-    told = planted_findings({"mira": []}, {"ant": whole, "bee": whole | {"accuracy": 0.17, "accuracy_low": 0.1}})
+    whole = PlantedFigures("all", accuracy=0.9, accuracy_low=0.8, accuracy_high=0.95)
+    told = planted_findings({"mira": []}, {"ant": whole, "bee": replace(whole, accuracy=0.17, accuracy_low=0.1)})
     assert told == ["All faults together, the students do not see them in bee (17%)."]

@@ -69,7 +69,7 @@ def pairs_of(world, config, ids=("r0", "r1", "r2", "r3")):
 
 
 def by_fault(found):
-    return {figures["fault"]: figures for figures in found}
+    return {figures.fault: figures for figures in found}
 
 
 def test_dataman_judges_originals_and_copies_once(world, server):
@@ -77,9 +77,9 @@ def test_dataman_judges_originals_and_copies_once(world, server):
     pairs = pairs_of(world, config)
     found = planted_methods(config, world.run, Quiet(), pairs)
     figures = by_fault(found["dataman"])
-    assert figures["garbage"]["accuracy"] == figures["off_family"]["accuracy"] == 1.0
-    assert figures["shuffled"]["accuracy"] == 0.5  # the same words: equal ratings
-    assert figures["all"]["recall"] is None  # the corpus has not been judged
+    assert figures["garbage"].accuracy == figures["off_family"].accuracy == 1.0
+    assert figures["shuffled"].accuracy == 0.5  # the same words: equal ratings
+    assert figures["all"].recall is None  # the corpus has not been judged
     sent = len(server.bodies)
     assert sent == 4 + len({p.degraded.text for p in pairs})
 
@@ -87,8 +87,8 @@ def test_dataman_judges_originals_and_copies_once(world, server):
     assert len(server.bodies) == sent + 12  # four of the 16 records were asked about already
     again = by_fault(planted_methods(config, world.run, Quiet(), pairs)["dataman"])
     assert len(server.bodies) == sent + 12
-    assert again["garbage"]["recall"] == 1.0 and again["all"]["originals_dropped"] == 0.0
-    assert again["garbage"]["accuracy"] == 1.0
+    assert again["garbage"].recall == 1.0 and again["all"].originals_dropped == 0.0
+    assert again["garbage"].accuracy == 1.0
 
 
 def test_a_copy_without_a_usable_reply_is_unscored(world, server):
@@ -96,7 +96,7 @@ def test_a_copy_without_a_usable_reply_is_unscored(world, server):
     (pair, *_) = pairs_of(world, config, ["r0"])
     silent = replace(pair, degraded=replace(pair.degraded, parts=(Part("", "silent"),)))
     (figures, _) = planted_methods(config, world.run, Quiet(), [silent])["dataman"]
-    assert (figures["pairs"], figures["compared"], figures["unscored"]) == (1, 0, 1)
+    assert (figures.pairs, figures.compared, figures.unscored) == (1, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,6 @@ def test_perplexity_under_a_served_model(world):
             config = configured(world, method="ppl", ppl={"endpoint": endpoint, "slice": slice_})
             config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"methods": ["ppl"]})})
             figures = by_fault(planted_methods(config, world.run, Quiet(), pairs_of(world, config))["ppl"])
-            assert figures["garbage"]["accuracy"] == wanted  # most of "reason" is unlikely too, but it has an "a"
+            assert figures["garbage"].accuracy == wanted  # most of "reason" is unlikely too, but it has an "a"
         asked = len(server.prompts)
         assert asked == len(set(server.prompts))

@@ -13,6 +13,7 @@ from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.errors import RunError
 from mira.pipeline.runner import run_stages, stage_states
+from mira.pipeline.stage_counts import check_budget
 from mira.run_folder.files import hash_path, read_json, write_json
 
 SETTINGS = """\
@@ -137,3 +138,9 @@ def test_a_manifest_of_odd_shape_is_one_line(world: Path, field: str, value: obj
     write_json(world / "run/manifest.json", manifest)
     with pytest.raises(RunError, match=f"not a manifest: .*{last}"):
         run_stages(_config(world))
+
+
+@pytest.mark.parametrize("summary", [{}, {"unscored": 5, "rows": {}}, {"unscored": {"s": 3}, "rows": {"s": 3}}])
+def test_a_summary_of_odd_shape_is_one_line(world: Path, summary: dict[str, object]) -> None:
+    with pytest.raises(RunError, match=r"stages\.score\.summary has another form"):
+        check_budget(_config(world), "score", summary)

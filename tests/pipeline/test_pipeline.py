@@ -17,8 +17,9 @@ from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.errors import ConfigError, InputError, RunError
 from mira.evaluation.stage import evaluate
+from mira.pipeline.preflight import check_teacher
 from mira.pipeline.registry import STAGES
-from mira.pipeline.runner import check_teacher, run_extra, run_stages, stage_states
+from mira.pipeline.runner import run_extra, run_stages, stage_states
 from mira.progress import Quiet
 from mira.reliability.students.report import compare_group_students
 from mira.run_folder.paths import RunFolder

@@ -249,12 +249,12 @@ def test_methods_are_compared_where_there_is_a_comparison(tmp_path) -> None:
     assert "compare" not in made.report(**settings).values("section", "id")
     found = compare(made.config(**settings), made.run, ["raw", "random", "mira"], Quiet())
     text = made.report(**settings).text
-    assert f"the same budget of {found['budget_tokens']:,} tokens, at scope source (raw keeps everything)." in text
-    for name, row in found["methods"].items():
-        assert f"{name} {row['tokens_kept']:,} {row['records_kept']:,} {row['mean_tokens']:.0f}" in text
-        own = [row["sources"][s]["tokens_kept"] / found["sources"][s]["tokens_in"] for s in ("ant", "bee", "cat")]
+    assert f"the same budget of {found.budget_tokens:,} tokens, at scope source (raw keeps everything)." in text
+    for name, row in found.methods.items():
+        assert f"{name} {row.tokens_kept:,} {row.records_kept:,} {row.mean_tokens:.0f}" in text
+        own = [row.sources[s].tokens_kept / found.sources[s].tokens_in for s in ("ant", "bee", "cat")]
         assert f"{name} {' '.join(f'{share:.0%}' for share in own)}" in text
-    jaccard = found["jaccard"]
+    jaccard = found.jaccard
     assert f"random {jaccard['raw|random']:.2f} 1.00 {jaccard['random|mira']:.2f}" in text
 
 

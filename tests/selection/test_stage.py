@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mira.corpus import build_index
 from mira.errors import BudgetError, ConfigError, ConservationError, RunError
 from mira.progress import Quiet
-from mira.run_folder.files import hash_file, read_json
+from mira.run_folder.files import hash_file, hash_json, read_json
 from mira.selection import map_shards as each
 from mira.selection.quality import trimmed_mean
 from support.selection_world import Item, World, items, words
@@ -82,12 +82,47 @@ def test_kept_records_keep_their_bytes_and_tell_where_they_come_from(shared):
         }.items()  # fmt: skip
 
 
+def test_fit_skip_passes_over_records_that_do_not_fit(tmp_path):
+    long = Item("ant-long", [10.0] * 4, words(5000))
+    middle = Item("ant-middle", [9.9] * 4, words(900))
+    sources = {"ant": [[long, middle], items("ant", 40, tokens=20)], "bee": [items("bee", 40, tokens=20)]}
+    world = World(tmp_path, sources, {"g": ["ant", "bee"]})
+    told = world.select(scope="global", budget=1050, fit="skip")
+    reasons = {id_: world.record(id_)["reason"] for id_ in ("ant-long", "ant-middle")}
+    assert reasons == {"ant-long": "does_not_fit", "ant-middle": "kept"}
+    assert (told["tokens_kept"], told["notes"]) == (1040, [])
+    threshold = told["scopes"]["global"]["threshold"]
+    rest = [row for source in ("ant", "bee") for row in world.rows(source) if row["n_tokens"] == 20]
+    assert all(row["kept"] == (row["quality"] >= threshold) for row in rest)
+    told = world.select(scope="source", budget=900, fit="skip")
+    assert 0 <= told["scopes"]["ant"]["budget_tokens"] - told["sources"]["ant"]["tokens_kept"] < 20
+    told = world.select(scope="global", budget=1000, fit="skip", source_max={"ant": 300}, source_min={"bee": 790})
+    assert told["tokens_kept"] == 1000
+    assert told["sources"]["ant"]["tokens_kept"] <= 220 and told["sources"]["bee"]["tokens_kept"] >= 780
+    told = world.select(scope="global", budget=600, fit="skip", source_min={"ant": 300})
+    assert told["sources"]["ant"]["tokens_kept"] >= 300 and told["tokens_kept"] == 600
+
+
+def test_the_default_fit_leaves_provenance_hashes_as_they_were(shared):
+    shared.select()
+    line = orjson.loads((shared.run.selected("ant") / "part_000.jsonl").read_text().splitlines()[0])
+    settings = shared.config().select.model_dump(mode="json")
+    assert settings.pop("fit") == "prefix"
+    assert line["mira"]["settings"] == hash_json([settings, 0])
+
+
 SHARDING = st.tuples(st.randoms(use_true_random=False), st.integers(1, 4))
 
 
 @settings(max_examples=5)
-@given(SHARDING, st.sampled_from(SCOPES), st.sampled_from([0.0, 1.0]), st.sampled_from(["mira", "random"]))
-def test_any_split_and_any_order_keep_the_same_records(tmp_path_factory, sharding, scope, temperature, method):
+@given(
+    SHARDING,
+    st.sampled_from(SCOPES),
+    st.sampled_from([0.0, 1.0]),
+    st.sampled_from(["mira", "random"]),
+    st.sampled_from(["prefix", "skip"]),
+)
+def test_any_split_and_any_order_keep_the_same_records(tmp_path_factory, sharding, scope, temperature, method, fit):
     rng, n_shards = sharding
     plain = {s: items(s, n) for s, n in (("ant", 20), ("bee", 9), ("cat", 14))}
     for source in plain.values():  # ties everywhere
@@ -103,6 +138,7 @@ def test_any_split_and_any_order_keep_the_same_records(tmp_path_factory, shardin
         "method": method,
         "scope": scope,
         "temperature": temperature,
+        "fit": fit,
         "budget": "43%",
         "source_min": {"bee": "60%"},
     }
@@ -407,7 +443,7 @@ def test_a_budget_that_a_long_record_leaves_unused_is_told(tmp_path):
     world = World(tmp_path, {"ant": [[long, *others]], "bee": [items("bee", 40, tokens=20)]}, {"g": ["ant", "bee"]})
     notes = world.select(scope="source", budget=900)["notes"]
     assert [note.partition(":")[0] for note in notes] == ["WARNING"]
-    assert notes[0].startswith("WARNING: ant: 0 of the budget's 7")
+    assert notes[0].startswith("WARNING: ant: only 0 of the budget's 7") and "select.fit: skip" in notes[0]
     floor = world.select(scope="global", budget=5300, source_min={"ant": 300})["notes"]
     assert world.select(scope="global", budget=6000)["notes"] == []
     assert floor == []  # the long record fits into the whole budget

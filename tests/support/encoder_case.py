@@ -32,7 +32,7 @@ def corpus(n: int) -> tuple[list[Record], np.ndarray]:
     for i, reply in enumerate(replies):
         rationales = re.findall(r"/10 — (.*)", reply["reply"])
         text = "\n".join(rationales[: 4 + i % 12])
-        overall = float(re.search(r"overall: ([\d.]+)", reply["reply"])[1])
+        (overall,) = map(float, re.findall(r"^overall: ([\d.]+)", reply["reply"], re.MULTILINE))
         records.append(record(reply["id"], f"source_{reply['group']}", text))
         scores.append([round(overall / 5) / 2, 4 + i % 12 / 2, noise[i], overall])
     order = sorted(range(len(records)), key=lambda i: (records[i].source, records[i].id))

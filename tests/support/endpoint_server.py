@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -14,11 +15,11 @@ LINES = ["H", "5", "4", "5", "3", "2", "4", "1", "4", "5", "3", "4", "5", "5"]
 class DataManServer(FaultServer):
     """Rates a text by the digit after "quality": 1-5; 0 is answered with a line too few, 9 with no end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(handler=self._rate)
-        self.of_text = Counter()
+        self.of_text: Counter[str] = Counter()
 
-    def _rate(self, body, _request):
+    def _rate(self, body: dict[str, Any], _request: web.Request) -> web.Response | dict[str, Any]:
         (message,) = body["messages"]
         assert message["role"] == "user"
         self.bodies.append(body)
@@ -43,15 +44,15 @@ class CompletionsServer(FaultServer):
         mute: Leave out the log-probabilities, as servers do that do not know the field.
     """
 
-    def __init__(self, *, echo=False, context=10_000, mute=False):
+    def __init__(self, *, echo: bool = False, context: int = 10_000, mute: bool = False) -> None:
         super().__init__()
         self.echo, self.context, self.mute = echo, context, mute
-        self.prompts = []
+        self.prompts: list[str] = []
 
-    def _add_routes(self, app):
+    def _add_routes(self, app: web.Application) -> None:
         app.router.add_post("/v1/completions", self._measure)
 
-    async def _measure(self, request):
+    async def _measure(self, request: web.Request) -> web.Response:
         body = orjson.loads(await request.read())
         self.bodies.append(body)
         prompt = body["prompt"]
@@ -60,7 +61,7 @@ class CompletionsServer(FaultServer):
             text = f'{{"error":{{"message":"This model\'s maximum context length is {self.context} tokens."}}}}'
             return web.Response(status=400, text=text)
         logprobs = [math.log(1 / 2 if c == "a" else 1 / 16) for c in prompt[1:]]
-        choice = {"index": 0, "text": "x", "finish_reason": "length"}
+        choice: dict[str, Any] = {"index": 0, "text": "x", "finish_reason": "length"}
         if not self.mute and self.echo and body.get("echo") and body.get("logprobs") is not None:
             choice |= {"text": prompt + "x", "logprobs": {"token_logprobs": [None, *logprobs, -0.5]}}
         elif not self.mute and not self.echo and body.get("prompt_logprobs") is not None:

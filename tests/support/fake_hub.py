@@ -4,9 +4,10 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -15,27 +16,28 @@ class FakeHub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repos: dict[str, dict[str, bytes]] = {}
         self.private: dict[str, bool] = {}
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def oid(self, name):
+    def oid(self, name: str) -> str:
         state = sorted((file, hashlib.sha1(data).hexdigest()) for file, data in self.repos[name].items())
         return hashlib.sha1(json.dumps(state).encode()).hexdigest()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: FakeHub
 
-    def log_message(self, *_):
+    def log_message(self, *_: Any) -> None:
         pass
 
-    def _answer(self, status, body=b"", headers=()):
+    def _answer(self, status: int, body: Any = b"", headers: Sequence[tuple[str, str]] = ()) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         for key, value in headers:
@@ -46,17 +48,17 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
-    def _missing(self):
+    def _missing(self) -> None:
         self._answer(404, {"error": "not found"}, [("X-Error-Code", "RepoNotFound")])
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         path = urlsplit(self.path).path
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         return self._change(path, body)
 
-    def _create(self, asked):
+    def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
         url = {"url": f"{self.server.url}/{name}"}
         if name in self.server.repos:
@@ -65,16 +67,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.private[name] = asked.get("private") is True or asked.get("visibility") == "private"
         return self._answer(200, url)
 
-    def _change(self, path, body):
+    def _change(self, path: str, body: bytes) -> None:
         name = "/".join(path.split("/")[3:5])
         if name not in self.server.repos:
             return self._missing()
         if "/preupload/" in path:
-            files = [
+            modes = [
                 {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
                 for f in json.loads(body)["files"]
             ]
-            return self._answer(200, {"files": files})
+            return self._answer(200, {"files": modes})
         if "/paths-info/" in path:
             return self._answer(200, [])
         if "/commit/" in path:
@@ -91,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         return self._missing()
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         path = urlsplit(self.path).path
         parts = path.strip("/").split("/")
         if path.startswith("/api/models/"):

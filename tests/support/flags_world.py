@@ -68,7 +68,7 @@ class World:
     def dropped(self, **flags: Any) -> dict[str, str]:
         config = self.config(**flags)
         ids = {(k.split("/")[0], r["row"], r["id"]) for k, r in self.rows().items()}
-        found = {}
+        found: dict[str, str] = {}
         for source, parts in shards(config).items():
             for shard in parts:
                 rows, reasons = dropped_rows(config, self.run, shard)

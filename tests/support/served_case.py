@@ -2,8 +2,11 @@
 
 import json
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -11,29 +14,32 @@ from safetensors.numpy import save_file
 from mira.distillation.bundle import seal
 from mira.distillation.sft.examples import student_prompt
 from mira.distillation.sft.train import _write_job_bundle
+from mira.rubric.rubric import Rubric
 from support.sft_case import config as sft_config
 
 
 class Server(ThreadingHTTPServer):
     """Scores every slot of the rubric by what `answer` says of the user message; keeps the requests."""
 
-    def __init__(self, answer, slots):
+    def __init__(self, answer: Callable[[str], float], slots: Mapping[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answer, self.slots, self.requests, self.broken = answer, slots, [], False
+        self.answer, self.slots, self.broken = answer, slots, False
+        self.requests: list[dict[str, Any]] = []
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     @property
-    def systems(self):
+    def systems(self) -> set[str]:
         return {body["messages"][0]["content"] for body in self.requests}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Server
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(body)
         score = self.server.answer(body["messages"][-1]["content"])
@@ -46,22 +52,22 @@ class Handler(BaseHTTPRequestHandler):
         content = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 9}}).encode()
         self._send(200, content)
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         listed = self.path == "/v1/models"
         self._send(200 if listed else 404, b'{"data": [{"id": "m"}]}' if listed else b"no such page")
 
-    def _send(self, status, content):
+    def _send(self, status: int, content: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_):
+    def log_message(self, *_: Any) -> None:
         pass
 
 
 @contextmanager
-def serving(answer, rubric):
+def serving(answer: Callable[[str], float], rubric: Rubric) -> Iterator[Server]:
     server = Server(answer, {a.slot: a.name for a in rubric.anchors})
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -73,7 +79,7 @@ def serving(answer, rubric):
         server.server_close()
 
 
-def sft_bundle(folder, rubric):
+def sft_bundle(folder: Path, rubric: Rubric) -> Path:
     """A bundle that was trained without references: its prompt is not the one that a released scorer is asked with."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 

@@ -1,8 +1,12 @@
 """A small group with labels: what a tuned student learns from in these tests."""
 
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
 import pyarrow as pa
 
-from mira.config.settings import Config, DistillSettings, SftSettings
+from mira.config.settings import Config, DistillSettings, SftSettings, SourceSettings
 from mira.corpus import Part, Record
 from mira.family import FamilyName
 from mira.rubric.judgement import Judgement, Recommendation, judgements_table
@@ -13,7 +17,7 @@ NAMES = ("Depth", "Clarity", "Depth", "Safety")
 SOURCES = ("docs", "notes")
 
 
-def rubric():
+def rubric() -> Rubric:
     anchors = [
         Anchor(
             slot=f"A{i}", name=name, cluster_size=50 - i, exemplar=Reference("r", 5, f"Because {i}."),
@@ -24,14 +28,14 @@ def rubric():
     return Rubric.build("text_group_A", anchors)
 
 
-def records(n=24):
+def records(n: int = 24) -> list[Record]:
     texts = [f"Record {i}. " + "good words. " * (i % 4 + 1) for i in range(n)]
     return [Record(f"id{i:03}", SOURCES[i % 2], FamilyName.TEXT, (Part("", text),)) for i, text in enumerate(texts)]
 
 
-def judgement(record, **changes):
+def judgement(record: Record, **changes: Any) -> Judgement:
     level = len(record.text) % 7 + 2.5
-    values = {
+    values: dict[str, Any] = {
         "scores": tuple(min(10.0, level + i / 2) for i in range(len(NAMES))),
         "rationales": tuple(f"Why {record.id} slot {i}." for i in range(len(NAMES))),
         "overall": 10 * level,
@@ -42,7 +46,7 @@ def judgement(record, **changes):
     return Judgement(record.id, record.source, **(values | changes))
 
 
-def labels(judgements, held_out=()):
+def labels(judgements: Iterable[Judgement], held_out: Collection[str] = ()) -> pa.Table:
     table = judgements_table(list(judgements), len(NAMES))
     split = ["held_out" if id in held_out else "train" for id in table["id"].to_pylist()]
     tokens = pa.array([10] * len(table), pa.int32())
@@ -50,15 +54,15 @@ def labels(judgements, held_out=()):
     return table.sort_by([("source", "ascending"), ("id", "ascending"), ("replicate", "ascending")])
 
 
-def lookup(found):
+def lookup(found: Iterable[Record]) -> Callable[[str, Sequence[str]], list[Record]]:
     by_key = {(r.source, r.id): r for r in found}
     return lambda source, ids: [by_key[source, id] for id in ids if (source, id) in by_key]
 
 
-def config(folder, **sft):
+def config(folder: Path, **sft: Any) -> Config:
     return Config(
         run=folder / "run",
-        sources=[{"name": name, "path": str(folder / f"{name}.jsonl")} for name in SOURCES],
+        sources=[SourceSettings(name=name, path=str(folder / f"{name}.jsonl")) for name in SOURCES],
         distill=DistillSettings(student="sft", sft=SftSettings(**sft)),
     )
 

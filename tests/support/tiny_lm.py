@@ -1,5 +1,9 @@
 """A Qwen3 of two layers with random weights and its own byte-level tokenizer: the smallest real base model."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 TEMPLATE = """\
@@ -14,12 +18,12 @@ TEMPLATE = """\
 {%- endif %}"""
 
 
-def needs_training():
+def needs_training() -> None:
     for name in ("torch", "transformers", "trl", "peft"):
         pytest.importorskip(name, reason=f"tuning needs {name}: pip install 'mira-select[train]'")
 
 
-def tokenizer(texts, vocabulary=600):
+def tokenizer(texts: Sequence[str], vocabulary: int = 600) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -36,7 +40,7 @@ def tokenizer(texts, vocabulary=600):
     return made
 
 
-def save(folder, texts, context=2048, **shape):
+def save(folder: Path, texts: Sequence[str], context: int = 2048, **shape: int) -> Path:
     """Write the model; as with real base models, eos is the end of a text, not of a turn."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM

@@ -1,13 +1,17 @@
 """What the command line prints after a selection."""
 
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mira.evaluation.results import AgreementFigures, ComparisonResult
 from mira.progress import printable
+from mira.reliability.students.results import StudentsResult
+from mira.reliability.students.table import Table as StudentTable
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 
@@ -104,26 +108,26 @@ def _cells(counts: dict[str, int]) -> list[str]:
     return [f"{n:,}" for n in numbers] + [f"{share:.1%}"]
 
 
-def print_comparison(result: dict[str, Any], console: Console | None = None) -> None:
+def print_comparison(result: ComparisonResult, console: Console | None = None) -> None:
     """Print several methods side by side: what they keep, and how much of it they share."""
     console = console or wide_console()
-    sources = result["sources"]
-    title = f"Methods under {result['budget_tokens']:,} tokens, scope {result['scope']}; shares of each source's tokens"
+    sources = result.sources
+    title = f"Methods under {result.budget_tokens:,} tokens, scope {result.scope}; shares of each source's tokens"
     table = Table(title=title, title_justify="left")
     table.add_column("method")
     agreement = ("teacher keeps", "teacher drops", "NDCG")
     for column in ("records", "tokens each", "length rho", "duplicates", *agreement, *sources):
         table.add_column(column, justify="right")
-    for name, told in result["methods"].items():
-        agreed = (told.get("agreement") or {}).get("all") or {}
-        numbers = [f"{told['records_kept']:,}", f"{told['mean_tokens']:,.0f}", _figure(told["length_rho"])]
-        numbers += [f"{told['duplicate_tokens']:.1%}"]
-        numbers += [_percent(agreed.get("precision")), _percent(agreed.get("dropworthy")), _figure(agreed.get("ndcg"))]
-        kept = {source: counts["tokens_kept"] for source, counts in told["sources"].items()}
-        table.add_row(name, *numbers, *(_percent(kept[s] / max(sources[s]["tokens_in"], 1)) for s in sources))
+    for name, method in result.methods.items():
+        agreed = method.agreement.all if method.agreement else AgreementFigures()
+        numbers = [f"{method.records_kept:,}", f"{method.mean_tokens or 0:,.0f}", _figure(method.length_rho)]
+        numbers += [f"{method.duplicate_tokens or 0:.1%}"]
+        numbers += [_percent(agreed.precision), _percent(agreed.dropworthy), _figure(agreed.ndcg)]
+        shares = (method.sources[s].tokens_kept / max(sources[s].tokens_in, 1) for s in sources)
+        table.add_row(name, *numbers, *map(_percent, shares))
     console.print(table)
-    for pair, share in result["jaccard"].items():
-        console.print(f"  {pair.replace('|', ' and ')}: {share:.0%} of their tokens in common")
+    for pair, share in result.jaccard.items():
+        console.print(f"  {pair.replace('|', ' and ')}: {_percent(share)} of their tokens in common")
 
 
 def print_cascade(summary: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
@@ -172,26 +176,27 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
         console.print(f"{name}: value {_figure(other.get('value'))}; {rank}", markup=False)
 
 
-def print_students(result: dict[str, Any], console: Console | None = None) -> None:
+def print_students(result: StudentsResult, console: Console | None = None) -> None:
     """Print a group's students and naive ones on the held-out labels, and the notes in words."""
     console = console or wide_console()
-    for name, group in result["groups"].items():
-        if not group["held_out"]:
+    for name, group in result.groups.items():
+        if group.held_out is None:
             console.print(f"{name}: no student has predictions of held-out records", markup=False)
         else:
-            console.print(_student_table(name, group["held_out"]["unmasked"]))
-        for note in group["notes"]:
+            console.print(_student_table(name, group.held_out.unmasked))
+        for note in group.notes:
             console.print(f"  {note}", markup=False)
 
 
-def _student_table(name: str, told: Mapping[str, Any]) -> Table:
-    title = f"{name}: {told['records']} held-out records, {told['cells']} cells that can be trusted"
+def _student_table(name: str, figures: StudentTable) -> Table:
+    title = f"{name}: {figures.records} held-out records, {figures.cells} cells that can be trusted"
     table = Table(title=title, title_justify="left")
     table.add_column("student")
     for column in ("rho / teacher's ceiling", "rho in sources", "rho across sources", "MAE"):
         table.add_column(column, justify="right")
-    for student, figures in told["students"].items():
-        table.add_row(student, *(_interval(figures[k]) for k in ("of_ceiling", "rho", "rho_across", "mae")))
+    for student, own in figures.students.items():
+        intervals = (own.of_ceiling, own.rho, own.rho_across, own.mae)
+        table.add_row(student, *(_interval(i.value, i.low, i.high) for i in intervals))
     return table
 
 
@@ -207,7 +212,7 @@ def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
     for arm, told in result["arms"].items():
         table.add_row(arm, *(f"{told['bits_per_byte'][g]['mean']:.3f}" for g in gold))
         if told.get("difference"):
-            table.add_row(f"  less {result['baseline']}", *(_interval(told["difference"][g], "mean", 3) for g in gold))
+            table.add_row(f"  less {result['baseline']}", *(_difference(told["difference"][g]) for g in gold))
     console.print(table)
     console.print(result["caveat"])
 
@@ -226,7 +231,11 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _interval(figure: dict[str, float | None] | None, key: str = "value", digits: int = 2) -> str:
-    if not figure or figure[key] is None:
+def _interval(value: float | None, low: float, high: float, digits: int = 2) -> str:
+    if value is None or not isfinite(value):
         return "-"
-    return f"{figure[key]:.{digits}f} [{figure['low']:.{digits}f}, {figure['high']:.{digits}f}]"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _difference(figures: Mapping[str, Any] | None) -> str:
+    return _interval(figures["mean"], figures["low"], figures["high"], 3) if figures else "-"

@@ -13,7 +13,7 @@ __all__ = ["HEADER", "Fraction", "Settings", "known_names"]
 class Settings(BaseModel):
     """Base of every section: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"

@@ -12,13 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from mira.config.aliases import check_aliases
 from mira.config.paths import FOLDER
-from mira.config.settings import Config
+from mira.config.settings import Config, SourceSettings
 from mira.errors import ConfigError
 from mira.urls import check_local, problem_of_url
 
 __all__ = ["config_from", "load_config"]
 
 Location = tuple[str | int, ...]
+_LONGEST_NAME = 100  # letters of a source's name
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -269,6 +270,11 @@ def _check(config: Config, origin: _Origin) -> None:
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
         raise ConfigError(f"{origin.path}: source '{doubled[0]}' is given twice", "Give each source a name of its own.")
+    for settings in config.sources:
+        _check_source(settings, origin)
+    for name, number in _whole_numbers(config.model_dump()):
+        if not -(2**63) <= number < 2**63:
+            raise ConfigError(f"{origin.setting(name)}: {number} is too large", "Write a number below 2^63.")
     mentions = [("group.given", s) for sources in config.group.given.values() for s in sources]
     mentions += [("select.source_min", s) for s in config.select.source_min]
     mentions += [("select.source_max", s) for s in config.select.source_max]
@@ -290,6 +296,26 @@ def _check(config: Config, origin: _Origin) -> None:
     if config.distill.student == "bundle" and not config.distill.bundles:
         problem = "distill.student is 'bundle', but distill.bundles is missing"
         raise ConfigError(f"{origin.path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
+
+
+def _check_source(source: SourceSettings, origin: _Origin) -> None:
+    paths = [source.path] if isinstance(source.path, str) else source.path
+    if not paths or not all(path.strip() for path in paths):
+        raise ConfigError(f"{origin.path}: source '{source.name}': path is empty", "Name a file, a folder or a glob.")
+    if len(source.name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"{origin.path}: source '{source.name[:20]}...': the name has {len(source.name)} letters",
+            f"Choose one of {_LONGEST_NAME} letters at most: folders are named after it.",
+        )
+
+
+def _whole_numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers in settings with their dotted names."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _whole_numbers(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, int):
+        yield name, value
 
 
 def _embedding_url(config: Config) -> list[tuple[str, str]]:

@@ -129,6 +129,8 @@ class SelectSettings(Settings):
     """Where records compete: all together, within their group, or within their source."""
     budget: TokensField = Tokens.parse("50%")
     """Tokens to keep: a share ("50%") or a count ("25B", "300M", 1000000)."""
+    fit: Literal["prefix", "skip"] = "prefix"
+    """At a record that does not fit into the rest of the budget: end there (prefix), or go on without it (skip)."""
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     """Share of a record's unmasked slots to trim at each end before the mean (ours)."""
     min_slots: int = Field(default=3, ge=1)

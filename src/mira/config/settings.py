@@ -84,7 +84,7 @@ class Config(Settings):
 
     run: RunPath = Path("run")
     """The run folder."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of every sample, split and clustering."""
     tokenizer: TokenizerPath = "qwen3"
     """Tokenizer for counting budgets: qwen3, cl100k_base, o200k_base, llama3, or a path to tokenizer.json."""

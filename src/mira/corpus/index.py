@@ -8,8 +8,9 @@ everything that they follow from: content, tokenizer, family, fields, version. A
 whose key still matches is not written again; files of shards and sources that are gone are removed.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from mira.corpus.record import Record, Rejected, Rejection
 from mira.corpus.shards import Shard, described, shards
 from mira.engine import LocalEngine
 from mira.engine.groups import Grouped, grouped
-from mira.errors import InputError, RunError
+from mira.errors import InputError, RunError, way_out
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_file, hash_json, read_key, remove_folder
 from mira.run_folder.paths import RunFolder
@@ -36,7 +37,7 @@ from mira.tokens import Tokenizer, tokenizer
 
 __all__ = ["build_index", "check_shard", "duplicates_path", "records_key", "shard_path", "totals"]
 
-VERSION = 2
+VERSION = 3
 SCHEMA = pa.schema(
     [
         ("row", pa.int64()),
@@ -96,7 +97,7 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     counter = tokenizer(config.tokenizer)
     found = shards(config)
     for source in config.sources:
-        log.note(f"  {source.name}: {described(source)}")
+        log.note(f"  {source.name}: {described(config, source)}")
         with _readable(source.name, found[source.name][0].path):
             if warning := check_fields(source, found[source.name], config.max_record_bytes):
                 log.note(f"  WARNING: {source.name}: {warning}")
@@ -113,7 +114,7 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     sums = totals(config, run)
     for name, counts in sums.items():
         _check_usable(run, name, found[name], counts)
-        _tell_rejected(run, name, counts, log)
+        _tell_rejected(run, name, found[name], counts, log)
         if left_out := _left_out(run, found[name]):
             counts["placeholders"] = left_out
             listed = ", ".join(f"{n:,} {kind}" for kind, n in left_out.items())
@@ -203,7 +204,7 @@ def _readable(source: str, path: str) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"source '{source}': {error.filename or path}: {error.strerror or error}",
-            "Check that the file can be read and that the run folder can be written, and run again.",
+            way_out(error, "Check that the file can be read and that the run folder can be written, and run again."),
         ) from None
 
 
@@ -216,7 +217,7 @@ def _write_index(job: _Job) -> None:
         left_out: Counter[str] = Counter()
         for batch in _batched(items):
             left_out.update(kind for item, _ in batch if isinstance(item, Record) for kind in item.left_out)
-            pending.append(_table(batch, counter))
+            pending.append(_table(batch, counter, job.shard.path))
             if sum(t.num_rows for t in pending) >= 2**17:
                 writer.write_table(pa.concat_tables(pending).cast(written))
                 pending = []
@@ -251,7 +252,7 @@ def _batched(items: Iterable[Record | Rejected]) -> Iterator[list[tuple[Record |
         yield batch
 
 
-def _table(items: list[tuple[Record | Rejected, str]], counter: Tokenizer) -> pa.Table:
+def _table(items: list[tuple[Record | Rejected, str]], counter: Tokenizer, path: str) -> pa.Table:
     texts = [text for _, text in items]
     columns = {
         "row": [item.row for item, _ in items],
@@ -259,12 +260,19 @@ def _table(items: list[tuple[Record | Rejected, str]], counter: Tokenizer) -> pa
         "n_tokens": counter.count(texts),
         "n_chars": [len(text) for text in texts],
         "reason_rejected": [str(item.reason) if isinstance(item, Rejected) else None for item, _ in items],
-        "detail": [_printable(item.detail) if isinstance(item, Rejected) else None for item, _ in items],
+        "detail": [_detail(item, path) if isinstance(item, Rejected) else None for item, _ in items],
     }
     return pa.table(columns, schema=SCHEMA)
 
 
-def _printable(text: str) -> str:
+def _folder(path: str) -> str:
+    """Return the folder of a file, with its last slash."""
+    return path[: path.replace(os.sep, "/").rfind("/") + 1]
+
+
+def _detail(item: Rejected, path: str) -> str:
+    """Return what is wrong, in a file named without its folder: the index of a corpus that was moved is the same."""
+    text = item.detail.removeprefix(_folder(path))
     return text.encode("utf-8", "backslashreplace").decode()[:1000]
 
 
@@ -324,21 +332,28 @@ def _check_usable(run: RunFolder, source: str, found: list[Shard], counts: dict[
         return
     with database.connect(run) as con:
         database.register_source(con, run, source)
-        details = con.execute("SELECT detail FROM entries ORDER BY place, row LIMIT 3").fetchall()
+        rows = con.execute("SELECT shard, detail FROM entries ORDER BY place, row LIMIT 3").fetchall()
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts["rejected"].items())
     raise InputError(
-        f"source '{source}': every record is rejected ({reasons})", "First: " + "; ".join(str(d) for (d,) in details)
+        f"source '{source}': every record is rejected ({reasons})",
+        "First: " + "; ".join(_whole(row, found) for row in rows),
     )
 
 
-def _tell_rejected(run: RunFolder, source: str, counts: dict[str, Any], log: Log) -> None:
+def _whole(row: tuple[str, str], found: Sequence[Shard]) -> str:
+    """Return the detail of a rejected line with the whole path of its file."""
+    shard, detail = row
+    return next((_folder(s.path) for s in found if s.name == shard), "") + detail
+
+
+def _tell_rejected(run: RunFolder, source: str, found: Sequence[Shard], counts: dict[str, Any], log: Log) -> None:
     """Say what is rejected and why, with the first case of each reason; a file that ends early above all."""
     for reason, n in counts["rejected"].items():
         with database.connect(run) as con:
             database.register_source(con, run, source)
-            detail = con.execute(
-                "SELECT detail FROM entries WHERE reason_rejected = ? ORDER BY place, row LIMIT 1", [reason]
+            first = con.execute(
+                "SELECT shard, detail FROM entries WHERE reason_rejected = ? ORDER BY place, row LIMIT 1", [reason]
             ).fetchone()
-        first = f", first: {detail[0]}" if detail else ""
+        shown = f", first: {_whole(first, found)}" if first else ""
         loud = "WARNING: " if reason == Rejection.TRUNCATED_FILE else ""
-        log.note(f"  {loud}{source}: {n:,} rejected as {reason}{first}")
+        log.note(f"  {loud}{source}: {n:,} rejected as {reason}{shown}")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mira.errors import RunError
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["BLOCK", "Batches", "Block", "Rows", "count_rejected", "index_blocks"]
+__all__ = ["BLOCK", "Batches", "Block", "RowCounts", "Rows", "index_blocks"]
 
 BLOCK = 1 << 16
 """Records that are worked on at once: memory is a few of these, however large the shard."""
@@ -42,8 +42,22 @@ class Block:
         return Block(self.rows[start:stop], self.ids[start:stop], self.n_tokens[start:stop])
 
 
-def index_blocks(run: RunFolder, source: str, shard: str) -> Iterator[Block]:
+@dataclass(slots=True)
+class RowCounts:
+    """Rows of a shard, and how many of them are rejected or later duplicates of an id."""
+
+    rows: int = 0
+    rejected: int = 0
+
+
+def index_blocks(run: RunFolder, source: str, shard: str, counts: RowCounts | None = None) -> Iterator[Block]:
     """Yield the valid records of a shard in row order: not rejected, and not a later duplicate of an id.
+
+    Args:
+        run: The run folder.
+        source: The shard's source.
+        shard: The shard's name.
+        counts: Counts the rows that are read.
 
     Raises:
         RunError: The shard is not indexed yet.
@@ -54,19 +68,12 @@ def index_blocks(run: RunFolder, source: str, shard: str) -> Iterator[Block]:
         valid = pc.is_null(batch["reason_rejected"])
         if len(duplicates):
             valid = pc.and_(valid, pc.invert(pc.is_in(batch["row"], value_set=duplicates)))
-        kept = batch if valid.true_count == len(batch) else batch.filter(valid)
+        n_valid = valid.true_count
+        if counts is not None:
+            counts.rows, counts.rejected = counts.rows + len(batch), counts.rejected + len(batch) - n_valid
+        kept = batch if n_valid == len(batch) else batch.filter(valid)
         if len(kept):
             yield Block(kept["row"].to_numpy(), kept["id"], kept["n_tokens"].to_numpy())
-
-
-def count_rejected(run: RunFolder, source: str, shard: str) -> tuple[int, int]:
-    """Return a shard's rows, and how many of them are rejected or later duplicates of an id."""
-    rows = 0
-    rejected = len(_duplicates(run.index(source) / "duplicates.parquet", shard))
-    for batch in _batches(run.index(source) / f"{shard}.parquet", ["reason_rejected"], "mira index"):
-        rows += len(batch)
-        rejected += len(batch) - batch["reason_rejected"].null_count
-    return rows, rejected
 
 
 class Batches:
@@ -126,11 +133,17 @@ def _batches(path: Path, columns: Sequence[str], made_by: str) -> Iterator[pa.Re
 
 
 def _duplicates(path: Path, shard: str) -> pa.Array:
-    if not path.is_file():
-        return pa.array([], pa.int64())
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return _NO_ROWS
     table = _doubled(path, stat.st_size, stat.st_mtime_ns)
+    if not len(table):
+        return _NO_ROWS
     return table.filter(pc.equal(table["shard"], shard))["row"].combine_chunks().cast(pa.int64())
+
+
+_NO_ROWS = pa.array([], pa.int64())
 
 
 @lru_cache(maxsize=4)

@@ -27,6 +27,8 @@ def check_provenance(config: Config) -> None:
     field = config.select.provenance_field
     if not config.select.write_selected:
         return
+    if not field:
+        raise ConfigError("select.provenance_field is empty", "Choose a name, e.g. select: {provenance_field: mira}.")
     for source, found in corpus.shards(config).items():
         where = _holder(config.source(source), found[0], field, config.max_record_bytes) if found else ""
         if where:

@@ -10,7 +10,8 @@
   byte k * shard_bytes. Other files are one shard each.
 - A shard is named after its file's path below the fixed part of its glob or folder, so that a corpus can be moved.
   Only files whose names would be the same, or those of mira's own files, have a hash of their whole path added.
-- A local file's fingerprint is the hash of its content, remembered in the run folder under (path, size, mtime); a
+- A local file's fingerprint is the hash of its content, remembered in the run folder under (path from there, size,
+  mtime), so that a project can be moved without being read again; a
   remote one's is what its file system tells about it (ETag, size, time of change).
 """
 
@@ -21,7 +22,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ from mira.corpus.files.find import Found, find, is_s3
 from mira.corpus.files.formats import KNOWN, Format, format_of, without_extension
 from mira.corpus.files.lines import is_remote, open_file
 from mira.corpus.files.unchanged import file_state, told_of
-from mira.errors import ConfigError, InputError, MiraError, RunError
+from mira.errors import ConfigError, InputError, MiraError, RunError, way_out
 from mira.run_folder.files import hash_json, read_json, write_json
 
 __all__ = ["Format", "Shard", "described", "format_of", "shards"]
@@ -120,18 +120,18 @@ def shards(config: Config, *, again: bool = False) -> dict[str, list[Shard]]:
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
     cache = _Cache(Path(config.run) / "index" / ".fingerprints.json", empty=again)
-    found = {s.name: _source_shards(s, config.shard_bytes, cache) for s in config.sources}
+    found = {s.name: _source_shards(config, s, cache) for s in config.sources}
     cache.save()
     return found
 
 
-def described(source: SourceSettings) -> str:
+def described(config: Config, source: SourceSettings) -> str:
     """Say what of a source's paths is read and what is left out, in one line.
 
     Raises:
         InputError: As of `shards`.
     """
-    found = _find(source)
+    found = _find(source, config.run)
     formats = Counter(format_of(path).extension.lower() for path in found.files)
     read = f"reads {len(found.files):,} file(s) ({_listed(formats)}), first {min(found.files)}"
     left = [f"{len(paths):,} {reason}, such as {min(paths)}" for reason, paths in sorted(found.left_out.items())]
@@ -142,25 +142,25 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items()))
 
 
-def _find(source: SourceSettings) -> Found:
+def _find(source: SourceSettings, run: Path) -> Found:
     found = Found()
     try:
         for path in [source.path] if isinstance(source.path, str) else source.path:
-            found.add(_find_path(path, source.name))
+            found.add(_find_path(path, source.name, run))
     except OSError as error:
         raise InputError(
             f"source '{source.name}': {error.filename or source.path}: {error.strerror or error}",
-            "Check the path and the right to read it.",
+            way_out(error, "Check the path and the right to read it."),
         ) from None
     return found
 
 
-def _find_path(path: str, source: str) -> Found:
+def _find_path(path: str, source: str, run: Path) -> Found:
     if is_remote(path):
         with _asking(path, source):
             found = find(path)
     else:
-        found = find(path)
+        found = _outside(find(path), run)
     if not found.files:
         against = "what its file system lists" if is_remote(path) else str(Path.cwd())
         left = "; ".join(f"left out are {len(paths):,} {reason}" for reason, paths in sorted(found.left_out.items()))
@@ -173,19 +173,31 @@ def _find_path(path: str, source: str) -> Found:
     return found
 
 
-def _source_shards(source: SourceSettings, shard_bytes: int, cache: "_Cache") -> list[Shard]:
-    stems = {path: _stem(inside) for path, inside in _find(source).files.items()}
+def _outside(found: Found, run: Path) -> Found:
+    """Leave out what a run wrote, where the run folder lies in a source's folder; a path into it is taken as it is."""
+    home = os.path.normpath(run)
+    for path, inside in list(found.files.items()):
+        base = os.path.normpath(path.removesuffix(inside) or ".")
+        own = os.path.normpath(path).startswith(home + os.sep)
+        if own and home.startswith(base.rstrip(os.sep) + os.sep):
+            del found.files[path]
+            found.left_out["files of the run folder"].append(path)
+    return found
+
+
+def _source_shards(config: Config, source: SourceSettings, cache: "_Cache") -> list[Shard]:
+    stems = {path: _stem(inside) for path, inside in _find(source, config.run).files.items()}
     counts = Counter(stem.lower() for stem in stems.values())
     try:
         return [
             shard
             for path, stem in sorted(stems.items())
-            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, shard_bytes, cache)
+            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, config.shard_bytes, cache)
         ]
     except OSError as error:
         raise InputError(
             f"source '{source.name}': {error.filename or source.path}: {error.strerror or error}",
-            "Check the path and the right to read it.",
+            way_out(error, "Check the path and the right to read it."),
         ) from None
 
 
@@ -237,7 +249,7 @@ def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_
             return _remote_slices(path, shard_bytes if sliced else None)
     stat = Path(path).stat()
     folder, name = os.path.split(path)
-    key = f"{_folder(folder)}/{name}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
+    key = f"{cache.place(folder)}/{name}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
     known = cache.get(key)
     if known is None:
         with open_file(path) as file:
@@ -247,11 +259,6 @@ def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_
         cache.put(key, known)
     pieces = [_Slice(*values) for values in known]
     return pieces if len(pieces) > 1 else [_Slice(None, None, 1, p.hash) for p in pieces]
-
-
-@lru_cache(maxsize=1024)
-def _folder(path: str) -> str:
-    return os.path.realpath(path)
 
 
 def _remote_slices(url: str, shard_bytes: int | None) -> list[_Slice]:
@@ -307,7 +314,7 @@ def _hash_slices(file: IO[bytes], ends: list[int]) -> list[list[Any]]:
 
 
 class _Cache:
-    """Slices and hashes of local files, under (path, size, mtime, shard_bytes)."""
+    """Slices and hashes of local files, under (path from the cache's folder, size, mtime, shard_bytes)."""
 
     def __init__(self, path: Path, *, empty: bool = False) -> None:
         self._path, self._changed = path, False
@@ -316,6 +323,14 @@ class _Cache:
         except (OSError, ValueError):
             self._known = {}
         self._used: dict[str, list[list[Any]]] = {}
+        self._home = os.path.realpath(path.parent)
+        self._places: dict[str, str] = {}
+
+    def place(self, folder: str) -> str:
+        """Return where a folder is as seen from the cache."""
+        if folder not in self._places:
+            self._places[folder] = os.path.relpath(os.path.realpath(folder), self._home)
+        return self._places[folder]
 
     def get(self, key: str) -> list[list[Any]] | None:
         found = self._known.get(key)

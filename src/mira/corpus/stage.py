@@ -34,7 +34,7 @@ def _work(_config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 STAGE = Stage(
     name="index",
     help="Read every source once: ids, tokens, and every rejected line with its reason.",
-    version=2,
+    version=3,
     run=build_index,
     needs=needs(),
     settings=_settings,

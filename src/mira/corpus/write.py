@@ -179,8 +179,17 @@ def _with_provenance(shard: Shard, kind: str, field: str) -> pa.Schema:
     return old.append(pa.field(field, pa.string())).with_metadata(metadata)
 
 
-def _add_feature(info: Any, field: str) -> None:
-    if isinstance(info, dict) and isinstance(info.get("features"), dict):
+def _description(path: Path) -> dict[str, Any]:
+    """Read what stands beside a data set's files; {} where it is missing or is not JSON of that form."""
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _add_feature(info: dict[str, Any], field: str) -> None:
+    if isinstance(info.get("features"), dict):
         info["features"][field] = {"dtype": "string", "_type": "Value"}
 
 
@@ -258,8 +267,7 @@ def describe_kept(config: Config, found: Sequence[Shard], folder: Path) -> None:
     if not arrow:
         return
     beside = Path(arrow[0].path).parent
-    info = read_json(beside / "dataset_info.json") if (beside / "dataset_info.json").is_file() else {}
-    state = read_json(beside / "state.json") if (beside / "state.json").is_file() else {}
+    info, state = _description(beside / "dataset_info.json"), _description(beside / "state.json")
     _add_feature(info, config.select.provenance_field)
     for stale in ("splits", "download_size", "dataset_size", "size_in_bytes", "download_checksums"):
         info.pop(stale, None)

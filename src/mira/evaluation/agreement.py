@@ -1,13 +1,14 @@
 """Does a selection agree with the teacher, on held-out records?"""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import ndcg_score
 
 from mira.arrays import Floats
+from mira.evaluation.results import Agreement, AgreementFigures
 from mira.rubric.judgement import Recommendation
 from mira.stats import spearman, wilson
 
@@ -24,52 +25,37 @@ class Held(NamedTuple):
     recommendation: str | None
 
 
-def agreement(records: Sequence[Held], confidence: float = 0.95) -> dict[str, Any]:
+def agreement(records: Sequence[Held], confidence: float = 0.95) -> Agreement:
     """Set what was kept beside the teacher's verdicts and overall scores.
 
     Args:
         records: Held-out records of all sources.
         confidence: Of Wilson's intervals, in (0, 1).
-
-    Returns:
-        "all" and "sources" -> source, each with
-
-        - n, kept: records with a verdict, and how many of them were kept;
-        - precision (with low and high): share of the kept that the teacher would keep; base_rate: the same share of
-          all, which a random selection reaches;
-        - recall: share of the teacher's keeps that were kept;
-        - dropworthy: share of the kept that the teacher would drop; dropworthy_base_rate: the same share of all;
-        - ndcg: normalised discounted cumulative gain of the order by quality, gain = teacher's overall (linear; ties
-          averaged, records without quality last); ndcg_random: its mean over random orders; rho: Spearman's rho of
-          quality and overall.
-
-        None where there is nothing to count, or where the method gives no quality.
     """
     by_source = {s: [r for r in records if r.source == s] for s in dict.fromkeys(r.source for r in records)}
-    return {
-        "all": _figures(records, confidence),
-        "sources": {source: _figures(own, confidence) for source, own in by_source.items()},
-    }
+    return Agreement(
+        _figures(records, confidence), {source: _figures(own, confidence) for source, own in by_source.items()}
+    )
 
 
-def _figures(records: Sequence[Held], confidence: float) -> dict[str, Any]:
+def _figures(records: Sequence[Held], confidence: float) -> AgreementFigures:
     judged = [r for r in records if r.recommendation is not None]
     kept = np.array([r.kept for r in judged], dtype=np.bool_)
     keep = np.array([r.recommendation == Recommendation.KEEP for r in judged], dtype=np.bool_)
     drop = np.array([r.recommendation == Recommendation.DROP for r in judged], dtype=np.bool_)
     low, high = wilson(float(keep[kept].sum()), int(kept.sum()), confidence)
-    return {
-        "n": len(judged),
-        "kept": int(kept.sum()),
-        "precision": _share(keep[kept]),
-        "precision_low": low,
-        "precision_high": high,
-        "base_rate": _share(keep),
-        "recall": _share(kept[keep]),
-        "dropworthy": _share(drop[kept]),
-        "dropworthy_base_rate": _share(drop),
+    return AgreementFigures(
+        n=len(judged),
+        kept=int(kept.sum()),
+        precision=_share(keep[kept]),
+        precision_low=low,
+        precision_high=high,
+        base_rate=_share(keep),
+        recall=_share(kept[keep]),
+        dropworthy=_share(drop[kept]),
+        dropworthy_base_rate=_share(drop),
         **_ranking(records),
-    }
+    )
 
 
 def _share(flags: NDArray[np.bool_]) -> float | None:

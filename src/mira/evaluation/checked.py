@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from mira import corpus
 from mira.arrays import Floats
 from mira.config.settings import Config
+from mira.evaluation.results import CheckFigures, FieldCheck, KindFigures, SourceCheck
 from mira.grouping.groups import Group
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
@@ -30,20 +31,18 @@ _MOST_KINDS = 20
 _RESAMPLES = 500
 
 
-def check_field(config: Config, run: RunFolder, log: Log, groups: Sequence[Group]) -> dict[str, Any]:
+def check_field(config: Config, run: RunFolder, log: Log, groups: Sequence[Group]) -> FieldCheck | None:
     """Measure students, and the teacher, on the records that `evaluate.check_field` speaks of.
 
     Students are measured on records without a label: these they have not been trained on. The teacher is measured by
     `overall` on the labelled ones.
 
     Returns:
-        "field" and "sources": source -> "student" (by quality), "overall" (by the student's overall) and "teacher",
-        each with clean, spoiled (records), auc, low, high, and kinds: value of the field -> spoiled, auc. Sources
-        without the field, or with records of one sort only, are not there. Empty without a field.
+        The figures of each source that has both clean and spoiled records; None if the field is not set.
     """
     field = config.evaluate.check_field
     if not field:
-        return {}
+        return None
     sources = {}
     for group in groups:
         for source in group.sources:
@@ -52,21 +51,20 @@ def check_field(config: Config, run: RunFolder, log: Log, groups: Sequence[Group
                 sources[source] = _source(config, run, group, source, values)
     if not sources:
         log.note(f"evaluate.check_field: no source has both clean and other records by field '{field}'")
-    return {"field": field, "sources": sources}
+    return FieldCheck(field, sources)
 
 
-def _source(config: Config, run: RunFolder, group: Group, source: str, values: Mapping[str, str]) -> dict[str, Any]:
+def _source(config: Config, run: RunFolder, group: Group, source: str, values: Mapping[str, str]) -> SourceCheck:
     labelled = _labels(run, group, source)
     ids, quality, overall = _scores(config, run, source)
     fresh = np.array([i in values and i not in labelled for i in ids], dtype=np.bool_)
     kinds = [values[i] for i, is_one in zip(ids, fresh, strict=True) if is_one]
-    found = {
-        "student": _figures(config, kinds, quality[fresh]),
-        "overall": _figures(config, kinds, overall[fresh]),
-    }
     judged = [i for i in labelled if i in values]
-    found["teacher"] = _figures(config, [values[i] for i in judged], np.array([labelled[i] for i in judged]))
-    return found
+    return SourceCheck(
+        student=_figures(config, kinds, quality[fresh]),
+        overall=_figures(config, kinds, overall[fresh]),
+        teacher=_figures(config, [values[i] for i in judged], np.array([labelled[i] for i in judged])),
+    )
 
 
 def _labels(run: RunFolder, group: Group, source: str) -> dict[str, float]:
@@ -99,7 +97,7 @@ def _scores(config: Config, run: RunFolder, source: str) -> tuple[list[str], Flo
     return table["id"].to_pylist(), quality, column("overall")
 
 
-def _figures(config: Config, kinds: Sequence[str], scores: Floats) -> dict[str, Any]:
+def _figures(config: Config, kinds: Sequence[str], scores: Floats) -> CheckFigures:
     kind = np.array(kinds, dtype=object)
     known = np.isfinite(scores)
     kind, scores = kind[known], scores[known]
@@ -107,16 +105,18 @@ def _figures(config: Config, kinds: Sequence[str], scores: Floats) -> dict[str, 
     commonest = [k for k, _ in Counter(kind[~clean]).most_common(_MOST_KINDS)]
     samples = np.array(list(_resampled(scores, clean, config.seed)))
     low, high = percentile_interval(samples, config.evaluate.interval) if len(samples) else (np.nan, np.nan)
-    return {
-        "clean": int(clean.sum()),
-        "spoiled": int((~clean).sum()),
-        **_known({"auc": auc(scores, clean), "low": low, "high": high}),
-        "kinds": {
-            k: {"spoiled": int((kind == k).sum()), **_known({"auc": auc(scores[both], clean[both])})}
+    return CheckFigures(
+        clean=int(clean.sum()),
+        spoiled=int((~clean).sum()),
+        auc=_known(auc(scores, clean)),
+        low=_known(low),
+        high=_known(high),
+        kinds={
+            k: KindFigures(int((kind == k).sum()), _known(auc(scores[both], clean[both])))
             for k in sorted(commonest)
             for both in [clean | (kind == k)]
         },
-    }
+    )
 
 
 def _resampled(scores: Floats, clean: np.ndarray[Any, np.dtype[np.bool_]], seed: int) -> Iterator[float]:
@@ -128,5 +128,5 @@ def _resampled(scores: Floats, clean: np.ndarray[Any, np.dtype[np.bool_]], seed:
         yield auc(scores[rows], clean[rows])
 
 
-def _known(figures: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: float(value) if np.isfinite(value) else None for name, value in figures.items()}
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

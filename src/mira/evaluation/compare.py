@@ -18,10 +18,12 @@ from mira.config.settings import Config, SelectSettings
 from mira.corpus import Shard, read, records_key
 from mira.errors import ConfigError, RunError
 from mira.evaluation.agreement import Held, agreement
+from mira.evaluation.results import Agreement, ComparisonResult, KeptTokens, MethodResult, SourceTokens
 from mira.hashing import uniform
 from mira.progress import Log
-from mira.run_folder.files import atomic, write_json
+from mira.run_folder.files import atomic
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import write_result
 from mira.selection.map_shards import each
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.planning import Plan, make_plan, threshold_of
@@ -39,7 +41,7 @@ _TEACHERLESS = ("random", "ppl")
 _SAMPLE = 200_000  # records that rank correlations are taken over, chosen by hash
 
 
-def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) -> dict[str, Any]:
+def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) -> ComparisonResult:
     """Select by several methods, without writing any selection, and set the results side by side.
 
     Writes `compare.json`.
@@ -49,14 +51,6 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
         run: The run folder.
         methods: Names of methods; one that cannot run here (no labels, no scores) is an error.
         log: Where progress goes.
-
-    Returns:
-        - budget_tokens, tokens_in, scope, sources -> tokens_in;
-        - methods -> tokens_kept, records_kept, mean_tokens; sources -> {tokens_kept, share of what is kept};
-          length_rho: Spearman's rho of value and tokens over a hash sample; duplicate_tokens: share of the kept tokens
-          that are in records whose text (white space aside) another kept record has, all but the first counted;
-          unscored: records without a value; agreement: with the teacher's held-out labels, as `mira evaluate` tells it;
-        - jaccard -> "a|b": tokens that both keep over tokens that either keeps.
 
     Raises:
         ConfigError: A method is unknown.
@@ -81,7 +75,7 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
     result = _result(
         told, config.select, any_plan, {name: _agreement(config, run, plan) for name, plan in plans.items()}
     )
-    write_json(run.path / "compare.json", result)
+    write_result(run.path / "compare.json", result)
     return result
 
 
@@ -139,38 +133,39 @@ def _add_shard(told: _Told, run: RunFolder, plans: Mapping[str, Plan], shard: Sh
             counts[a, b] = counts.get((a, b), 0) + int(n_tokens[flags].sum(dtype=np.int64))
 
 
-def _result(told: _Told, settings: SelectSettings, plan: Plan, agreements: Mapping[str, Any]) -> dict[str, Any]:
+def _result(
+    told: _Told, settings: SelectSettings, plan: Plan, agreements: Mapping[str, Agreement | None]
+) -> ComparisonResult:
     of_source: dict[str, int] = {}
     for summary in plan.summaries:
         of_source[summary.source] = of_source.get(summary.source, 0) + summary.tokens
-    return {
-        "budget_tokens": settings.budget.of(sum(of_source.values())),
-        "tokens_in": sum(of_source.values()),
-        "scope": settings.scope,
-        "sources": {source: {"tokens_in": tokens} for source, tokens in sorted(of_source.items())},
-        "methods": {name: {**_method(sums), "agreement": agreements[name]} for name, sums in told.sums.items()},
-        "jaccard": {
-            f"{a}|{b}": told.both[a, b] / told.either[a, b] if told.either[a, b] else None for a, b in told.both
-        },
-    }
+    return ComparisonResult(
+        budget_tokens=settings.budget.of(sum(of_source.values())),
+        tokens_in=sum(of_source.values()),
+        scope=settings.scope,
+        sources={source: SourceTokens(tokens) for source, tokens in sorted(of_source.items())},
+        methods={name: _method(sums, agreements[name]) for name, sums in told.sums.items()},
+        jaccard={f"{a}|{b}": told.both[a, b] / told.either[a, b] if told.either[a, b] else None for a, b in told.both},
+    )
 
 
-def _method(sums: _Sums) -> dict[str, Any]:
+def _method(sums: _Sums, agreed: Agreement | None) -> MethodResult:
     total = sum(sums.by_source.values())
     values, lengths = (np.concatenate(part) for part in zip(*sums.sample, strict=True))
     rho = spearman(values, lengths) if len(values) > 1 else float("nan")
-    return {
-        "tokens_kept": total,
-        "records_kept": sums.records,
-        "mean_tokens": total / sums.records if sums.records else None,
-        "sources": {
-            source: {"tokens_kept": tokens, "share": tokens / total if total else 0.0}
+    return MethodResult(
+        tokens_kept=total,
+        records_kept=sums.records,
+        mean_tokens=total / sums.records if sums.records else None,
+        sources={
+            source: KeptTokens(tokens, tokens / total if total else 0.0)
             for source, tokens in sorted(sums.by_source.items())
         },
-        "unscored": sums.unscored,
-        "length_rho": rho if np.isfinite(rho) else None,
-        "duplicate_tokens": _duplicates(np.concatenate(sums.hashes), np.concatenate(sums.tokens)),
-    }
+        unscored=sums.unscored,
+        length_rho=rho if np.isfinite(rho) else None,
+        duplicate_tokens=_duplicates(np.concatenate(sums.hashes), np.concatenate(sums.tokens)),
+        agreement=agreed,
+    )
 
 
 def _duplicates(hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[np.int32]) -> float:
@@ -205,7 +200,7 @@ def _hash_texts(task: _HashTask) -> None:
             writer.write_table(pa.Table.from_arrays([pa.array(np.frombuffer(digests, "<u8"))], schema=schema))
 
 
-def _agreement(config: Config, run: RunFolder, plan: Plan) -> dict[str, Any] | None:
+def _agreement(config: Config, run: RunFolder, plan: Plan) -> Agreement | None:
     """Compare with the teacher's held-out labels.
 
     Where there are predictions by the model of the training split alone, `mira` is judged by these against its

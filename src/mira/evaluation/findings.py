@@ -1,7 +1,8 @@
 """What the figures of planted faults come to, in plain words, with what can be done about it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from mira.evaluation.results import PlantedFigures
 
 __all__ = ["planted_findings"]
 
@@ -9,10 +10,9 @@ _NO_ADVICE = ("mira", "length", "random")
 """Length is no method of selection, and whatever random order sees it sees by chance."""
 
 
-Figures = Mapping[str, Any]
-
-
-def planted_findings(methods: Mapping[str, Sequence[Figures]], sources: Mapping[str, Figures]) -> list[str]:
+def planted_findings(
+    methods: Mapping[str, Sequence[PlantedFigures]], sources: Mapping[str, PlantedFigures]
+) -> list[str]:
     """Tell what the students do not see, and which methods see more than they do.
 
     A fault counts as unseen where the interval of the students' accuracy does not lie above 1/2, and so do a source's
@@ -20,14 +20,14 @@ def planted_findings(methods: Mapping[str, Sequence[Figures]], sources: Mapping[
     are ours.
 
     Args:
-        methods: Method -> its figures (`PlantedFigures` as mappings), one a fault and one for all; "mira" is the
+        methods: Method -> its figures, one a fault and one for all; "mira" is the
             students'.
         sources: Source -> the students' figures of all its pairs.
 
     Returns:
         Sentences; none where there is nothing to tell.
     """
-    own = {_name(f): f for f in methods.get("mira", ()) if f["fault"] != "all"}
+    own = {_name(f): f for f in methods.get("mira", ()) if f.fault != "all"}
     told = []
     if unseen := {fault: f for fault, f in own.items() if _is_unseen(f)}:
         told.append(
@@ -47,19 +47,20 @@ def planted_findings(methods: Mapping[str, Sequence[Figures]], sources: Mapping[
     return told
 
 
-def _name(figures: Figures) -> str:
-    return str(figures["fault"]).replace("_", " ")
+def _name(figures: PlantedFigures) -> str:
+    return figures.fault.replace("_", " ")
 
 
-def _is_unseen(figures: Figures) -> bool:
-    return figures["accuracy"] is not None and figures["accuracy_low"] <= 0.5
+def _is_unseen(figures: PlantedFigures) -> bool:
+    return figures.accuracy_low is not None and figures.accuracy_low <= 0.5
 
 
-def _sees_more(other: Figures, own: Figures) -> bool:
-    known = other["accuracy"] is not None and own["accuracy"] is not None
-    return known and other["accuracy_low"] > max(own["accuracy_high"], 0.5)
+def _sees_more(other: PlantedFigures, own: PlantedFigures) -> bool:
+    if other.accuracy_low is None or own.accuracy_high is None:
+        return False
+    return other.accuracy_low > max(own.accuracy_high, 0.5)
 
 
-def _listed(figures: Mapping[str, Figures]) -> str:
-    named = [f"{name} ({f['accuracy']:.0%})" for name, f in figures.items()]
+def _listed(figures: Mapping[str, PlantedFigures]) -> str:
+    named = [f"{name} ({f.accuracy:.0%})" for name, f in figures.items()]
     return " and ".join([*([", ".join(named[:-1])] if named[1:] else []), named[-1]])

@@ -1,17 +1,18 @@
 """Is a group's student worth more than naive means?"""
 
 from dataclasses import asdict
-from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from mira import corpus
 from mira.config.settings import Config
+from mira.evaluation.results import StudentResult
 from mira.grouping.groups import Group
 from mira.reliability.evidence import Predictions, read_predictions
 from mira.reliability.students.baselines import naive_students
-from mira.reliability.students.compare import compare_students
+from mira.reliability.students.compare import StudentFigures, compare_students
 from mira.reliability.summary import plain
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns
@@ -23,11 +24,11 @@ _MOST_TEXTS = 20_000
 """Labels up to which the n-gram baseline is fitted; beyond that it would take longer than all the rest."""
 
 
-def against_naive(config: Config, run: RunFolder, group: Group) -> dict[str, Any]:
+def against_naive(config: Config, run: RunFolder, group: Group) -> dict[str, StudentResult]:
     """Compare a group's student with a constant, the source mean, the length and n-grams, on the same labels.
 
     Returns:
-        Name -> the fields of `StudentFigures`; "student" comes first, so `gain` is what a naive mean has more than
+        Name -> figures; "student" comes first, so `gain` is what a naive mean has more than
         the student. Empty where the group has no labels, or its student no predictions for them.
     """
     slots = slot_columns(pq.read_schema(run.labels(group.name)).names) if run.labels(group.name).is_file() else []
@@ -50,8 +51,11 @@ def against_naive(config: Config, run: RunFolder, group: Group) -> dict[str, Any
         settings=config.reliability,
         seed=config.seed,
     )
-    result: dict[str, Any] = plain({name: asdict(figures) for name, figures in found.students.items()})
-    return result
+    return {name: _result(figures) for name, figures in found.students.items()}
+
+
+def _result(figures: StudentFigures) -> StudentResult:
+    return TypeAdapter(StudentResult).validate_python(plain(asdict(figures)))
 
 
 def _texts(config: Config, run: RunFolder, group: Group) -> dict[tuple[str, str], str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mira.arrays import Floats
 from mira.corpus.record import Record
 from mira.evaluation.faults import AnyFault, degrade, faults_of
+from mira.evaluation.results import PlantedFigures
 from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import UNANSWERED, check_failures
 from mira.progress import Log, Quiet
@@ -19,7 +20,7 @@ from mira.rubric.slots import slot_index
 from mira.selection.quality import Mask, trimmed_mean
 from mira.stats import generator, percentile_interval, resamples, wilson
 
-__all__ = ["Pair", "PlantedFigures", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant"]
+__all__ = ["Pair", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant"]
 
 _RESAMPLES = 1000
 
@@ -34,41 +35,6 @@ class Pair:
     original: Record
     degraded: Record
     fault: AnyFault
-
-
-@dataclass(frozen=True, slots=True)
-class PlantedFigures:
-    """How one scorer meets one fault; None where there is nothing to count.
-
-    Pairs of one original are not independent. So only where every original has one pair are intervals Wilson's; where
-    faults are pooled they are percentile intervals of a bootstrap by original. A share of 0 or 1 leaves nothing to
-    resample: it has Wilson's interval, with each original counted once.
-
-    Attributes:
-        fault: The fault, or "all".
-        pairs: Pairs.
-        compared: Pairs in which both have a value.
-        unscored: Spoiled copies without a value. They count as dropped, and in no comparison of pairs.
-        accuracy: Share of the compared pairs in which the original has the higher value; equal values count half.
-        accuracy_low: Lower end.
-        accuracy_high: Upper end.
-        recall: Share of spoiled copies below their source's threshold.
-        recall_low: Lower end.
-        recall_high: Upper end.
-        originals_dropped: The same share of the originals: recall means something only beside it.
-    """
-
-    fault: str
-    pairs: int
-    compared: int
-    unscored: int
-    accuracy: float | None
-    accuracy_low: float | None
-    accuracy_high: float | None
-    recall: float | None
-    recall_low: float | None
-    recall_high: float | None
-    originals_dropped: float | None
 
 
 def plant(records: Iterable[Record], faults: Sequence[AnyFault] = (), seed: int = 0) -> list[Pair]:

@@ -1,9 +1,7 @@
 """Planted faults under the other selection methods: as fitted on this run, as served, and in a random order."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from itertools import compress
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +12,7 @@ from mira.corpus import shards
 from mira.corpus.record import Record
 from mira.errors import ConfigError, MiraError
 from mira.evaluation.planted import Pair, Scorer, measure_planted
+from mira.evaluation.results import PlantedFigures
 from mira.hashing import hash_ids, uniform
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
@@ -30,7 +29,7 @@ from mira.selection.values import SelectionMethod, values_path
 __all__ = ["method_scorer", "planted_methods"]
 
 
-def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pair]) -> dict[str, list[dict[str, Any]]]:
+def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pair]) -> dict[str, list[PlantedFigures]]:
     """Measure the methods of `evaluate.methods` on planted faults.
 
     Recall is counted at the cutoffs that the method's own values have under the run's budget. It is left out where
@@ -46,19 +45,17 @@ def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pa
         pairs: Records with their copies.
 
     Returns:
-        Method -> its figures, one a fault and one for all (`PlantedFigures`).
+        Method -> its figures, one a fault and one for all.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[PlantedFigures]] = {}
     for name in dict.fromkeys(config.evaluate.methods) if pairs else ():
         try:
             method = _load(name, config, run, log)
             scorer = method_scorer(method, config, run, log, pairs)
             cuts = _thresholds(config, run, method, log)
-            figures = measure_planted(pairs, scorer, cuts, config.evaluate.interval, config.seed)
+            found[name] = measure_planted(pairs, scorer, cuts, config.evaluate.interval, config.seed)
         except MiraError as error:
             log.note(f"planted, {name}: left out: {error}")
-            continue
-        found[name] = [asdict(f) for f in figures]
     return found
 
 

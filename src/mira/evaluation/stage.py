@@ -1,7 +1,6 @@
 """What the current selection is worth: agreement with held-out labels, and planted faults -> evaluation.json."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,28 +21,23 @@ from mira.evaluation.findings import planted_findings
 from mira.evaluation.naive import against_naive
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
 from mira.evaluation.planted_methods import planted_methods
+from mira.evaluation.results import EvaluationResult, FieldCheck, PlantedResult
 from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
-from mira.run_folder.files import read_json, write_json
+from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import write_result
 from mira.selection.quality import held_out_quality, load_mask
 
 __all__ = ["evaluate", "held_out_records"]
 
-_NOTHING_PLANTED: dict[str, Any] = {"records": 0, "methods": {}, "sources": {}, "findings": []}
 
-
-def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+def evaluate(config: Config, run: RunFolder, log: Log) -> EvaluationResult:
     """Evaluate the current selection and write evaluation.json.
 
     Agreement takes the labels' held-out split only. Planted faults are scored by each group's student, whatever the
     method of the selection; recall at the threshold is counted where that method is mira without noise, since
     thresholds of other methods are not on the scale of quality. The methods of `evaluate.methods` stand beside it.
-
-    Returns:
-        What evaluation.json holds: method, scope, agreement, planted, check (`check_field`), students
-        (`against_naive`), and `kept_by_held_out_model`: false where what was kept rests on scores of a student that
-        may have seen the labels (mira with noise).
 
     Raises:
         RunError: An earlier stage has not run.
@@ -61,16 +55,16 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     group_of = {source: group.name for group in groups for source in group.sources}
     quality = held_out_quality(config.select, run, group_of) if selected["method"] == "mira" else None
     held = [r for group in groups for r in held_out_records(run, group, quality, thresholds)]
-    result = {
-        "method": selected["method"],
-        "scope": selected["scope"],
-        "kept_by_held_out_model": quality is None or bool(thresholds),
-        "agreement": agreement(held, config.evaluate.interval),
-        "planted": _planted(config, run, log, groups, thresholds),
-        "check": check_field(config, run, log, groups),
-        "students": {group.name: against_naive(config, run, group) for group in groups},
-    }
-    write_json(run.evaluation, result)
+    result = EvaluationResult(
+        method=selected["method"],
+        scope=selected["scope"],
+        kept_by_held_out_model=quality is None or bool(thresholds),
+        agreement=agreement(held, config.evaluate.interval),
+        planted=_planted(config, run, log, groups, thresholds),
+        check=check_field(config, run, log, groups),
+        students={group.name: against_naive(config, run, group) for group in groups},
+    )
+    write_result(run.evaluation, result)
     _tell(result, log)
     return result
 
@@ -130,32 +124,32 @@ def _thresholds(selected: Mapping[str, Any]) -> dict[str, float]:
 
 def _planted(
     config: Config, run: RunFolder, log: Log, groups: Sequence[Group], thresholds: Mapping[str, float]
-) -> dict[str, Any]:
+) -> PlantedResult:
     if not config.evaluate.planted:
-        return _NOTHING_PLANTED
+        return PlantedResult()
     try:
         pairs, values = _judged_pairs(config, run, log, groups)
     except JudgeError as error:
         log.note(f"planted faults: left out: {error}")
-        return _NOTHING_PLANTED
+        return PlantedResult()
     usable = {s: t for s, t in thresholds.items() if load_mask(run).get(s)}
     known = _known(values)
     measure = partial(measure_planted, confidence=config.evaluate.interval, seed=config.seed)
     methods = {
-        "mira": [asdict(f) for f in measure(pairs, known, usable)],
-        "length": [asdict(f) for f in measure(pairs, by_length)],
+        "mira": measure(pairs, known, usable),
+        "length": measure(pairs, by_length),
         **planted_methods(config, run, log, pairs),
     }
     sources = {
-        source: asdict(measure([p for p in pairs if p.original.source == source], known, usable)[-1])
+        source: measure([p for p in pairs if p.original.source == source], known, usable)[-1]
         for source in sorted({p.original.source for p in pairs})
     }
-    return {
-        "records": len({(p.original.source, p.original.id) for p in pairs}),
-        "methods": methods,
-        "sources": sources,
-        "findings": planted_findings(methods, sources),
-    }
+    return PlantedResult(
+        records=len({(p.original.source, p.original.id) for p in pairs}),
+        methods=methods,
+        sources=sources,
+        findings=planted_findings(methods, sources),
+    )
 
 
 def _judged_pairs(
@@ -200,34 +194,38 @@ def _unlabelled(config: Config, run: RunFolder, group: Group, source: str) -> li
     return corpus.fetch(config, run, source, fresh)
 
 
-def _tell(result: Mapping[str, Any], log: Log) -> None:
-    for group, students in result["students"].items():
-        known = [f"{name} {f['rho']['value']:.2f}" for name, f in students.items() if f["rho"]["value"] is not None]
+def _tell(result: EvaluationResult, log: Log) -> None:
+    for group, students in result.students.items():
+        known = [f"{name} {f.rho.value:.2f}" for name, f in students.items() if f.rho.value is not None]
         if known:
             log.note(f"{group}: mean rho of {', '.join(known)}")
-    held = result["agreement"]["all"]
-    if held["precision"] is not None:
+    held = result.agreement.all
+    if held.precision is not None:
         log.note(
-            f"the teacher would keep {held['precision']:.0%} "
-            f"[{held['precision_low']:.0%}, {held['precision_high']:.0%}] of the {held['kept']} held-out records kept, "
-            f"{held['base_rate']:.0%} of all {held['n']}"
+            f"the teacher would keep {held.precision:.0%} "
+            f"[{held.precision_low:.0%}, {held.precision_high:.0%}] of the {held.kept} held-out records kept, "
+            f"{held.base_rate:.0%} of all {held.n}"
         )
-    for name, faults in result["planted"]["methods"].items():
+    for name, faults in result.planted.methods.items():
         for figures in faults if name == "mira" else faults[-1:]:
-            about = figures["fault"] if name == "mira" else name
-            if figures["accuracy"] is not None:
+            about = figures.fault if name == "mira" else name
+            if figures.accuracy is not None:
                 log.note(
-                    f"planted, {about}: the original scores higher in {figures['accuracy']:.0%} "
-                    f"[{figures['accuracy_low']:.0%}, {figures['accuracy_high']:.0%}] of {figures['compared']} pairs"
+                    f"planted, {about}: the original scores higher in {figures.accuracy:.0%} "
+                    f"[{figures.accuracy_low:.0%}, {figures.accuracy_high:.0%}] of {figures.compared} pairs"
                 )
-    for finding in result["planted"]["findings"]:
+    for finding in result.planted.findings:
         log.note(finding)
-    for source, found in result["check"].get("sources", {}).items():
-        for name, who in (("student", "the student's quality"), ("teacher", "the teacher's overall")):
-            figures = found[name]
-            if figures["auc"] is not None:
+    if result.check:
+        _tell_check(result.check, log)
+
+
+def _tell_check(check: FieldCheck, log: Log) -> None:
+    for source, found in check.sources.items():
+        for figures, who in ((found.student, "the student's quality"), (found.teacher, "the teacher's overall")):
+            if figures.auc is not None:
                 log.note(
-                    f"{source}, {result['check']['field']}: {who} tells {figures['clean']} clean from "
-                    f"{figures['spoiled']} other records with an AUC of {figures['auc']:.2f} "
-                    f"[{figures['low']:.2f}, {figures['high']:.2f}] (a weak label: some of it does no harm)"
+                    f"{source}, {check.field}: {who} tells {figures.clean} clean from "
+                    f"{figures.spoiled} other records with an AUC of {figures.auc:.2f} "
+                    f"[{figures.low:.2f}, {figures.high:.2f}] (a weak label: some of it does no harm)"
                 )

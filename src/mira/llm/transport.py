@@ -19,6 +19,7 @@ from yarl import URL
 
 from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
+from mira.run_folder.open_files import connections_that_fit
 
 __all__ = ["FakeTransport", "HttpTransport", "Lost", "Response", "TimedOut", "TooLarge", "Transport", "completion"]
 
@@ -126,7 +127,7 @@ class HttpTransport:
         """Open the pool of connections."""
         headers = {"Content-Type": "application/json", "Accept": "application/json", **self._headers}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=60),
+            connector=aiohttp.TCPConnector(limit=connections_that_fit(self._connections), ttl_dns_cache=60),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=self._trust_env,

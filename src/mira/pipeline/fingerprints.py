@@ -11,7 +11,7 @@ from typing import Any
 from mira.config.paths import PathKind, PathSetting, path_settings
 from mira.config.settings import Config
 from mira.distillation.bundle import SUMS
-from mira.errors import ConfigError
+from mira.errors import ConfigError, way_out
 from mira.run_folder.files import hash_file, hash_json, hash_path
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage
@@ -108,7 +108,9 @@ def _hash(setting: PathSetting) -> str:
             return tokenizer(setting.path).identity
         return _hash_model(path) if setting.kind is PathKind.MODEL else hash_path(path)
     except OSError as error:
-        raise ConfigError(f"{setting.name}: {path}: {error.strerror}", "Correct the path in the settings.") from None
+        raise ConfigError(
+            f"{setting.name}: {path}: {error.strerror}", way_out(error, "Correct the path in the settings.")
+        ) from None
 
 
 def _hash_model(path: Path) -> str:

@@ -11,8 +11,9 @@ from mira.config.settings import Config
 from mira.distillation.sft.student import served_settings
 from mira.errors import ConfigError
 from mira.grouping.groups import known_groups
+from mira.pipeline.preflight import check_teacher
 from mira.pipeline.registry import needed_stages
-from mira.pipeline.runner import check_teacher, run_stages, stage_states
+from mira.pipeline.runner import run_stages, stage_states
 from mira.pipeline.unanswered import count_unanswered
 from mira.pipeline.validate import check_bundles
 from mira.progress import Log

@@ -8,8 +8,7 @@ Output that is not as its stage left it is removed and made anew. The failure bu
 the counts in the manifest.
 """
 
-import fcntl
-import os
+import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,20 +19,22 @@ from typing import Any, TypeVar
 from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.corpus.provenance import check_provenance
-from mira.errors import ConfigError, RunError
+from mira.errors import ConfigError, RunError, way_out
 from mira.grouping.groups import load_groups
 from mira.llm.cost import shared_spending
 from mira.pipeline.fingerprints import changes, stage_files, stage_settings
 from mira.pipeline.manifest import read_manifest
 from mira.pipeline.outputs import Sums, changed, digest_of, load_sums, measure, save_sums
+from mira.pipeline.preflight import check_mask, check_teacher
 from mira.pipeline.registry import EXTRAS, STAGES, needed_stages
 from mira.pipeline.stage_counts import awaits_replies, check_budget, journal_state
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable, hash_file, hash_json, remove_folder, write_json
+from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage
 
-__all__ = ["StageState", "check_teacher", "run_extra", "run_stages", "stage_states"]
+__all__ = ["StageState", "run_extra", "run_stages", "stage_states", "unwritable"]
 
 Result = TypeVar("Result")
 
@@ -77,6 +78,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     wanted = set(names) or needed_stages(config)
     if wanted & {"discover", "label"}:
         check_teacher(config)
+    check_mask(config, wanted)
     if "select" in wanted or (config.teacher.endpoint and wanted & {"discover", "label"}):
         check_provenance(config)
     with _locked(run), shared_spending(config.teacher):
@@ -137,42 +139,6 @@ def stage_states(config: Config) -> list[StageState]:
             stale.add(stage.name)
         states.append(StageState(stage, tuple(reasons), manifest["stages"].get(stage.name)))
     return states
-
-
-def check_teacher(config: Config) -> None:
-    """Check that there is a teacher, before anything is spent.
-
-    Raises:
-        ConfigError: There is none; says the three ways to provide one.
-    """
-    teacher = config.teacher
-    if config.distill.student in ("endpoint", "bundle") and not teacher.endpoint and not teacher.replies:
-        _check_released(config)
-        return
-    has_rubrics = bool(config.discover.rubrics) and set(config.group.given) == set(config.discover.rubrics)
-    free = teacher.endpoint or teacher.free_judgments or has_rubrics
-    anchored = teacher.endpoint or teacher.replies
-    if free and anchored:
-        return
-    missing = " and ".join(name for name, there in (("free-form judgments", free), ("labels", anchored)) if not there)
-    raise ConfigError(
-        f"no teacher is configured, and {missing} need one; nothing was asked or spent",
-        "There are three ways to provide one:\n"
-        "  1. a live endpoint:   teacher: {endpoint: {base_url: https://.../v1, model: NAME, api_key_env: VARIABLE}}\n"
-        "  2. batch files:       the same with offline: true; then `mira discover CONFIG --export FILE`, run the\n"
-        "                        requests, `--import RESULTS`; and so with `mira label`\n"
-        "  3. recorded replies:  teacher: {free_judgments: FILE.jsonl, replies: FILE.jsonl}\n"
-        "Without one: select: {method: random}, ppl, or dsir with a target of your own.",
-    )
-
-
-def _check_released(config: Config) -> None:
-    if not config.discover.rubrics:
-        raise ConfigError(
-            f"a student of kind '{config.distill.student}' without a teacher needs its rubric",
-            "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
-            "sources: group: {given: {text_group_A: [...]}}",
-        )
 
 
 def _check_earlier(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log) -> None:
@@ -331,30 +297,27 @@ def _remove_all(paths: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
+def unwritable(folder: Path, error: OSError) -> RunError:
+    """Say why a run folder cannot be used."""
+    if error.errno == errno.ENOLCK:
+        return RunError(f"{folder}: cannot be locked", "Choose a run folder on a file system with locks.")
+    hint = way_out(error, "Choose another run folder in 'run:'.")
+    return RunError(f"{folder}: cannot be written: {error.strerror}", hint)
+
+
 @contextmanager
 def _locked(run: RunFolder) -> Iterator[None]:
     try:
         check_writable(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
-        file = (run.path / ".lock").open("a+")
-    except OSError as error:
+        lock = lock_file(run.path / ".lock")
+    except LockHeld as held:
         raise RunError(
-            f"{run.path}: cannot be written: {error.strerror}", "Choose another run folder in 'run:'."
+            f"{run.path}: another mira ({held.holder}) is working in this run folder", "Wait for it, or stop it."
         ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise RunError(
-                f"{run.path}: another mira (process {holder}) is working in this run folder", "Wait for it, or stop it."
-            ) from None
-        except OSError as error:
-            raise RunError(
-                f"{run.path}: cannot be locked: {error.strerror}", "Choose a run folder on a file system with locks."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    except OSError as error:
+        raise unwritable(run.path, error) from None
+    try:
         yield
+    finally:
+        unlock_file(lock)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mira.config.settings import Config
+from mira.errors import RunError
 from mira.llm.failures import check_failures
 from mira.progress import Quiet
 from mira.run_folder.files import hash_json
@@ -26,8 +27,16 @@ def check_budget(config: Config, stage: str, summary: Mapping[str, Any]) -> None
 
     Raises:
         JudgeError: More records are unscored than the budget allows.
+        RunError: The summary has another form than mira writes.
     """
-    for unscored, total in _judged(config, stage, summary):
+    try:
+        judged = list(_judged(config, stage, summary))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise RunError(
+            f"manifest.json: stages.{stage}.summary has another form than mira writes",
+            f"Run the stage again: mira {stage} CONFIG --force",
+        ) from None
+    for unscored, total in judged:
         check_failures(unscored, total, config.teacher.failure_budget, Quiet())
 
 

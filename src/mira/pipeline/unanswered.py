@@ -2,8 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mira.config.settings import Config
 from mira.judging.teacher import Teacher
@@ -11,6 +9,7 @@ from mira.llm.journal.reader import JournalReader
 from mira.pipeline.batch import teacher_requests
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.scratch import scratch_folder
 
 __all__ = ["Unanswered", "count_unanswered"]
 
@@ -49,8 +48,8 @@ def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
     answered = 0
     with (
         # Nothing is looked up in the teacher's journal, and opening the run's would keep a running stage out of it.
-        TemporaryDirectory() as folder,
-        Teacher(config, RunFolder(Path(folder)), log) as teacher,
+        scratch_folder() as folder,
+        Teacher(config, RunFolder(folder), log) as teacher,
         log.task(f"counting what {stage} has replies for") as task,
     ):
         for request in teacher_requests(config, stage, teacher):

@@ -13,8 +13,9 @@ from mira.grouping.groups import load_groups
 from mira.llm.check import WARNING, check_endpoint
 from mira.pipeline.deep import check_deep
 from mira.pipeline.fingerprints import stage_files
+from mira.pipeline.preflight import check_mask, check_teacher
 from mira.pipeline.registry import STAGES, needed_stages
-from mira.pipeline.runner import check_teacher
+from mira.pipeline.runner import unwritable
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder
@@ -42,7 +43,7 @@ def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
     for source, found in corpus.shards(config).items():
         record = corpus.peek(config, source)
         yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
-        yield f"source {source}: {corpus.described(config.source(source))}"
+        yield f"source {source}: {corpus.described(config, config.source(source))}"
         if warning := corpus.check_fields(config.source(source), found, config.max_record_bytes):
             warnings += 1
             yield f"source {source}: {WARNING}{warning}"
@@ -51,6 +52,7 @@ def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
     yield from check_bundles(config)
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
+    check_mask(config, needed_stages(config))
     _check_files(config)
     if deep:
         yield from check_deep(config)
@@ -155,9 +157,7 @@ def _check_run_folder(config: Config) -> None:
     try:
         check_writable(config.run)
     except OSError as error:
-        raise RunError(
-            f"{config.run}: cannot be written: {error.strerror}", "Choose another run folder in 'run:'."
-        ) from None
+        raise unwritable(config.run, error) from None
 
 
 def _check_files(config: Config) -> None:

@@ -1,13 +1,12 @@
 """What compare.json says: several methods under one budget, side by side."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from mira.evaluation.results import AgreementFigures, ComparisonResult
 from mira.report.charts import heat_step
 from mira.report.evaluation import Range
-from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import read_result
 
 __all__ = ["Comparison", "MethodRow", "Share", "comparison_view"]
 
@@ -85,41 +84,42 @@ class Comparison:
 
 
 def comparison_view(run: RunFolder) -> Comparison | None:
-    """Read compare.json; None where there is none."""
+    """Read compare.json; None if it is missing."""
     path = run.path / "compare.json"
     if not path.is_file():
         return None
-    found: Mapping[str, Any] = read_json(path)
-    tokens = {source: entry["tokens_in"] for source, entry in found["sources"].items()}
+    result = read_result(ComparisonResult, path)
+    tokens = {source: entry.tokens_in for source, entry in result.sources.items()}
     return Comparison(
-        budget_tokens=found["budget_tokens"],
-        scope=str(found["scope"]),
+        budget_tokens=result.budget_tokens,
+        scope=result.scope,
         sources=tuple(tokens),
         tokens_in=tuple(tokens.values()),
-        methods=tuple(_method(name, found, tokens) for name in found["methods"]),
+        methods=tuple(_method(name, result) for name in result.methods),
     )
 
 
-def _method(name: str, found: Mapping[str, Any], tokens: Mapping[str, int]) -> MethodRow:
-    row, jaccard = found["methods"][name], found["jaccard"]
-    agreement = (row.get("agreement") or {}).get("all") or {}
-    both = [1.0 if o == name else jaccard.get(f"{name}|{o}", jaccard.get(f"{o}|{name}")) for o in found["methods"]]
+def _method(name: str, result: ComparisonResult) -> MethodRow:
+    method, jaccard = result.methods[name], result.jaccard
+    agreed = method.agreement.all if method.agreement else AgreementFigures()
+    both = [1.0 if o == name else jaccard.get(f"{name}|{o}", jaccard.get(f"{o}|{name}")) for o in result.methods]
+    kept = {source: entry.tokens_kept for source, entry in method.sources.items()}
     return MethodRow(
         name=name,
-        tokens_kept=row["tokens_kept"],
-        records_kept=row["records_kept"],
-        mean_tokens=row.get("mean_tokens"),
-        unscored=row.get("unscored") or 0,
-        length_rho=row.get("length_rho"),
-        duplicate_tokens=row.get("duplicate_tokens"),
-        precision=Range(agreement.get("precision"), agreement.get("precision_low"), agreement.get("precision_high")),
-        base_rate=agreement.get("base_rate"),
-        dropworthy=agreement.get("dropworthy"),
-        rho=agreement.get("rho"),
-        ndcg=agreement.get("ndcg"),
-        ndcg_random=agreement.get("ndcg_random"),
+        tokens_kept=method.tokens_kept,
+        records_kept=method.records_kept,
+        mean_tokens=method.mean_tokens,
+        unscored=method.unscored,
+        length_rho=method.length_rho,
+        duplicate_tokens=method.duplicate_tokens,
+        precision=Range(agreed.precision, agreed.precision_low, agreed.precision_high),
+        base_rate=agreed.base_rate,
+        dropworthy=agreed.dropworthy,
+        rho=agreed.rho,
+        ndcg=agreed.ndcg,
+        ndcg_random=agreed.ndcg_random,
         sources=tuple(
-            _share(row["sources"].get(s, {}).get("tokens_kept", 0) / n if n else None) for s, n in tokens.items()
+            _share(kept.get(s, 0) / entry.tokens_in if entry.tokens_in else None) for s, entry in result.sources.items()
         ),
         overlap=tuple(_share(share) for share in both),
     )

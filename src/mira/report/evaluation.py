@@ -1,11 +1,11 @@
 """What evaluation.json says of the selection: agreement with held-out labels, planted faults, naive students."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from mira.run_folder.files import read_json
+from mira.evaluation.results import AgreementFigures, EvaluationResult, PlantedFigures, StudentResult
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import read_result
 
 __all__ = ["AgreementRow", "CheckRow", "Evaluation", "FaultRow", "Range", "StudentRow", "evaluation_view"]
 
@@ -116,66 +116,59 @@ class Evaluation:
 
 
 def evaluation_view(run: RunFolder) -> Evaluation | None:
-    """Read evaluation.json; None where there is none."""
+    """Read evaluation.json; None if it is missing."""
     if not run.evaluation.is_file():
         return None
-    found: Mapping[str, Any] = read_json(run.evaluation)
-    agreement, planted, students, check = (
-        found.get(key) or {} for key in ("agreement", "planted", "students", "check")
-    )
-    rows = [*(agreement.get("sources") or {}).items(), *([("all", agreement["all"])] if agreement.get("all") else [])]
-    methods = {name: rows for name, rows in (planted.get("methods") or {}).items() if rows}
+    result = read_result(EvaluationResult, run.evaluation)
+    agreement, planted, check = result.agreement, result.planted, result.check
+    methods = {name: rows for name, rows in planted.methods.items() if rows}
     scorer, *others = methods or [""]
     return Evaluation(
-        agreement=tuple(_agreement(name, row) for name, row in rows),
-        trusted=bool(found.get("kept_by_held_out_model", True)),
-        planted=planted.get("records") or 0,
+        agreement=tuple(_agreement(name, row) for name, row in [*agreement.sources.items(), ("all", agreement.all)]),
+        trusted=result.kept_by_held_out_model,
+        planted=planted.records,
         scorer=scorer,
         others=tuple(others),
         faults=_faults(methods.get(scorer, []), [methods[name] for name in others]),
-        findings=tuple(planted.get("findings") or ()),
-        students=tuple((g, tuple(_student(n, f) for n, f in fs.items())) for g, fs in students.items() if fs),
-        check_field=check.get("field") or "",
+        findings=tuple(planted.findings),
+        students=tuple((g, tuple(_student(n, f) for n, f in fs.items())) for g, fs in result.students.items() if fs),
+        check_field=check.field if check else "",
         checks=tuple(
-            CheckRow(source, who, row["clean"], row["spoiled"], Range(row["auc"], row["low"], row["high"]))
-            for source, rows in (check.get("sources") or {}).items()
-            for who, row in (("student, quality", rows["student"]), ("teacher, overall", rows["teacher"]))
+            CheckRow(source, who, row.clean, row.spoiled, Range(row.auc, row.low, row.high))
+            for source, found in (check.sources.items() if check else ())
+            for who, row in (("student, quality", found.student), ("teacher, overall", found.teacher))
         ),
     )
 
 
-def _range(row: Mapping[str, Any], name: str) -> Range:
-    return Range(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"))
-
-
-def _agreement(source: str, row: Mapping[str, Any]) -> AgreementRow:
+def _agreement(source: str, row: AgreementFigures) -> AgreementRow:
     return AgreementRow(
         source=source,
-        n=row.get("n") or 0,
-        kept=row.get("kept") or 0,
-        precision=_range(row, "precision"),
-        base_rate=row.get("base_rate"),
-        dropworthy=row.get("dropworthy"),
-        dropworthy_base_rate=row.get("dropworthy_base_rate"),
-        rho=row.get("rho"),
+        n=row.n,
+        kept=row.kept,
+        precision=Range(row.precision, row.precision_low, row.precision_high),
+        base_rate=row.base_rate,
+        dropworthy=row.dropworthy,
+        dropworthy_base_rate=row.dropworthy_base_rate,
+        rho=row.rho,
     )
 
 
-def _faults(rows: list[Mapping[str, Any]], others: list[list[Mapping[str, Any]]]) -> tuple[FaultRow, ...]:
-    by_fault = [{row["fault"]: row.get("accuracy") for row in own} for own in others]
+def _faults(rows: Sequence[PlantedFigures], others: Sequence[Sequence[PlantedFigures]]) -> tuple[FaultRow, ...]:
+    by_fault = [{row.fault: row.accuracy for row in own} for own in others]
     return tuple(
         FaultRow(
-            fault=str(row["fault"]),
-            pairs=row.get("pairs") or 0,
-            accuracy=_range(row, "accuracy"),
-            dropped=row.get("recall"),
-            originals_dropped=row.get("originals_dropped"),
-            others=tuple(own.get(row["fault"]) for own in by_fault),
+            fault=row.fault,
+            pairs=row.pairs,
+            accuracy=Range(row.accuracy, row.accuracy_low, row.accuracy_high),
+            dropped=row.recall,
+            originals_dropped=row.originals_dropped,
+            others=tuple(own.get(row.fault) for own in by_fault),
         )
         for row in rows
     )
 
 
-def _student(name: str, figures: Mapping[str, Any]) -> StudentRow:
-    parts = [figures.get(key) or {} for key in ("rho", "of_ceiling", "gain")]
-    return StudentRow(name, *(Range(p.get("value"), p.get("low"), p.get("high")) for p in parts))
+def _student(name: str, figures: StudentResult) -> StudentRow:
+    parts = (figures.rho, figures.of_ceiling, figures.gain)
+    return StudentRow(name, *(Range(p.value, p.low, p.high) for p in parts))

@@ -9,7 +9,7 @@ from mira import corpus
 from mira._version import __version__
 from mira.config.settings import Config
 from mira.corpus.record import Rejection
-from mira.demo.recorded import recorded
+from mira.demo_files import recorded
 from mira.report.charts import Segment, stack
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
@@ -22,6 +22,7 @@ _WORDS: Mapping[str, str] = {
     "below_threshold": "below the cutoff",
     "floor": "kept by the source's floor",
     "cap": "dropped by the source's cap",
+    "does_not_fit": "above the cutoff, but too long for the rest of the budget",
     "masked_source": "every slot of the source is masked: kept or dropped at random",
     f"unscored:{Unscored.OVERFLOW}": "does not fit the judge's context",
     f"unscored:{Unscored.REFUSED}": "the judge declined",
@@ -171,7 +172,7 @@ class Overview:
         temperature: Noise of the ranking; 0 is none.
         total: All sources.
         sources: In the order of the configuration.
-        scopes: By key.
+        scopes: In the order of their sources.
         notes: What selection says of itself.
         demo: The teacher's replies are those of the demo.
         version: mira's version.
@@ -223,7 +224,8 @@ def overview(
     """
     rejected = {name: found["rejected"] for name, found in corpus.totals(config, run).items()}
     order = [s.name for s in config.sources if s.name in thresholds["sources"]]
-    scopes = {key: _scope(key, entry, order) for key, entry in thresholds["scopes"].items()}
+    rows = [_scope(key, entry, order) for key, entry in thresholds["scopes"].items()]
+    scopes = {row.key: row for row in sorted(rows, key=lambda row: [order.index(name) for name in row.sources])}
     sources = tuple(
         _source(name, thresholds["sources"][name], group_of.get(name, ""), rejected.get(name, {}), scopes)
         for name in order

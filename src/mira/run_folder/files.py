@@ -118,12 +118,11 @@ class _Group:
         """Wait for the disk, then put the outer files in place."""
         try:
             inner = [path for path in self._inner if path.exists()]
-            with ThreadPoolExecutor(_SYNCS) as pool:
-                list(pool.map(_sync, [*inner, *(temporary for temporary, _ in self.waiting)]))
-                list(pool.map(_sync, {path.parent for path in inner}))
-                for temporary, path in self.waiting:
-                    temporary.replace(path)
-                list(pool.map(_sync, {path.parent for _, path in self.waiting}))
+            _sync_all([*inner, *(temporary for temporary, _ in self.waiting)])
+            _sync_all({path.parent for path in inner})
+            for temporary, path in self.waiting:
+                temporary.replace(path)
+            _sync_all({path.parent for _, path in self.waiting})
         finally:
             for temporary, _ in self.waiting:
                 temporary.unlink(missing_ok=True)
@@ -159,6 +158,22 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_all(paths: Collection[Path]) -> None:
+    """Wait until all are on the disk; the disk is asked for several at once."""
+    if len(paths) <= 1:
+        for path in paths:
+            _sync(path)
+        return
+    listed = list(paths)
+    with ThreadPoolExecutor(_SYNCS) as pool:
+        list(pool.map(_sync_each, [listed[start::_SYNCS] for start in range(min(_SYNCS, len(listed)))]))
+
+
+def _sync_each(paths: Iterable[Path]) -> None:
+    for path in paths:
+        _sync(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

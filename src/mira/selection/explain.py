@@ -20,13 +20,14 @@ from mira.progress import Quiet
 from mira.rubric.slots import slot_index
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.cuts import Cutoff
+from mira.selection.cuts import Cutoff, Unit
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.ordering import rank_keys
 from mira.selection.planning import Plan, make_plan, threshold_of
 from mira.selection.quality import trim_count
-from mira.selection.retention import AS_IT_IS, Ranking, SourceRule, unit_of
+from mira.selection.retention import SourceRule
 from mira.selection.score_sidecars import scores_path
+from mira.selection.sweeps import AS_IT_IS, Ranking
 from mira.selection.value_reader import ValueChunk, read_values
 from mira.selection.values import values_path
 
@@ -50,9 +51,9 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
           are the lowest and highest that the mean leaves out, where the method is mira;
         - scope, threshold, tie_hash of its cutoff (scope None where nothing of its source competes);
         - ranks: {"source": [rank, of], "group": ..., "scope": ...} by value and tie, from 1;
-        - flip: tokens_needed (that its scope must have to keep it: those of all that rank before it, and its own),
-          scope_budget, scope_tokens, and share (tokens_needed of scope_tokens): the budget that would have flipped the
-          verdict, floors and caps left aside;
+        - flip: tokens_needed (the tokens of all records that rank before it, and its own), scope_budget, scope_tokens,
+          and share (tokens_needed of scope_tokens): the budget at which the decision would change, ignoring floors and
+          caps (with `select.fit: skip`, a budget that is sure to keep it);
         - methods: what the other methods with values in the run folder say: {method: {value, share_before}}; share of
           the source's tokens that rank before it.
 
@@ -153,7 +154,7 @@ def _position(run: RunFolder, plan: Plan, shard: Shard, id_: str, n_tokens: int,
 
 
 def _rule(plan: Plan, me: _Me) -> SourceRule | None:
-    return plan.retention.rules.get(unit_of(me.source, me.stratum)) if np.isfinite(me.value) else None
+    return plan.retention.rules.get(Unit(me.source, me.stratum)) if np.isfinite(me.value) else None
 
 
 def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[str, Any]]:
@@ -192,8 +193,8 @@ def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> dict
     members = [s for s in plan.shards if plan.group_of.get(s) == group] if group else []
     ranking = rule.pool.ranking
     units = {
-        "source": [me.source],
-        "group": members,
+        "source": [Unit(me.source)],
+        "group": [Unit(source) for source in members],
         "scope": list(rule.pool.units),
     }
     counted = {name: _before(run, plan, me, ranking, of) for name, of in units.items() if of}
@@ -209,11 +210,10 @@ def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> dict
     }
 
 
-def _before(run: RunFolder, plan: Plan, me: _Me, ranking: Ranking, units: Sequence[str]) -> tuple[int, int, int, int]:
+def _before(run: RunFolder, plan: Plan, me: _Me, ranking: Ranking, units: Sequence[Unit]) -> tuple[int, int, int, int]:
     """Return records before, records, tokens before, tokens of what competes in some units."""
     sums = np.zeros(4, np.int64)
-    for unit in units:
-        source, _, stratum = unit.partition("\t")
+    for source, stratum in units:
         for shard in plan.shards[source]:
             chunks = read_values(values_path(run, plan.method.name, source, shard.name))
             sums += _counted(chunks, me.value, me.tie, ranking, stratum)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mira.config.settings import Config
+from mira.config.settings import Config, SelectSettings
 from mira.corpus import describe_kept
 from mira.progress import Log
 from mira.rubric.rubric import Rubric
@@ -69,8 +69,8 @@ def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
     """Remove what another selection left, and say which one is being written."""
     identity = hash_json(
         [
-            config.select.model_dump(mode="json"), [asdict(s) for s in plan.summaries],
-            {unit: list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
+            _recorded(config.select), [asdict(s) for s in plan.summaries],
+            {str(unit): list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
         ]
     )  # fmt: skip
     state = run.path / "values" / "selection.json"
@@ -84,6 +84,12 @@ def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
     write_json(state, {"identity": identity})
 
 
+def _recorded(settings: SelectSettings) -> dict[str, Any]:
+    """Return the settings that hashes are made of. `fit` came later: its default leaves hashes as they were."""
+    recorded = settings.model_dump(mode="json")
+    return {name: value for name, value in recorded.items() if (name, value) != ("fit", "prefix")}
+
+
 def _read_state(path: Path) -> Any:
     try:
         return read_json(path)
@@ -93,7 +99,7 @@ def _read_state(path: Path) -> Any:
 
 def _write_tasks(config: Config, run: RunFolder, plan: Plan) -> list[WriteTask]:
     rubrics = _rubrics(run, plan)
-    settings = hash_json([plan.settings.model_dump(mode="json"), config.seed])
+    settings = hash_json([_recorded(plan.settings), config.seed])
     tasks = []
     for source, parts in plan.shards.items():
         rules = plan.retention.of_source(source)

@@ -12,7 +12,7 @@ from mira.selection.write import Counts
 
 __all__ = ["place", "thresholds"]
 
-_USED = 0.9  # a budget of which less is used is told
+_USED = 0.9  # share of a budget; less is reported
 
 
 def place(rules: Sequence[SourceRule]) -> dict[str, Any]:
@@ -50,19 +50,21 @@ def thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[str
 
 
 def _unused(plan: Plan, scopes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Say where much of a budget is not used: a long record ends the ranking's prefix."""
+    """Report pools that use much less than their budget, because of long records."""
+    skips = plan.settings.fit == "skip"
+    why = "no other record fits" if skips else "the next record of the ranking does not fit"
+    way_out = "Raise the budget." if skips else "Set select.fit: skip to pass over records that do not fit."
     for key, entry in scopes.items():
         kept, budget = entry["tokens_kept"], entry["budget_tokens"]
         if kept < _USED * budget:
             yield (
-                f"WARNING: {key}: {kept:,} of the budget's {budget:,} tokens are used ({kept / budget:.0%}): the next "
-                "record of the ranking does not fit into the rest; leave such records out (max_record_bytes), or raise "
-                "the budget"
+                f"WARNING: {key}: only {kept:,} of the budget's {budget:,} tokens are used ({kept / budget:.0%}): "
+                f"{why}. {way_out}"
             )
 
 
 def _unfilled(plan: Plan, sources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Say where a source keeps much less than its floor, though it has the tokens."""
+    """Report sources that keep much less than their floor although they have the tokens."""
     for source, least in plan.settings.source_min.items():
         entry = sources[source]
         ranked = sum(s.ranked_tokens for s in plan.summaries if s.source == source)
@@ -70,19 +72,19 @@ def _unfilled(plan: Plan, sources: Mapping[str, Mapping[str, Any]]) -> Iterator[
         if entry["tokens_kept"] < _USED * floor:
             yield (
                 f"WARNING: source '{source}' keeps {entry['tokens_kept']:,} of the {floor:,} tokens of its source_min: "
-                "the next record of its ranking does not fit into the rest"
+                "records that would fill it do not fit."
             )
 
 
 def _scope_entry(plan: Plan, key: str, counts: Sequence[Counts]) -> dict[str, Any]:
     pool = plan.retention.pools[key]
-    units = [c.units[unit] for c in counts for unit in pool.units if unit in c.units]
+    units = [c.units[str(unit)] for c in counts for unit in pool.units if str(unit) in c.units]
     entry: dict[str, Any] = {
         "threshold": threshold_of(pool.cutoff),
         "tie_hash": _tie_hash(pool.cutoff),
         "budget_tokens": pool.budget,
         **{name: sum(u[name] for u in units) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},
-        "sources": sorted({unit.partition("\t")[0] for unit in pool.units}),
+        "sources": sorted({unit.source for unit in pool.units}),
     }
     if pool.ranking.median is not None:
         entry["median"] = pool.ranking.median

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from mira.arrays import Floats, Words
 from mira.config.settings import Config
 from mira.corpus import Shard
-from mira.corpus.index_reader import BLOCK, Batches, Block, count_rejected, index_blocks
+from mira.corpus.index_reader import BLOCK, Batches, Block, RowCounts, index_blocks
 from mira.errors import RunError
 from mira.flags import Dropped, dropped_rows, flags_path
 from mira.hashing import hash_ids
@@ -204,13 +204,12 @@ def make_values(task: ValueTask) -> Summary:
 
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
     config, run, method, shard, _ = task
-    rows, rejected = count_rejected(run, shard.source, shard.name)
-    summary = Summary(shard.source, shard.name, identity, rows, rejected)
+    counts, summary = RowCounts(), Summary(shard.source, shard.name, identity)
     flagged = dropped_rows(config, run, shard)
     pulled: deque[Block] = deque()
 
     def blocks() -> Iterator[Block]:
-        for block in index_blocks(run, shard.source, shard.name):
+        for block in index_blocks(run, shard.source, shard.name, counts):
             pulled.append(block)
             yield block
 
@@ -220,6 +219,7 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
             finite = _without(_finite(ranked), block, flagged)
             writer.write_table(_table(block, finite, hash_ids(block.ids, config.seed, shard.source)))
             summary = _added(summary, block, finite)
+        summary = replace(summary, rows=counts.rows, rejected=counts.rejected)
         writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
     return summary
 

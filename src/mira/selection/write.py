@@ -6,7 +6,7 @@ if both fit what is there.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +17,15 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.arrays import Floats
+from mira.arrays import Floats, Words
 from mira.config.settings import Config
 from mira.corpus import Shard, copy_kept, count_kept
 from mira.corpus.index_reader import Block
 from mira.run_folder.files import atomic, hash_file
 from mira.run_folder.paths import RunFolder
-from mira.selection.cuts import ALL, Cutoff
+from mira.selection.cuts import ALL, Unit
 from mira.selection.ordering import rank_keys
-from mira.selection.retention import SourceRule, unit_of
+from mira.selection.retention import SourceRule
 from mira.selection.value_reader import ValueChunk, aligned
 from mira.selection.values import FLAGGED, MASKED
 
@@ -92,7 +92,13 @@ class WriteTask(NamedTuple):
 
 def keep_mask(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
     """Tell which records a rule keeps."""
-    return _keeps(rule, chunk, [part.cutoff for part in rule.parts])
+    kept = np.zeros(len(chunk), bool)
+    for part in rule.parts:
+        has = chunk.ranked(part.unit.stratum)
+        if part.cutoff != ALL or part.steps is not None:
+            has &= part.keeps(_ranks(part, chunk, has), chunk.ties, chunk.n_tokens)
+        kept |= has
+    return kept
 
 
 def write_shard(task: WriteTask) -> Counts:
@@ -171,15 +177,18 @@ def _known(task: WriteTask) -> Counts | None:
     return counts
 
 
-def _keeps(rule: Rule, chunk: ValueChunk, cutoffs: Sequence[Cutoff]) -> npt.NDArray[np.bool_]:
-    kept = np.zeros(len(chunk), bool)
-    for part, cutoff in zip(rule.parts, cutoffs, strict=True):
-        has = chunk.ranked(part.unit.partition("\t")[2])
-        if cutoff != ALL:
-            ranks = rank_keys(np.where(has, part.pool.ranking(chunk.values, chunk.ties), 0.0))
-            has &= cutoff.keeps(ranks, chunk.ties)
-        kept |= has
-    return kept
+def _above(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
+    """Tell which records rank above the threshold that holds without floors, caps and what does not fit."""
+    above = np.zeros(len(chunk), bool)
+    for part in rule.parts:
+        has = chunk.ranked(part.unit.stratum)
+        cutoff = part.pool.cutoff if part.steps is None else part.cutoff
+        above |= has & cutoff.keeps(_ranks(part, chunk, has), chunk.ties)
+    return above
+
+
+def _ranks(part: SourceRule, chunk: ValueChunk, has: npt.NDArray[np.bool_]) -> Words:
+    return rank_keys(np.where(has, part.pool.ranking(chunk.values, chunk.ties), 0.0))
 
 
 def _quality(rule: Rule, chunk: ValueChunk) -> Floats:
@@ -191,11 +200,13 @@ def _quality(rule: Rule, chunk: ValueChunk) -> Floats:
 
 
 def _reasons(rule: Rule, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> pa.DictionaryArray:
-    words = ["below_threshold", "kept", "floor", "cap"]
+    words = ["below_threshold", "kept", "floor", "cap", "does_not_fit"]
     codes = kept.astype(np.int32)
-    if any(part.cutoff != part.pool.cutoff for part in rule.parts):
-        by_pool = _keeps(rule, chunk, [part.pool.cutoff for part in rule.parts])
-        codes = np.where(kept & ~by_pool, 2, np.where(~kept & by_pool, 3, codes)).astype(np.int32)
+    if any(part.steps is not None for part in rule.parts):
+        codes = np.where(~kept & _above(rule, chunk), 4, codes).astype(np.int32)
+    elif any(part.cutoff != part.pool.cutoff for part in rule.parts):
+        above = _above(rule, chunk)
+        codes = np.where(kept & ~above, 2, np.where(~kept & above, 3, codes)).astype(np.int32)
     if chunk.reasons.null_count < len(chunk):
         given = chunk.reasons.cast(pa.string()).dictionary_encode()
         named = given.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -221,16 +232,29 @@ def _count(
 
 
 def _count_units(units: dict[str, Counter[str]], source: str, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> None:
+    if chunk.strata.null_count == len(chunk):
+        _add_to_unit(units, Unit(source), chunk, kept, np.ones(len(chunk), bool))
+        return
     coded = chunk.strata.cast(pa.string()).dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     for code, stratum in [(-1, ""), *enumerate(coded.dictionary.to_pylist())]:
         inside = codes == code
         if inside.any():
-            unit = units.setdefault(unit_of(source, stratum), Counter())
-            unit["records_in"] += int(inside.sum())
-            unit["records_kept"] += int((inside & kept).sum())
-            unit["tokens_in"] += int(chunk.n_tokens[inside].sum(dtype=np.int64))
-            unit["tokens_kept"] += int(chunk.n_tokens[inside & kept].sum(dtype=np.int64))
+            _add_to_unit(units, Unit(source, stratum), chunk, kept, inside)
+
+
+def _add_to_unit(
+    units: dict[str, Counter[str]],
+    unit: Unit,
+    chunk: ValueChunk,
+    kept: npt.NDArray[np.bool_],
+    inside: npt.NDArray[np.bool_],
+) -> None:
+    counts = units.setdefault(str(unit), Counter())
+    counts["records_in"] += int(inside.sum())
+    counts["records_kept"] += int((inside & kept).sum())
+    counts["tokens_in"] += int(chunk.n_tokens[inside].sum(dtype=np.int64))
+    counts["tokens_kept"] += int(chunk.n_tokens[inside & kept].sum(dtype=np.int64))
 
 
 class _KeptRows(Mapping[int, Mapping[str, Any]]):

@@ -75,7 +75,7 @@ def test_what_is_left_out_is_told(project: Project) -> None:
         project.lines(f"data/{name}", ROW)
     (project.folder / "data/gone.jsonl").symlink_to("nowhere")
     config = project.config(project.source("data"))
-    line = described(config.source("s"))
+    line = described(config, config.source("s"))
     assert line.startswith(f"reads 2 file(s) (1 .jsonl, 1 .jsonl.xz), first {project.folder}/data/a.jsonl; leaves out ")
     for part in (
         "1 .csv files, such as",
@@ -144,3 +144,17 @@ def test_what_is_no_regular_file_is_left_out(project: Project) -> None:
     found = find(str(project.folder / "data"))
     assert list(found.files.values()) == ["a.jsonl"]
     assert list(found.left_out) == ["no regular files"]
+
+
+def test_what_the_run_itself_wrote_is_no_source(project: Project) -> None:
+    project.lines("a.jsonl", ROW)
+    project.lines("run/selected/s/a.jsonl", ROW)
+    project.lines("runner/b.jsonl", ROW)
+    for path in (".", "**/*.jsonl"):
+        config = project.config(project.source(path))
+        assert [Path(s.path).relative_to(project.folder).as_posix() for s in shards(config)["s"]] == [
+            "a.jsonl",
+            "runner/b.jsonl",
+        ]
+        assert "1 files of the run folder" in described(config, config.source("s"))
+    assert names(project, "run/selected/s/*.jsonl") == ["a.jsonl"], "unless the path says so"

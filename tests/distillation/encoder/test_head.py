@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mira.distillation.encoder.features import FeatureStore
+from mira.distillation.encoder.features import FeatureStore, featurise
 from mira.distillation.encoder.head import PENALTIES, NystroemBasis, TargetMap
 from mira.distillation.encoder.kernel import FeatureBlocks, kernel
 from support.encoder_case import corpus
@@ -58,13 +58,10 @@ def test_it_is_kernel_ridge_regression(store: FeatureStore) -> None:
     np.testing.assert_allclose(head.predict(store.take(np.flatnonzero(~train))), expected, atol=2e-3)
 
 
-def test_a_store_gives_back_what_was_put_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mira.distillation.encoder import features
-
-    monkeypatch.setattr(features, "CHUNK", 7)
-    small = FeatureStore(tmp_path, iter(RECORDS[:30]), None)
+def test_a_store_gives_back_what_was_put_in(tmp_path: Path) -> None:
+    small = FeatureStore(tmp_path, iter(RECORDS[:30]), None, chunk_rows=7)
     rows = np.array([0, 6, 7, 20, 29])
-    found, expected = small.take(rows), features.featurise([RECORDS[i] for i in rows], None)
+    found, expected = small.take(rows), featurise([RECORDS[i] for i in rows], None)
     assert (found.ngrams != expected.ngrams).nnz == 0
     np.testing.assert_array_equal(found.structure, expected.structure)
     assert found.sources == expected.sources and len(small) == 30

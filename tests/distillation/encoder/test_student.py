@@ -10,9 +10,9 @@ import pytest
 
 from mira.config.settings import DistillSettings
 from mira.corpus.record import Record
-from mira.distillation.encoder import student as encoder
 from mira.distillation.encoder.agreement import spearman
-from mira.distillation.encoder.student import EncoderStudent, labels_of, train_encoder
+from mira.distillation.encoder.cross_validation import BLOCKS
+from mira.distillation.encoder.student import BATCH, Effort, EncoderStudent, labels_of, train_encoder
 from mira.embedding import MiniLM
 from mira.errors import InputError
 from mira.judging.judge import JudgeTask
@@ -21,6 +21,7 @@ from mira.unscored import Unscored
 from support.encoder_case import N_SLOTS, RUBRIC, corpus, label_table, record
 
 SETTINGS = DistillSettings(folds=4)
+EFFORT = Effort()
 RECORDS, SCORES = corpus(180)
 LABELS = label_table(RECORDS, SCORES)
 
@@ -30,10 +31,11 @@ def train(
     labels: pa.Table = LABELS,
     embedder: MiniLM | None = None,
     records: Iterable[Record] = RECORDS,
+    effort: Effort = EFFORT,
     **settings: float,
 ) -> dict:
     used = SETTINGS.model_copy(update=settings)
-    return train_encoder(labels, records, RUBRIC, embedder, used, 0, folder, Quiet())
+    return train_encoder(labels, records, RUBRIC, embedder, used, 0, folder, Quiet(), effort)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def embedding_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student that uses embeddings: every candidate but the last is out of the question."""
     folder = tmp_path_factory.mktemp("students") / "text_group_T"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "BLOCKS", encoder.BLOCKS[-1:])
-        train(folder, embedder=MiniLM(2, 32, threads=1))
+    train(folder, embedder=MiniLM(2, 32, threads=1), effort=Effort(blocks=BLOCKS[-1:]))
     return folder
 
 
@@ -116,10 +116,9 @@ def test_a_record_is_not_predicted_from_its_own_label(bundle: Path, tmp_path: Pa
     fold = column(bundle, "out_of_fold.parquet", "fold")
     changed[fold == 2, 0] = 10 - changed[fold == 2, 0]
     # One candidate, so that the labels cannot act through the choice either.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "BLOCKS", encoder.BLOCKS[1:2])
-        train(tmp_path / "one")
-        train(tmp_path / "two", label_table(RECORDS, changed))
+    single = Effort(blocks=BLOCKS[1:2])
+    train(tmp_path / "one", effort=single)
+    train(tmp_path / "two", label_table(RECORDS, changed), effort=single)
     one, two = (column(tmp_path / name, "out_of_fold.parquet", "A1") for name in ("one", "two"))
     np.testing.assert_array_equal(one[fold == 2], two[fold == 2])
     assert not np.array_equal(one[fold != 2], two[fold != 2])
@@ -157,28 +156,23 @@ def test_it_judges_every_task_lazily_and_in_range(bundle: Path) -> None:
 
     stream = student.judge(tasks())
     first = next(stream)
-    assert len(taken) == encoder.BATCH and first.id == "id0" and first.judge == student.identity
+    assert len(taken) == BATCH and first.id == "id0" and first.judge == student.identity
     rest = list(stream)
     assert [j.id for j in rest] == [f"id{i}" for i in range(1, 600)]
     assert all(0 <= score <= 10 for j in rest for score in j.scores)
     assert list(student.judge([])) == [] and student.predict([]).shape == (0, N_SLOTS + 1)
 
 
-def test_more_labels_than_landmarks_and_than_the_choice_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mira.distillation.encoder import cross_validation as choice
-    from mira.distillation.encoder import head
-
-    monkeypatch.setattr(encoder, "CHOICE_LABELS", 120)
-    monkeypatch.setattr(choice, "LANDMARKS", 90)
-    monkeypatch.setattr(head.NystroemBasis.__init__, "__defaults__", (100, None))
-    train(tmp_path / "s", records=iter(RECORDS))
+def test_more_labels_than_landmarks_and_than_the_choice_takes(tmp_path: Path) -> None:
+    small = Effort(choice_labels=120, choice_landmarks=90, landmarks=100)
+    train(tmp_path / "s", records=iter(RECORDS), effort=small)
     assert spearman(column(tmp_path / "s", "out_of_fold.parquet", "A2"), SCORES[:, 1]) > 0.85
     held_out = column(tmp_path / "s", "held_out.parquet", "A2")
     assert spearman(held_out, SCORES[::5, 1]) > 0.85
     # one set of landmarks, the training split's, served both; the held-out figures still saw no held-out label
     changed = SCORES.copy()
     changed[::5] = 10 - changed[::5] / 10
-    train(tmp_path / "t", label_table(RECORDS, changed))
+    train(tmp_path / "t", label_table(RECORDS, changed), effort=small)
     np.testing.assert_array_equal(column(tmp_path / "t", "held_out.parquet", "A2"), held_out)
 
 

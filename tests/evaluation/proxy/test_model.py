@@ -11,16 +11,6 @@ from mira.evaluation.proxy.model import SEPARATOR, SIZES, Size, block_order, req
 TINY = Size(32, 1, 2, 64, 32, 8, 60, 1e-2, 10**6, 10**6)
 
 
-@pytest.fixture
-def one_thread():
-    torch = pytest.importorskip("torch", reason="models need torch: pip install 'mira-select[train]'")
-    pytest.importorskip("transformers", reason="models need transformers: pip install 'mira-select[train]'")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield torch
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 12, 13, 40, 41])
 def test_every_byte_is_predicted_once_with_half_a_context(n):
     text = bytes(range(1, n + 1))

@@ -27,16 +27,6 @@ def world(tmp_path_factory):
     return proxy_world(tmp_path_factory.mktemp("proxy"))
 
 
-@pytest.fixture
-def one_thread():
-    torch = pytest.importorskip("torch", reason="models need torch: pip install 'mira-select[train]'")
-    pytest.importorskip("transformers", reason="models need transformers: pip install 'mira-select[train]'")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_wrong_arguments(world):
     for wrong in ({"size": "huge"}, {"seeds": 0}, {"methods": ["best"]}):
         with pytest.raises(ConfigError):

@@ -8,7 +8,7 @@ from mira.config.settings import ReliabilitySettings
 from mira.reliability.cells import Measure, measure_group
 from mira.reliability.evidence import Predictions, collect
 from mira.reliability.masking import Reason, Verdict
-from mira.reliability.students.label_next import Need, label_next, need, needed_labels
+from mira.reliability.students.label_next import LabelPlan, LabelStep, Need, label_next, need, needed_labels
 from mira.reliability.students.notes import _label
 from support.simulate import labels, pair, predictions
 
@@ -75,9 +75,21 @@ def cell(slot, outlook, labels, chance=0.8):
 
 def test_only_what_a_source_has_is_said_to_be_labelled_next():
     def plan(source, unlabelled, *steps):
-        more = [{"labels": labels, "unmasks": slots} for labels, slots in steps]
-        return {"source": source, "unlabelled": unlabelled, "labels": more[-1]["labels"],
-                "unmasks": more[-1]["unmasks"], "more": more}  # fmt: skip
+        more = [LabelStep(labels, slots) for labels, slots in steps]
+        enough = more[-1].labels <= unlabelled
+        return LabelPlan(
+            source,
+            more[-1].labels,
+            more[-1].unmasks,
+            None,
+            1.0,
+            unlabelled,
+            enough,
+            more,
+            near=[],
+            too_few=[],
+            hopeless=[],
+        )
 
     small = plan("small", 1340, (900, ["A1"]), (1380, ["A1", "A2"]))
     assert list(_label([small])) == ["label next: 900 records of small would unmask A1 at about even odds"]
@@ -97,11 +109,11 @@ def test_sources_are_ranked_by_cells_per_label():
         "barely": [cell("A1", "near", 30)],
     }
     plans = label_next(needs, {"dear": 10_000, "cheap": 95})
-    assert [p["source"] for p in plans] == ["cheap", "dear", "barely", "lost", "safe"]
+    assert [p.source for p in plans] == ["cheap", "dear", "barely", "lost", "safe"]
     cheap, dear, barely, lost, _ = plans
-    assert (cheap["labels"], cheap["unmasks"], cheap["enough"]) == (100, ["A1", "A2"], False)
-    assert cheap["per_100"] == pytest.approx(2.0) and cheap["chance"] == pytest.approx(0.8)
-    assert [m["labels"] for m in cheap["more"]] == [90, 100, 5000]
-    assert (dear["labels"], dear["unmasks"], dear["enough"]) == (900, ["A1", "A2"], True)
-    assert barely["labels"] == 0 and barely["near"][0]["labels"] == 30
-    assert [len(lost[k]) for k in ("hopeless", "too_few", "near")] == [1, 1, 0]
+    assert (cheap.labels, cheap.unmasks, cheap.enough) == (100, ["A1", "A2"], False)
+    assert cheap.per_100 == pytest.approx(2.0) and cheap.chance == pytest.approx(0.8)
+    assert [m.labels for m in cheap.more] == [90, 100, 5000]
+    assert (dear.labels, dear.unmasks, dear.enough) == (900, ["A1", "A2"], True)
+    assert barely.labels == 0 and barely.near[0].labels == 30
+    assert [len(getattr(lost, k)) for k in ("hopeless", "too_few", "near")] == [1, 1, 0]

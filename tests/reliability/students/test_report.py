@@ -24,9 +24,11 @@ from mira.labelling.stage import label
 from mira.progress import Quiet
 from mira.reliability.stage import reliability
 from mira.reliability.students.report import compare_group_students
+from mira.reliability.students.results import StudentsResult
 from mira.rubric.rubric import Rubric
-from mira.run_folder.files import read_json, write_json, write_parquet
+from mira.run_folder.files import write_json, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import read_result, write_result
 
 GROUP, SOURCES = "text_group_A", ("project_docs", "release_notes")
 DATA = Path(str(resources.files("mira.demo") / "data"))
@@ -109,57 +111,60 @@ def served(run, folder, error, seed=0):
     write_json(folder / "bundle.json", {"kind": "endpoint", "rubric": rubric.hash, "endpoint": "0"})
 
 
-def test_the_encoder_beside_naive_means_the_curve_and_what_to_label(done):
+def test_the_encoder_beside_naive_means_the_curve_and_what_to_label(done, tmp_path):
     config, run = done
     log = Said()
     result = compare_group_students(config, run, log)
-    assert result == read_json(run.students_report)
-    found = result["groups"][GROUP]
+    again = read_result(StudentsResult, run.students_report)
+    assert again.groups[GROUP].held_out == result.groups[GROUP].held_out
+    write_result(tmp_path / "again.json", again)
+    assert (tmp_path / "again.json").read_bytes() == run.students_report.read_bytes()
+    found = result.groups[GROUP]
     out = io.StringIO()
     print_students(result, Console(file=out, width=400))
-    for note in found["notes"]:
+    for note in found.notes:
         assert "\n".join([out.getvalue(), *log.lines]).count(note) == 1, "every finding is told once"
     labels = pq.read_table(run.labels(GROUP))
     held_out = labels.filter(pc.equal(labels["split"], "held_out"))
-    assert found["labels"]["records"] == len(set(labels["id"].to_pylist()))
-    assert found["labels"]["held_out"] == len(set(held_out["id"].to_pylist()))
-    assert found["labels"]["doubly_judged"] == pc.sum(pc.equal(labels["replicate"], 1)).as_py() > 0
-    assert list(found["students"]) == ["encoder"] and found["students"]["encoder"]["cross_fitted"]
+    assert found.labels.records == len(set(labels["id"].to_pylist()))
+    assert found.labels.held_out == len(set(held_out["id"].to_pylist()))
+    assert found.labels.doubly_judged == pc.sum(pc.equal(labels["replicate"], 1)).as_py() > 0
+    assert list(found.students) == ["encoder"] and found.students["encoder"].cross_fitted
     for key, records in (("held_out", "held_out"), ("cross_fitted", "records")):
         for which in ("unmasked", "all"):
-            table = found[key][which]
-            assert table["records"] == found["labels"][records]
-            assert list(table["students"]) == ["encoder", "constant", "source mean", "length", "n-grams"]
-            assert table["students"]["constant"]["of_ceiling"]["value"] == 0
-            gap = table["differences"]["encoder"]["constant"]
-            assert gap["of_ceiling"]["low"] > 0.1 and gap["mae"]["high"] < 0
-        assert found[key]["unmasked"]["cells"] <= found[key]["all"]["cells"] <= 30
-    curve = found["curve"]
-    train = len(set(labels["id"].to_pylist())) - found["labels"]["held_out"]
+            table = getattr(getattr(found, key), which)
+            assert table.records == getattr(found.labels, records)
+            assert list(table.students) == ["encoder", "constant", "source mean", "length", "n-grams"]
+            assert table.students["constant"].of_ceiling.value == 0
+            gap = table.differences["encoder"]["constant"]
+            assert gap.of_ceiling.low > 0.1 and gap.mae.high < 0
+        assert getattr(found, key).unmasked.cells <= getattr(found, key).all.cells <= 30
+    curve = found.curve
+    train = len(set(labels["id"].to_pylist())) - found.labels.held_out
     assert curve["points"][-1]["labels"] == pytest.approx(train * 2 / 3, abs=1)
     assert [p["labels"] for p in curve["projection"]] == pytest.approx(
         [curve["points"][-1]["labels"] * f for f in (2, 4, 8)], rel=0.02
     )
-    assert {p["source"] for p in found["label_next"]} == set(SOURCES)
-    assert all(p["unlabelled"] == EXTRA for p in found["label_next"])
-    for records in (found["labels"]["held_out"], found["labels"]["records"]):
-        (line,) = [n for n in found["notes"] if f"of the teacher's ceiling on {records} " in n]
+    assert {p.source for p in found.label_next} == set(SOURCES)
+    assert all(p.unlabelled == EXTRA for p in found.label_next)
+    for records in (found.labels.held_out, found.labels.records):
+        (line,) = [n for n in found.notes if f"of the teacher's ceiling on {records} " in n]
         assert line.startswith("encoder: ") and "better than" in line
-    assert any("rests on" in note and "doubly judged" in note for note in found["notes"])
-    assert any("too few labels to read single cells" in note for note in found["notes"])
+    assert any("rests on" in note and "doubly judged" in note for note in found.notes)
+    assert any("too few labels to read single cells" in note for note in found.notes)
 
 
 def test_the_choice_is_that_of_reliability_and_the_output_is_the_same_again(done):
     config, run = done
     reliability(config, run, Quiet())
     masked = {(c["source"], c["slot"]): c["masked"] for c in pq.read_table(run.reliability).to_pylist()}
-    found = compare_group_students(config, run, Quiet())["groups"][GROUP]
-    assert {(c["source"], c["slot"]): c["chosen"] is None for c in found["cells"]} == masked
-    told = {p["source"]: p for p in found["label_next"]}
+    found = compare_group_students(config, run, Quiet()).groups[GROUP]
+    assert {(c.source, c.slot): c.chosen is None for c in found.cells} == masked
+    told = {p.source: p for p in found.label_next}
     for source in SOURCES:
         plan = told[source]
-        last = plan["more"][-1]["unmasks"] if plan["more"] else []
-        rest = [c["slot"] for key in ("too_few", "hopeless") for c in plan[key]]
+        last = plan.more[-1].unmasks if plan.more else []
+        rest = [c.slot for c in [*plan.too_few, *plan.hopeless]]
         assert sorted([*last, *rest]) == sorted(slot for (s, slot), yes in masked.items() if s == source and yes)
     first = run.students_report.read_bytes()
     compare_group_students(config, run, Quiet())
@@ -169,14 +174,14 @@ def test_the_choice_is_that_of_reliability_and_the_output_is_the_same_again(done
 def test_the_held_out_table_does_not_depend_on_cross_fitted_held_out_predictions(done):
     """Cells are chosen on the training split: spoiling everything else about the held-out split changes nothing."""
     config, run = done
-    before = compare_group_students(config, run, Quiet())["groups"][GROUP]
+    before = compare_group_students(config, run, Quiet()).groups[GROUP]
     path = run.student(GROUP) / "out_of_fold.parquet"
     table = pq.read_table(path)
     spoiled = pc.if_else(pc.equal(table["split"], "held_out"), pa.scalar(1.0, pa.float32()), table["A1"])
     write_parquet(path, table.set_column(table.schema.get_field_index("A1"), "A1", spoiled))
-    after = compare_group_students(config, run, Quiet())["groups"][GROUP]
-    assert after["held_out"] == before["held_out"]
-    assert after["cross_fitted"] != before["cross_fitted"]
+    after = compare_group_students(config, run, Quiet()).groups[GROUP]
+    assert after.held_out == before.held_out
+    assert after.cross_fitted != before.cross_fitted
 
 
 def test_students_beside_the_runs_own_and_from_elsewhere(done, tmp_path):
@@ -185,21 +190,21 @@ def test_students_beside_the_runs_own_and_from_elsewhere(done, tmp_path):
     served(run, tmp_path / "elsewhere" / "noisy", error=20.0)
     # Some 15 held-out labels a source: too few for cells, enough for the group.
     config = settings(run.path.parent, min_n=20, compare=[str(tmp_path / "elsewhere")])
-    found = compare_group_students(config, run, Quiet())["groups"][GROUP]
-    encoder, good, noisy = found["students"]
+    found = compare_group_students(config, run, Quiet()).groups[GROUP]
+    encoder, good, noisy = found.students
     assert encoder == "encoder" and good.endswith("_served") and noisy.endswith("noisy")
-    assert not found["students"][good]["cross_fitted"]
-    held_out = found["held_out"]["unmasked"]
-    assert held_out["differences"][good]["encoder"]["of_ceiling"]["low"] > 0
-    assert held_out["differences"][noisy]["n-grams"]["of_ceiling"]["high"] < 0
-    assert good not in found["cross_fitted"]["unmasked"]["students"]
-    chosen = {c["chosen"] for c in found["cells"]}
+    assert not found.students[good].cross_fitted
+    held_out = found.held_out.unmasked
+    assert held_out.differences[good]["encoder"].of_ceiling.low > 0
+    assert held_out.differences[noisy]["n-grams"].of_ceiling.high < 0
+    assert good not in found.cross_fitted.unmasked.students
+    chosen = {c.chosen for c in found.cells}
     assert noisy not in chosen and "encoder" in chosen and good in chosen
-    for cell in found["cells"]:
-        assert cell["level"] == "group" and cell["n"] < 20
-        if cell["why"]["encoder"] is None:  # other sources' labels do not displace what the cell's own speak for
-            assert cell["chosen"] == "encoder"
-    assert any(note.startswith(f"{noisy}: ") and "not clearly better" in note for note in found["notes"])
+    for cell in found.cells:
+        assert cell.level == "group" and cell.n < 20
+        if cell.why["encoder"] is None:  # other sources' labels do not displace what the cell's own speak for
+            assert cell.chosen == "encoder"
+    assert any(note.startswith(f"{noisy}: ") and "not clearly better" in note for note in found.notes)
 
 
 def test_mistakes_are_told(done, tmp_path):

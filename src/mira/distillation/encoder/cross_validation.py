@@ -11,7 +11,7 @@ from mira.distillation.encoder.features import FeatureStore
 from mira.distillation.encoder.head import NystroemBasis, TargetMap
 from mira.distillation.encoder.kernel import FeatureBlocks
 
-__all__ = ["BLOCKS", "Choice", "Labels", "choose", "cross_fit", "target_maps"]
+__all__ = ["BLOCKS", "LANDMARKS", "Choice", "Labels", "choose", "cross_fit", "target_maps"]
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.bool_]
@@ -97,7 +97,11 @@ def cross_fit(span: NystroemBasis, labels: Labels, rows: Rows, target: TargetNam
 
 
 def choose(
-    store: FeatureStore, labels: Labels, blocks: tuple[FeatureBlocks, ...] = BLOCKS, tolerance: float = 0.01
+    store: FeatureStore,
+    labels: Labels,
+    blocks: tuple[FeatureBlocks, ...] = BLOCKS,
+    tolerance: float = 0.01,
+    landmarks: int = LANDMARKS,
 ) -> Choice:
     """Cross-validate every candidate on the training rows of `labels`.
 
@@ -110,11 +114,12 @@ def choose(
         labels: Rows of the store.
         blocks: Candidates by rising cost.
         tolerance: Correlation that a cheaper candidate may be behind.
+        landmarks: Landmarks at most.
     """
     results: dict[tuple[FeatureBlocks, TargetName], tuple[Array, dict[str, float]]] = {}
     for candidate in blocks:
         seen = store if candidate.embedding else store.without_embedding()
-        with NystroemBasis(seen, labels.train, candidate, labels.priority, LANDMARKS) as span:
+        with NystroemBasis(seen, labels.train, candidate, labels.priority, landmarks) as span:
             for target in TARGETS:
                 predicted = cross_fit(span, labels, labels.train, target)
                 results[candidate, target] = _by_fold(predicted, labels), _overall(predicted, labels)

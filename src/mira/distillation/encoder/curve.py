@@ -1,8 +1,6 @@
 """The learning curve: what more labels would buy."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.distillation.encoder.student import labels_of, store_features
 from mira.embedding.embedder import Embedder
 from mira.progress import Log
+from mira.run_folder.scratch import scratch_folder
 
 __all__ = ["FRACTIONS", "learning_curve", "power_law"]
 
@@ -68,8 +67,8 @@ def learning_curve(
     """
     table = labels_of(labels, n_slots, folds, seed)
     table = table.take(np.flatnonzero(table.train))
-    with threadpool_limits(1), TemporaryDirectory(prefix="mira-curve-") as scratch:
-        store, table = store_features(Path(scratch) / "features", table, records, embedder, log)
+    with threadpool_limits(1), scratch_folder() as scratch:
+        store, table = store_features(scratch / "features", table, records, embedder, log)
         everything = np.ones(len(table), dtype=bool)
         with (
             NystroemBasis(store, everything, blocks, table.priority) as span,

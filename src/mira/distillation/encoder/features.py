@@ -92,14 +92,17 @@ class FeatureStore:
         folder: An empty folder for the chunks.
         records: The records; row i of the store is record i.
         embedder: See `featurise`.
+        chunk_rows: Records per chunk.
     """
 
-    def __init__(self, folder: Path, records: Iterable[Record], embedder: Embedder | None) -> None:
+    def __init__(
+        self, folder: Path, records: Iterable[Record], embedder: Embedder | None, chunk_rows: int = CHUNK
+    ) -> None:
         self._files: list[Path] = []
         self._embedding = True
         self._starts = [0]
         stream = iter(records)
-        while chunk := list(islice(stream, CHUNK)):
+        while chunk := list(islice(stream, chunk_rows)):
             path = folder / f"{len(self._files)}.npz"
             _save(path, featurise(chunk, embedder))
             self._files.append(path)

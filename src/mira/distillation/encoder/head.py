@@ -4,10 +4,9 @@ With no more records than landmarks this is exact kernel ridge regression; with 
 solved by normal equations that are summed up in blocks.
 """
 
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ from mira.distillation.encoder.kernel import (
     rbf_row,
 )
 from mira.errors import InputError
+from mira.run_folder.scratch import scratch_folder
 
 __all__ = ["LANDMARKS", "PENALTIES", "Head", "NystroemBasis", "TargetMap"]
 
@@ -168,9 +168,10 @@ class NystroemBasis:
         self._landmarks = self._scaling.apply(store.take(chosen))
         self._whiten = _inverse_root(kernel(blocks, self._landmarks, self._landmarks))
         self._width = self._whiten.shape[1]
-        self._folder = tempfile.TemporaryDirectory(prefix="mira-span-")
+        self._scratch = ExitStack()
+        folder = self._scratch.enter_context(scratch_folder())
         # Read and written in blocks, not mapped: the pages of a map would count as this process's memory.
-        self._file = Path(self._folder.name) / "coordinates"
+        self._file = folder / "coordinates"
         with self._file.open("wb") as file:
             for span, features in store.chunks():
                 wanted = np.flatnonzero(placed[span])
@@ -184,7 +185,7 @@ class NystroemBasis:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._folder.cleanup()
+        self._scratch.close()
 
     def fit(self, rows: npt.NDArray[np.bool_], labels: Array, maps: tuple[TargetMap, ...]) -> "Fit":
         """Fit every target on the rows that have its label.

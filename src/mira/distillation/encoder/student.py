@@ -15,6 +15,7 @@ Tried on all of the demo's labels, cross-fitted, and left out:
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -28,11 +29,14 @@ from threadpoolctl import threadpool_limits
 from mira.config.settings import DistillSettings
 from mira.corpus.record import Record
 from mira.distillation.bundle import install
+from mira.distillation.encoder import cross_validation
+from mira.distillation.encoder import head as heads
 from mira.distillation.encoder.agreement import agreement
 from mira.distillation.encoder.bundle import EncoderBundle, read_encoder, write_encoder
 from mira.distillation.encoder.cross_validation import BLOCKS, Choice, Labels, choose, cross_fit, target_maps
 from mira.distillation.encoder.features import FeatureStore, featurise
 from mira.distillation.encoder.head import Head, NystroemBasis
+from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.distillation.encoder.spool import Spool
 from mira.embedding.embedder import Embedder
 from mira.errors import InputError
@@ -44,12 +48,29 @@ from mira.rubric.slots import slot_names
 from mira.run_folder.files import write_parquet
 from mira.unscored import Unscored
 
-__all__ = ["CHOICE_LABELS", "EncoderStudent", "labels_of", "store_features", "train_encoder"]
+__all__ = ["CHOICE_LABELS", "Effort", "EncoderStudent", "labels_of", "store_features", "train_encoder"]
 
 Array = npt.NDArray[np.float64]
 CHOICE_LABELS = 4096
 """Candidates are compared on at most this many training labels, those of lowest hash."""
 BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much training tries.
+
+    Attributes:
+        blocks: Candidates by rising cost of scoring.
+        choice_labels: Training labels at most that candidates are compared on.
+        choice_landmarks: Landmarks at most while candidates are compared.
+        landmarks: Landmarks at most of the student.
+    """
+
+    blocks: tuple[FeatureBlocks, ...] = BLOCKS
+    choice_labels: int = CHOICE_LABELS
+    choice_landmarks: int = cross_validation.LANDMARKS
+    landmarks: int = heads.LANDMARKS
 
 
 def train_encoder(
@@ -61,6 +82,7 @@ def train_encoder(
     seed: int,
     folder: Path,
     log: Log,
+    effort: Effort = Effort(),
 ) -> dict[str, Any]:
     """Train a group's encoder student and write its scorer bundle.
 
@@ -70,14 +92,15 @@ def train_encoder(
 
     Args:
         labels: The group's labels. Replicates of a record are averaged; unscored ones are left out.
-        records: At least the labelled records. Gone through twice where there are more than `CHOICE_LABELS` labels; an
-            iterator is written to disk and read in order of (source, id). Same order, same bytes.
+        records: At least the labelled records. Gone through twice where there are more than `effort.choice_labels`
+            labels; an iterator is written to disk and read in order of (source, id). Same order, same bytes.
         rubric: The group's rubric.
         embedder: None leaves the candidates with embeddings out.
         settings: `folds` and `tolerance` are used.
         seed: Of folds and landmarks.
         folder: The bundle's folder; replaced as a whole.
         log: Where progress goes.
+        effort: How much is tried.
 
     Returns:
         A summary: labels, chosen features, cross-validated and held-out agreement.
@@ -93,8 +116,8 @@ def train_encoder(
     in_run = tempfile.TemporaryDirectory(prefix=f".{folder.name}.scratch-", dir=folder.parent)
     with threadpool_limits(1), in_run as scratch:
         records = Spool(Path(scratch) / "records", records) if isinstance(records, Iterator) else records
-        choice, store, table = _choose(table, records, embedder, settings, Path(scratch), log)
-        held_out, out_of_fold, head = _fit(store, table, choice)
+        choice, store, table = _choose(table, records, embedder, settings, Path(scratch), log, effort)
+        held_out, out_of_fold, head = _fit(store, table, choice, effort.landmarks)
     summary = _summary(table, choice, held_out, out_of_fold)
     used = embedder if choice.blocks.embedding else None
     staged = folder.with_name(f".{folder.name}.new")
@@ -156,15 +179,16 @@ def _choose(
     settings: DistillSettings,
     scratch: Path,
     log: Log,
+    effort: Effort,
 ) -> tuple[Choice, FeatureStore, Labels]:
     """Return the choice, a store of every labelled record's features, and the labels in the store's order."""
-    blocks = tuple(b for b in BLOCKS if embedder or not b.embedding)
+    blocks = tuple(b for b in effort.blocks if embedder or not b.embedding)
     training = np.flatnonzero(table.train)
-    few = len(table) <= CHOICE_LABELS
-    sample = training[np.argsort(table.priority[training], kind="stable")[:CHOICE_LABELS]]
+    few = len(table) <= effort.choice_labels
+    sample = training[np.argsort(table.priority[training], kind="stable")[: effort.choice_labels]]
     rows = np.arange(len(table)) if few else np.sort(sample)
     store, part = store_features(scratch / "choice", table.take(rows), records, embedder, log)
-    choice = choose(store, part, blocks, settings.tolerance)
+    choice = choose(store, part, blocks, settings.tolerance, effort.choice_landmarks)
     if not few:
         used = embedder if choice.blocks.embedding else None
         store, part = store_features(scratch / "all", table, records, used, log)
@@ -209,7 +233,7 @@ def store_features(
     return store, table.take(np.array(order, dtype=np.int64))
 
 
-def _fit(store: FeatureStore, table: Labels, choice: Choice) -> tuple[Array, Array, Head]:
+def _fit(store: FeatureStore, table: Labels, choice: Choice, landmarks: int) -> tuple[Array, Array, Head]:
     """Return the held-out predictions, the out-of-fold ones, and the student of all labels."""
     everything = np.ones(len(table), dtype=bool)
     held_out = np.full(table.scores.shape, np.nan)
@@ -218,12 +242,12 @@ def _fit(store: FeatureStore, table: Labels, choice: Choice) -> tuple[Array, Arr
         head = span.head(span.fit(everything, table.scores, target_maps(choice.target, table.scores)))
         return held_out, cross_fit(span, table, everything, choice.target), head
 
-    with NystroemBasis(store, table.train, choice.blocks, table.priority, placed=everything) as span:
+    with NystroemBasis(store, table.train, choice.blocks, table.priority, landmarks, placed=everything) as span:
         fit = span.fit(table.train, table.scores, target_maps(choice.target, table.scores[table.train]))
         held_out[~table.train] = fit.predict(~table.train)
         if span.sampled:  # landmarks are a sample in any case: that of the training split serves
             return final(span)
-    with NystroemBasis(store, everything, choice.blocks, table.priority) as span:
+    with NystroemBasis(store, everything, choice.blocks, table.priority, landmarks) as span:
         return final(span)
 
 

@@ -8,19 +8,18 @@ Files in a journal folder, all of which are read and one of which a process writ
 """
 
 import errno
-import fcntl
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-from mira.errors import RunError
+from mira.errors import RunError, way_out
 from mira.llm.journal.frames import pack
 from mira.llm.journal.reader import OFFSET_BITS, SUFFIX, JournalReader
 from mira.llm.responses.reply import Reply
+from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 
 __all__ = ["Entry", "Journal"]
 
@@ -83,9 +82,9 @@ class Journal(JournalReader):
         os.fsync(self._descriptor)
         self._failures.write_bytes(b"")
         with self._ballast.open("wb") as file:
-            if hasattr(os, "posix_fallocate"):
+            if hasattr(os, "posix_fallocate"):  # macOS lacks it
                 os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
-            else:  # macOS
+            else:
                 file.write(bytes(_BALLAST_BYTES))
 
     def __enter__(self) -> "Journal":
@@ -101,7 +100,7 @@ class Journal(JournalReader):
             self._descriptor = -1
         self._ballast.unlink(missing_ok=True)
         if self._lock >= 0:
-            os.close(self._lock)
+            unlock_file(self._lock)
             self._lock = -1
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -162,24 +161,17 @@ class Journal(JournalReader):
 
 
 def _lock(path: Path) -> int:
-    """Take the lock; it is let go when the process ends, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-        os.close(descriptor)
+        return lock_file(path)
+    except LockHeld as held:
         raise RunError(
-            f"{path.with_suffix('')}: another process writes this journal: {holder}",
+            f"{path.with_suffix('')}: another process writes this journal: {held.holder}",
             "Wait until it is done, or stop it; what it paid for stays in the journal.",
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return descriptor
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:
     hint = "Make room on the disk, then run the same command again: it goes on where it stopped."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         hint = "Make the folder writable or choose another one: replies are written down before they are used."
-    return RunError(f"{path}: cannot write the journal: {error.strerror or error}", hint)
+    return RunError(f"{path}: cannot write the journal: {error.strerror or error}", way_out(error, hint))

@@ -15,6 +15,7 @@ from mira.reliability.evidence import GroupEvidence, Predictions, collect
 from mira.reliability.masking import Level, Verdict, verdicts
 from mira.reliability.summary import mean_of_ceiling
 from mira.rubric.slots import slot_name
+from mira.run_folder.results import Figure
 from mira.stats import percentile_interval
 
 __all__ = ["CellChoice", "Comparison", "Interval", "StudentFigures", "common_evidence", "compare_students"]
@@ -24,9 +25,9 @@ __all__ = ["CellChoice", "Comparison", "Interval", "StudentFigures", "common_evi
 class Interval:
     """A figure with its bootstrap interval; NaN where undefined."""
 
-    value: float
-    low: float
-    high: float
+    value: Figure
+    low: Figure
+    high: Figure
 
 
 @dataclass(frozen=True, slots=True)

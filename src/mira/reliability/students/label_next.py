@@ -8,9 +8,9 @@ where the student is trained on the new labels, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import atanh, ceil, isfinite
-from typing import Any, Literal
+from typing import Literal
 
 from scipy.special import ndtr, ndtri
 
@@ -18,7 +18,7 @@ from mira.config.settings import ReliabilitySettings
 from mira.reliability.cells import Measure
 from mira.reliability.masking import Reason, Verdict
 
-__all__ = ["NEAR", "Need", "label_next", "need", "needed_labels"]
+__all__ = ["NEAR", "LabelPlan", "LabelStep", "Need", "label_next", "need", "needed_labels"]
 
 NEAR = 0.05
 """A trusted cell is near the threshold when its lower bound is less than this above it (ours)."""
@@ -51,6 +51,45 @@ class Need:
     labels: int | None
     chance: float | None
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStep:
+    """A number of records to label, and the slots that this is projected to unmask."""
+
+    labels: int
+    unmasks: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """What labelling a source would unmask.
+
+    Attributes:
+        source: The source.
+        labels: Records to label.
+        unmasks: Slots that this is projected to unmask.
+        chance: Mean chance over those slots; None where it cannot be told.
+        per_100: Cells per 100 labels.
+        unlabelled: Valid records without a label.
+        enough: Whether the source has as many unlabelled records.
+        more: The same plan for every further cell.
+        near: Cells that are barely trusted.
+        too_few: Masked cells with too few labels to tell.
+        hopeless: Cells masked for a reason that more labels are not known to change.
+    """
+
+    source: str
+    labels: int
+    unmasks: list[str]
+    chance: float | None
+    per_100: float
+    unlabelled: int
+    enough: bool
+    more: list[LabelStep]
+    near: list[Need]
+    too_few: list[Need]
+    hopeless: list[Need]
 
 
 def needed_labels(rho: float, low: float, n: int, threshold: float) -> int | None:
@@ -115,7 +154,7 @@ def _chance(measure: Measure, settings: ReliabilitySettings) -> float | None:
     return float(ndtr((atanh(measure.rho) - atanh(settings.min_rho)) / error))
 
 
-def label_next(needs: Mapping[str, Sequence[Need]], unlabelled: Mapping[str, int]) -> list[dict[str, Any]]:
+def label_next(needs: Mapping[str, Sequence[Need]], unlabelled: Mapping[str, int]) -> list[LabelPlan]:
     """Rank sources by what labelling them would unmask.
 
     One judgement of a record labels all of its slots, so a source's labels serve all of its cells: the plan of a source
@@ -126,35 +165,32 @@ def label_next(needs: Mapping[str, Sequence[Need]], unlabelled: Mapping[str, int
         unlabelled: Source -> valid records without a label.
 
     Returns:
-        One entry a source, best first: `labels` to add, `unmasks` (slots that this is projected to unmask), `chance`
-        (mean over those), `per_100` (cells per 100 labels), `enough` (whether the source has as many unlabelled
-        records), `more` (the same plan for every further cell: labels -> slots), `near`, `too_few` and `hopeless` (the
-        other cells that are masked or barely trusted, with their needs).
+        One plan per source, best first.
     """
     found = [_plan(source, cells, unlabelled.get(source, 0)) for source, cells in needs.items()]
-    return sorted(found, key=lambda entry: (-entry["per_100"], -len(entry["near"]), entry["source"]))
+    return sorted(found, key=lambda entry: (-entry.per_100, -len(entry.near), entry.source))
 
 
-def _plan(source: str, needs: Sequence[Need], unlabelled: int) -> dict[str, Any]:
+def _plan(source: str, needs: Sequence[Need], unlabelled: int) -> LabelPlan:
     steps = list(_steps(needs))
-    best = max(steps, key=lambda step: len(step[1]) / step[0], default=None)
-    chances = [n.chance for n in needs if best and n.slot in best[1] and n.chance is not None]
-    return {
-        "source": source,
-        "labels": best[0] if best else 0,
-        "unmasks": best[1] if best else [],
-        "chance": sum(chances) / len(chances) if chances else None,
-        "per_100": 100 * len(best[1]) / best[0] if best else 0.0,
-        "unlabelled": unlabelled,
-        "enough": best is None or best[0] <= unlabelled,
-        "more": [{"labels": labels, "unmasks": slots} for labels, slots in steps],
-        "near": [asdict(n) for n in needs if n.outlook == "near"],
-        "too_few": [asdict(n) for n in needs if n.outlook == "too few to tell"],
-        "hopeless": [asdict(n) for n in needs if n.outlook == "hopeless"],
-    }
+    best = max(steps, key=lambda step: len(step.unmasks) / step.labels, default=None)
+    chances = [n.chance for n in needs if best and n.slot in best.unmasks and n.chance is not None]
+    return LabelPlan(
+        source=source,
+        labels=best.labels if best else 0,
+        unmasks=best.unmasks if best else [],
+        chance=sum(chances) / len(chances) if chances else None,
+        per_100=100 * len(best.unmasks) / best.labels if best else 0.0,
+        unlabelled=unlabelled,
+        enough=best is None or best.labels <= unlabelled,
+        more=steps,
+        near=[n for n in needs if n.outlook == "near"],
+        too_few=[n for n in needs if n.outlook == "too few to tell"],
+        hopeless=[n for n in needs if n.outlook == "hopeless"],
+    )
 
 
-def _steps(needs: Sequence[Need]) -> Iterator[tuple[int, list[str]]]:
+def _steps(needs: Sequence[Need]) -> Iterator[LabelStep]:
     wanted = sorted((n.labels, i) for i, n in enumerate(needs) if n.outlook == "masked" and n.labels)
     for k, (labels, _) in enumerate(wanted, 1):
-        yield labels, [needs[i].slot for _, i in wanted[:k]]
+        yield LabelStep(labels, [needs[i].slot for _, i in wanted[:k]])

@@ -6,7 +6,8 @@ from typing import Any
 
 from mira.config.settings import ReliabilitySettings
 from mira.reliability.students.compare import Interval
-from mira.reliability.students.table import Table
+from mira.reliability.students.label_next import LabelPlan
+from mira.reliability.students.results import GroupStudents, LabelCounts, Tables
 
 __all__ = ["notes"]
 
@@ -14,11 +15,11 @@ _WIDE = 0.3
 """An interval of a cell's rho that is wider than this tells little about that cell (ours)."""
 
 
-def notes(found: Mapping[str, Any], students: Sequence[str], settings: ReliabilitySettings) -> list[str]:
+def notes(found: GroupStudents, students: Sequence[str], settings: ReliabilitySettings) -> list[str]:
     """Return lines for people.
 
     Args:
-        found: A group's entry of students.json, before it is turned into plain values.
+        found: A group's students; its `notes` are not read.
         students: Names of its students; all others in its tables are naive.
         settings: Thresholds and confidence.
     """
@@ -26,17 +27,17 @@ def notes(found: Mapping[str, Any], students: Sequence[str], settings: Reliabili
     return [
         *lines,
         *_widths(found, settings),
-        *_ceiling(found["labels"], settings),
+        *_ceiling(found.labels, settings),
         *_chosen(found, students),
-        *_curve(found["curve"]),
-        *_label(found["label_next"]),
+        *_curve(found.curve),
+        *_label(found.label_next),
     ]
 
 
-def _against_naive(found: Mapping[str, Any], student: str, students: Sequence[str]) -> Iterator[str]:
-    for key, where in (("held_out", "held-out records"), ("cross_fitted", "records, cross-fitted")):
-        table: Table | None = found[key] and found[key]["unmasked"]
-        if table is None or student not in table.students or not table.cells:
+def _against_naive(found: GroupStudents, student: str, students: Sequence[str]) -> Iterator[str]:
+    for tables, where in _tables(found):
+        table = tables.unmasked
+        if student not in table.students or not table.cells:
             continue
         own = table.students[student].of_ceiling
         naive = {n: d.of_ceiling for n, d in table.differences[student].items() if n not in students}
@@ -50,31 +51,37 @@ def _against_naive(found: Mapping[str, Any], student: str, students: Sequence[st
         yield f"{student}: {_show(own)} of the teacher's ceiling on {table.records} {where}; {says}"
 
 
-def _widths(found: Mapping[str, Any], settings: ReliabilitySettings) -> Iterator[str]:
-    for key, where in (("held_out", "held-out records"), ("cross_fitted", "records, cross-fitted")):
-        table: Table | None = found[key] and found[key]["unmasked"]
-        if table is not None and table.cell_width > _WIDE:
+def _tables(found: GroupStudents) -> Iterator[tuple[Tables, str]]:
+    for tables, where in ((found.held_out, "held-out records"), (found.cross_fitted, "records, cross-fitted")):
+        if tables is not None:
+            yield tables, where
+
+
+def _widths(found: GroupStudents, settings: ReliabilitySettings) -> Iterator[str]:
+    for tables, where in _tables(found):
+        table = tables.unmasked
+        if table.cell_width > _WIDE:
             yield (
                 f"too few labels to read single cells: on {table.records} {where}, the {settings.interval:.0%} "
                 f"interval of a cell's rho is {table.cell_width:.2f} wide (median)"
             )
 
 
-def _ceiling(labels: Mapping[str, Any], settings: ReliabilitySettings) -> Iterator[str]:
-    pairs = labels["doubly_judged"]
-    if not isfinite(labels["mean_ceiling"]):
+def _ceiling(labels: LabelCounts, settings: ReliabilitySettings) -> Iterator[str]:
+    pairs = labels.doubly_judged
+    if not isfinite(labels.mean_ceiling):
         yield f"the teacher's ceiling is not known: {pairs} doubly judged records; see label.replicates"
     elif pairs < 10 * settings.min_pairs:
         yield (
-            f"the teacher's ceiling ({labels['mean_ceiling']:.2f}) rests on {pairs} doubly judged records; its own "
+            f"the teacher's ceiling ({labels.mean_ceiling:.2f}) rests on {pairs} doubly judged records; its own "
             "error is not in the intervals"
         )
 
 
-def _chosen(found: Mapping[str, Any], students: Sequence[str]) -> Iterator[str]:
-    cells = found["cells"]
-    counts = {name: sum(c["chosen"] == name for c in cells) for name in students}
-    masked = sum(c["chosen"] is None for c in cells)
+def _chosen(found: GroupStudents, students: Sequence[str]) -> Iterator[str]:
+    cells = found.cells
+    counts = {name: sum(c.chosen == name for c in cells) for name in students}
+    masked = sum(c.chosen is None for c in cells)
     told = ", ".join(f"{name} in {n}" for name, n in counts.items() if n)
     yield f"of {len(cells)} cells, use {told or 'none'}; masked: {masked}"
 
@@ -91,22 +98,22 @@ def _curve(curve: Mapping[str, Any] | None) -> Iterator[str]:
     )
 
 
-def _label(plans: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    wanted = [plan for plan in plans if plan["unmasks"]]
+def _label(plans: Sequence[LabelPlan]) -> Iterator[str]:
+    wanted = [plan for plan in plans if plan.unmasks]
     if not wanted:
         yield "no masked cell is projected to be trusted with more labels alone"
         return
-    possible = [(step, p["source"]) for p in wanted for step in p["more"] if step["labels"] <= p["unlabelled"]]
+    possible = [(step, p.source) for p in wanted for step in p.more if step.labels <= p.unlabelled]
     if not possible:
         nearest = wanted[0]
         yield (
             "no source has enough unlabelled records for more labels alone to unmask a cell: "
-            f"{nearest['source']} would need {nearest['labels']} and has {nearest['unlabelled']}"
+            f"{nearest.source} would need {nearest.labels} and has {nearest.unlabelled}"
         )
         return
-    step, source = max(possible, key=lambda found: len(found[0]["unmasks"]) / found[0]["labels"])
-    slots = ", ".join(step["unmasks"])
-    yield f"label next: {step['labels']} records of {source} would unmask {slots} at about even odds"
+    step, source = max(possible, key=lambda found: len(found[0].unmasks) / found[0].labels)
+    slots = ", ".join(step.unmasks)
+    yield f"label next: {step.labels} records of {source} would unmask {slots} at about even odds"
 
 
 def _show(interval: Interval) -> str:

@@ -1,7 +1,7 @@
 """`mira students`: every student of every group compared, what more labels would buy, and where -> students.json."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,12 @@ from mira.reliability.students.candidates import StudentCandidate, check_compare
 from mira.reliability.students.compare import compare_students
 from mira.reliability.students.label_next import Need, label_next, need
 from mira.reliability.students.notes import notes
-from mira.reliability.students.table import Table, compare_figures
-from mira.reliability.summary import plain
+from mira.reliability.students.results import GroupStudents, LabelCounts, StudentEntry, StudentsResult, Tables
+from mira.reliability.students.table import compare_figures
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns, slot_name
-from mira.run_folder.files import write_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import write_result
 
 __all__ = ["compare_group_students"]
 
@@ -45,25 +45,13 @@ and what they tell is known without them."""
 Cells = NDArray[np.bool_]
 
 
-def compare_group_students(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+def compare_group_students(config: Config, run: RunFolder, log: Log) -> StudentsResult:
     """Compare all students of all groups with one another and with naive means; write students.json.
 
     The held-out table rests on predictions of models that saw the training split alone, students and naive means
     alike, and its cells are chosen on the training split; the held-out labels are read for it once. The cross-fitted
     table has every labelled record, each predicted by models that have not seen it. Learning curves use the training
     split.
-
-    Returns:
-        What students.json holds: `interval` (confidence of all intervals), and a group:
-
-        - `students`: name -> kind, folder, cross_fitted; cheap to dear.
-        - `labels`: records labelled, held_out, doubly_judged, and `mean_ceiling` of the teacher.
-        - `held_out`, `cross_fitted`: null, or `unmasked` and `all`, a `Table` each: over the cells that a student is
-          trusted with, and over all in which the teacher's scores vary.
-        - `cells`: `CellChoice` a cell: which student to use there, or none.
-        - `curve`: `learning_curve` of the encoder, or null.
-        - `label_next`: see `label_next`.
-        - `notes`: what all this says, in words.
 
     Raises:
         RunError: A stage before has not run.
@@ -80,10 +68,10 @@ def compare_group_students(config: Config, run: RunFolder, log: Log) -> dict[str
     found = {}
     with log.task("students", total=len(groups)) as task:
         for group in groups:
-            found[group.name] = _Compared(config, run, group).told(log)
+            found[group.name] = _Compared(config, run, group).result(log)
             task.advance()
-    result: dict[str, Any] = plain({"interval": config.reliability.interval, "groups": found})
-    write_json(run.students_report, result)
+    result = StudentsResult(config.reliability.interval, found)
+    write_result(run.students_report, result)
     return result
 
 
@@ -103,35 +91,32 @@ class _Compared:
         self.evidence = self._collect(self.labels, next(iter(self.naive.values())))
         self.ceiling = ceilings(self.evidence, config.reliability.min_pairs).rho
 
-    def told(self, log: Log) -> dict[str, Any]:
+    def result(self, log: Log) -> GroupStudents:
         settings, seed = self.config.reliability, self.config.seed
         everyone = {s.name: s.predictions for s in self.students}
         comparison = compare_students(
             self.group.name, self.names, self.group.sources, self.labels, everyone, settings=settings, seed=seed
         )
-        result: dict[str, Any] = {
-            "students": {
-                s.name: {
-                    "kind": s.kind, "folder": str(s.folder), "cross_fitted": s.predictions.out_of_fold is not None,
-                }
+        held_out, cross_fitted = self._tables()
+        result = GroupStudents(
+            students={
+                s.name: StudentEntry(s.kind, str(s.folder), s.predictions.out_of_fold is not None)
                 for s in self.students
             },
-            "labels": {
-                "records": sum(len(s.ids) for s in self.evidence.sources),
-                "held_out": self._split("held_out").group_by(["source", "id"]).aggregate([]).num_rows,
-                "doubly_judged": sum(len(s.retests) for s in self.evidence.sources),
-                "mean_ceiling": float(np.nanmean(self.ceiling)) if np.isfinite(self.ceiling).any() else float("nan"),
-            },
-            **self._tables(),
-            "cells": [asdict(c) for c in comparison.cells],
-            "curve": self._curve(log),
-            "label_next": label_next(self._needs(), self._unlabelled()),
-        }  # fmt: skip
-        told = notes(result, [s.name for s in self.students], settings)
-        for section in ("held_out", "cross_fitted"):
-            tables = result[section]
-            result[section] = tables and {which: asdict(table) for which, table in tables.items()}
-        return {**result, "notes": told}
+            labels=LabelCounts(
+                records=sum(len(s.ids) for s in self.evidence.sources),
+                held_out=self._split("held_out").group_by(["source", "id"]).aggregate([]).num_rows,
+                doubly_judged=sum(len(s.retests) for s in self.evidence.sources),
+                mean_ceiling=float(np.nanmean(self.ceiling)) if np.isfinite(self.ceiling).any() else float("nan"),
+            ),
+            held_out=held_out,
+            cross_fitted=cross_fitted,
+            cells=comparison.cells,
+            curve=self._curve(log),
+            label_next=label_next(self._needs(), self._unlabelled()),
+            notes=[],
+        )
+        return replace(result, notes=notes(result, [s.name for s in self.students], settings))
 
     def _collect(self, labels: pa.Table, predictions: Predictions) -> GroupEvidence:
         return collect(self.group.name, self.names, self.group.sources, labels, predictions)
@@ -153,7 +138,8 @@ class _Compared:
             )
         ]  # fmt: skip
 
-    def _tables(self) -> dict[str, dict[str, Table] | None]:
+    def _tables(self) -> tuple[Tables | None, Tables | None]:
+        """Return the table of held-out records and that of all, cross-fitted."""
         cells = self._cells()
         held_out, crossed = {}, {}
         for name, p in {**{s.name: s.predictions for s in self.students}, **self.naive}.items():
@@ -161,23 +147,23 @@ class _Compared:
                 held_out[name] = Predictions(held_out=p.held_out)
             if p.out_of_fold is not None:
                 crossed[name] = Predictions(out_of_fold=p.out_of_fold)
-        return {
-            "held_out": self._table(self._split("held_out"), held_out, cells),
-            "cross_fitted": self._table(self.labels, crossed, cells),
-        }
+        return (
+            self._table(self._split("held_out"), held_out, cells),
+            self._table(self.labels, crossed, cells),
+        )
 
     def _table(
         self, labels: pa.Table, predictions: Mapping[str, Predictions], cells: Mapping[str, Cells]
-    ) -> dict[str, Table] | None:
+    ) -> Tables | None:
         if not labels.num_rows or not any(s.name in predictions for s in self.students):
             return None
         evidence = {name: self._collect(labels, p) for name, p in predictions.items()}
-        return {
-            key: compare_figures(
-                evidence, self.ceiling, taken, settings=self.config.reliability, seed=self.config.seed
-            )
-            for key, taken in cells.items()
-        }  # fmt: skip
+        settings, seed = self.config.reliability, self.config.seed
+        unmasked, every = (
+            compare_figures(evidence, self.ceiling, cells[which], settings=settings, seed=seed)
+            for which in ("unmasked", "all")
+        )
+        return Tables(unmasked, every)
 
     def _cells(self) -> dict[str, Cells]:
         """Choose cells on the training split: those a cross-fitted student is trusted with, and those that vary.

@@ -12,6 +12,7 @@ from mira.reliability.cells import GroupMeasure, measure_group, n_resamples
 from mira.reliability.evidence import GroupEvidence, SourceEvidence
 from mira.reliability.students.compare import Interval, common_evidence
 from mira.reliability.summary import mean_of_ceiling
+from mira.run_folder.results import Figure
 from mira.stats import generator, percentile_interval, rank_moments, resamples
 
 __all__ = ["Figures", "Table", "compare_figures"]
@@ -55,7 +56,7 @@ class Table:
 
     records: int
     cells: int
-    cell_width: float
+    cell_width: Figure
     students: Mapping[str, Figures]
     differences: Mapping[str, Mapping[str, Figures]]
 

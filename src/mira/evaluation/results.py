@@ -1,0 +1,265 @@
+"""The results of `mira compare` and `mira evaluate`: the content of compare.json and evaluation.json."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
+
+__all__ = [
+    "Agreement",
+    "AgreementFigures",
+    "CheckFigures",
+    "ComparisonResult",
+    "Estimate",
+    "EvaluationResult",
+    "FieldCheck",
+    "KeptTokens",
+    "KindFigures",
+    "MethodResult",
+    "PlantedFigures",
+    "PlantedResult",
+    "SourceCheck",
+    "SourceTokens",
+    "StudentResult",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementFigures:
+    """Held-out labels beside what was kept. None: nothing to count, or the method gives no quality.
+
+    Attributes:
+        n: Records with a verdict.
+        kept: How many of them were kept.
+        precision: Share of the kept that the teacher would keep.
+        precision_low: Lower end of Wilson's interval.
+        precision_high: Upper end.
+        base_rate: Share of all that the teacher would keep, which a random selection reaches.
+        recall: Share of the teacher's keeps that were kept.
+        dropworthy: Share of the kept that the teacher would drop.
+        dropworthy_base_rate: The same share of all.
+        ndcg: Normalised discounted cumulative gain of the order by quality. The gain is the teacher's overall, linear;
+            ties are averaged, and records without quality come last.
+        ndcg_random: Its mean over random orders.
+        rho: Spearman's rho of quality and overall.
+    """
+
+    n: int = 0
+    kept: int = 0
+    precision: float | None = None
+    precision_low: float | None = None
+    precision_high: float | None = None
+    base_rate: float | None = None
+    recall: float | None = None
+    dropworthy: float | None = None
+    dropworthy_base_rate: float | None = None
+    ndcg: float | None = None
+    ndcg_random: float | None = None
+    rho: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement with the teacher over all held-out records, and by source."""
+
+    all: AgreementFigures
+    sources: dict[str, AgreementFigures] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTokens:
+    """Tokens of one source that a method keeps, and their share of all that it keeps."""
+
+    tokens_kept: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTokens:
+    """Tokens of one source."""
+
+    tokens_in: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodResult:
+    """One method of a comparison.
+
+    Attributes:
+        tokens_kept: Tokens that it keeps.
+        records_kept: Records that it keeps.
+        mean_tokens: Tokens per kept record; None if it keeps none.
+        sources: Source -> the tokens that it keeps.
+        unscored: Records without a value.
+        length_rho: Spearman's rho of value and tokens, over a sample chosen by hash.
+        duplicate_tokens: Share of the kept tokens in records whose text, white space aside, another kept record has;
+            the first such record does not count.
+        agreement: With the teacher's held-out labels; None without labels.
+    """
+
+    tokens_kept: int
+    records_kept: int
+    mean_tokens: float | None = None
+    sources: dict[str, KeptTokens]
+    unscored: int = 0
+    length_rho: float | None = None
+    duplicate_tokens: float | None = None
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonResult:
+    """Methods side by side, under one budget.
+
+    Attributes:
+        budget_tokens: The budget of all methods.
+        tokens_in: Tokens of all sources.
+        scope: The scope of all methods.
+        sources: Source -> its tokens.
+        methods: Method -> its figures.
+        jaccard: "a|b" -> tokens that both methods keep over tokens that either keeps; None if neither keeps any.
+    """
+
+    budget_tokens: int
+    tokens_in: int = 0
+    scope: str
+    sources: dict[str, SourceTokens]
+    methods: dict[str, MethodResult]
+    jaccard: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedFigures:
+    """Figures of one scorer on one fault; None where there is nothing to count.
+
+    Pairs of one original are not independent. So only where every original has one pair are intervals Wilson's; where
+    faults are pooled they are percentile intervals of a bootstrap by original. A share of 0 or 1 leaves nothing to
+    resample: it has Wilson's interval, with each original counted once.
+
+    Attributes:
+        fault: The fault, or "all".
+        pairs: Pairs.
+        compared: Pairs in which both have a value.
+        unscored: Spoiled copies without a value. They count as dropped, and in no comparison of pairs.
+        accuracy: Share of the compared pairs in which the original has the higher value; equal values count half.
+        accuracy_low: Lower end.
+        accuracy_high: Upper end.
+        recall: Share of spoiled copies below their source's threshold.
+        recall_low: Lower end.
+        recall_high: Upper end.
+        originals_dropped: The same share of the originals: recall means something only beside it.
+    """
+
+    fault: str
+    pairs: int = 0
+    compared: int = 0
+    unscored: int = 0
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    recall: float | None = None
+    recall_low: float | None = None
+    recall_high: float | None = None
+    originals_dropped: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedResult:
+    """Planted faults.
+
+    Attributes:
+        records: Records that were spoiled.
+        methods: Scorer -> its figures, one entry per fault, then one for all. "mira" stands for the students.
+        sources: Source -> the students' figures over all faults.
+        findings: What the figures come to, in words.
+    """
+
+    records: int = 0
+    methods: dict[str, list[PlantedFigures]] = field(default_factory=dict)
+    sources: dict[str, PlantedFigures] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class KindFigures:
+    """Records with one value of the field, and the AUC of clean records against them."""
+
+    spoiled: int
+    auc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFigures:
+    """Clean records against spoiled ones, by one score: their numbers, the AUC with its interval, and each kind."""
+
+    clean: int
+    spoiled: int
+    auc: float | None
+    low: float | None
+    high: float | None
+    kinds: dict[str, KindFigures]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCheck:
+    """One source: by the student's quality, by the student's overall, and by the teacher's overall."""
+
+    student: CheckFigures
+    overall: CheckFigures | None = field(default=None, kw_only=True)
+    teacher: CheckFigures
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCheck:
+    """Scores against `evaluate.check_field`: the field, and the sources that have both clean and spoiled records."""
+
+    field: str
+    sources: dict[str, SourceCheck]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval; None where undefined."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudentResult:
+    """A group's student, or a naive one; see `StudentFigures` in reliability/students."""
+
+    rho: Estimate = Estimate()
+    gain: Estimate = Estimate()
+    of_ceiling: Estimate = Estimate()
+    cells: int = 0
+    trusted: int = 0
+    chosen: int = 0
+
+
+def _or_empty(value: FieldCheck | None, write: SerializerFunctionWrapHandler) -> Any:
+    return {} if value is None else write(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """What the current selection is worth.
+
+    Attributes:
+        method: Selection method.
+        scope: Where records competed.
+        kept_by_held_out_model: False if what was kept rests on scores of a student that may have seen the labels.
+        agreement: With the teacher's held-out labels.
+        planted: Planted faults.
+        check: Scores against `evaluate.check_field`; None, and {} in the file, if the field is not set.
+        students: Group -> its student, as "student", and the naive ones. Empty without labels or predictions.
+    """
+
+    method: str = ""
+    scope: str = ""
+    kept_by_held_out_model: bool = True
+    agreement: Agreement
+    planted: PlantedResult = PlantedResult()
+    check: Annotated[FieldCheck | None, BeforeValidator(lambda v: v or None), WrapSerializer(_or_empty)] = None
+    students: dict[str, dict[str, StudentResult]] = field(default_factory=dict)

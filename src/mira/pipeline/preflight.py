@@ -1,0 +1,58 @@
+"""What the settings must hold before a stage spends anything: a teacher, or what stands in for one."""
+
+from collections.abc import Collection
+
+from mira.config.settings import Config
+from mira.errors import ConfigError
+
+__all__ = ["check_mask", "check_teacher"]
+
+
+def check_teacher(config: Config) -> None:
+    """Check that there is a teacher, before anything is spent.
+
+    Raises:
+        ConfigError: A teacher is missing; names the three ways to provide one.
+    """
+    teacher = config.teacher
+    if config.distill.student in ("endpoint", "bundle") and not teacher.endpoint and not teacher.replies:
+        _check_released(config)
+        return
+    has_rubrics = bool(config.discover.rubrics) and set(config.group.given) == set(config.discover.rubrics)
+    free = teacher.endpoint or teacher.free_judgments or has_rubrics
+    anchored = teacher.endpoint or teacher.replies
+    if free and anchored:
+        return
+    missing = " and ".join(name for name, there in (("free-form judgments", free), ("labels", anchored)) if not there)
+    raise ConfigError(
+        f"no teacher is configured, and {missing} need one; nothing was asked or spent",
+        "There are three ways to provide one:\n"
+        "  1. a live endpoint:   teacher: {endpoint: {base_url: https://.../v1, model: NAME, api_key_env: VARIABLE}}\n"
+        "  2. batch files:       the same with offline: true; then `mira discover CONFIG --export FILE`, run the\n"
+        "                        requests, `--import RESULTS`; and so with `mira label`\n"
+        "  3. recorded replies:  teacher: {free_judgments: FILE.jsonl, replies: FILE.jsonl}\n"
+        "Without one: select: {method: random}, ppl, or dsir with a target of your own.",
+    )
+
+
+def check_mask(config: Config, wanted: Collection[str]) -> None:
+    """Check, before anything is spent, that cells can be tested on labels, or that a mask is given.
+
+    Raises:
+        ConfigError: `wanted` includes the reliability stage, and there is neither a teacher nor a mask.
+    """
+    teacher = config.teacher
+    if "reliability" in wanted and not (teacher.endpoint or teacher.replies or config.reliability.mask):
+        raise ConfigError(
+            "reliability: without a teacher there are no labels to test the student on, and no reliability.mask is set",
+            "Give the mask that came with the scorer: reliability: {mask: FILE.jsonl}. An empty file masks nothing.",
+        )
+
+
+def _check_released(config: Config) -> None:
+    if not config.discover.rubrics:
+        raise ConfigError(
+            f"a student of kind '{config.distill.student}' without a teacher needs its rubric",
+            "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
+            "sources: group: {given: {text_group_A: [...]}}",
+        )

@@ -1,0 +1,184 @@
+"""Sweeps over a method's values: tallies for cutoffs, and moments for the temperature.
+
+Small corpora are read once and stay in memory; of larger ones every sweep reads the files of values again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from mira.arrays import Floats, Words
+from mira.selection.cuts import Chunk, Counts, Interval, Sweep, Tally, Unit, merge, tally
+from mira.selection.exact_moments import Moments
+from mira.selection.ordering import gumbel, rank_keys
+from mira.selection.value_reader import read_values
+
+__all__ = ["AS_IT_IS", "MapShards", "Ranking", "Sweeps"]
+
+_IN_MEMORY = 1_000_000  # ranked records whose values are kept between sweeps, 24 bytes each
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What records of a pool rank by; the default is their value.
+
+    Attributes:
+        median: Rank by the distance to this value, the nearest first.
+        temperature: Size of the Gumbel noise that is added to the standardised value.
+        mean: Mean of the pool's values (or distances), where there is a temperature.
+        deviation: Their standard deviation.
+    """
+
+    median: float | None = None
+    temperature: float = 0.0
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def __call__(self, values: Floats, ties: Words) -> Floats:
+        """Return what records rank by."""
+        if self.median is not None:
+            values = -np.abs(values - self.median)
+        if not self.temperature:
+            return values
+        z = (values - self.mean) / self.deviation if self.deviation > 0 else np.zeros(len(values))
+        return np.asarray(z + self.temperature * gumbel(ties), dtype=np.float64)
+
+
+AS_IT_IS = Ranking()
+
+
+class _Rows(NamedTuple):
+    """Records of one unit that compete."""
+
+    values: Floats
+    ties: Words
+    tokens: Counts
+
+    def chunk(self, ranking: Ranking) -> Chunk:
+        return Chunk(rank_keys(ranking(self.values, self.ties)), self.ties, self.tokens)
+
+
+class _Task(NamedTuple):
+    """One file of values, the units to read, their rankings, and the intervals to tally."""
+
+    path: Path
+    rankings: Mapping[Unit, Ranking]
+    intervals: Mapping[Unit, Sequence[Interval]]
+
+
+_Tallies = list[tuple[Unit, list[Tally]]]
+
+
+class MapShards(Protocol):
+    """Runs a function over items, in any order: threads, processes or Ray."""
+
+    def __call__(self, function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterable[Result]:
+        """Return the results as they come."""
+        ...
+
+
+class Sweeps:
+    """Reads the values of all records that compete, again and again.
+
+    Args:
+        paths: Source -> the files of its values.
+        records: How many records compete; few are read once and kept in memory.
+        map_shards: Runs a function over the files.
+    """
+
+    def __init__(self, paths: Mapping[str, Sequence[Path]], records: int, map_shards: MapShards) -> None:
+        self._paths, self._map = paths, map_shards
+        self._small = records <= _IN_MEMORY
+        self._rows: dict[Unit, _Rows] | None = None
+
+    def tallies(self, rankings: Mapping[Unit, Ranking]) -> Sweep:
+        """Return the sweep that tallies the intervals of units under these rankings."""
+        chunks = {unit: rows.chunk(rankings[unit]) for unit, rows in self._kept(rankings).items()}
+
+        def sweep(wanted: Mapping[Unit, Sequence[Interval]]) -> Iterable[tuple[Unit, Sequence[Tally]]]:
+            if self._small:
+                for unit, intervals in wanted.items():
+                    yield unit, [merge([tally(i, chunks[unit])], i) for i in intervals]
+                return
+            for part in self._map(_tally_file, self._tasks({unit: rankings[unit] for unit in wanted}, wanted)):
+                yield from part
+
+        return sweep
+
+    def moments(self, rankings: Mapping[Unit, Ranking]) -> dict[Unit, Moments]:
+        """Return the moments of what each unit's records rank by."""
+        if self._small:
+            kept = self._kept(rankings)
+            return {unit: Moments.of(ranking(*kept[unit][:2])) for unit, ranking in rankings.items()}
+        sums: dict[Unit, Moments] = {}
+        for part in self._map(_moments_of_file, self._tasks(rankings)):
+            for unit, moments in part:
+                sums[unit] = sums.get(unit, Moments()) + moments
+        return sums
+
+    def _kept(self, rankings: Mapping[Unit, Ranking]) -> dict[Unit, _Rows]:
+        """Return the rows of small corpora, read once."""
+        if not self._small:
+            return {}
+        if self._rows is None:
+            parts: dict[Unit, list[_Rows]] = {unit: [] for unit in rankings}
+            for part in self._map(_read_file, self._tasks(rankings)):
+                for unit, rows in part:
+                    parts[unit].append(rows)
+            self._rows = {unit: _concatenated(of_unit) for unit, of_unit in parts.items()}
+        return self._rows
+
+    def _tasks(
+        self, rankings: Mapping[Unit, Ranking], intervals: Mapping[Unit, Sequence[Interval]] | None = None
+    ) -> list[_Task]:
+        by_source: dict[str, dict[Unit, Ranking]] = {}
+        for unit, ranking in rankings.items():
+            by_source.setdefault(unit.source, {})[unit] = ranking
+        return [
+            _Task(path, units, {unit: intervals[unit] for unit in units} if intervals else {})
+            for source, units in by_source.items()
+            for path in self._paths[source]
+        ]
+
+
+def _concatenated(parts: Sequence[_Rows]) -> _Rows:
+    empty = _Rows(np.zeros(0), np.zeros(0, np.uint64), np.zeros(0, np.int64))
+    return _Rows(*(np.concatenate(column) for column in zip(empty, *parts, strict=True)))
+
+
+def _rows_of_file(task: _Task) -> Iterator[tuple[Unit, _Rows]]:
+    """Yield the competing records of a file's units, a block at a time."""
+    for part in read_values(task.path):
+        tokens = part.n_tokens.astype(np.int64)
+        for unit in task.rankings:
+            has = part.ranked(unit.stratum)
+            yield unit, _Rows(part.values[has], part.ties[has], tokens[has])
+
+
+def _read_file(task: _Task) -> list[tuple[Unit, _Rows]]:
+    return list(_rows_of_file(task))
+
+
+def _tally_file(task: _Task) -> _Tallies:
+    found: dict[Unit, list[list[Tally]]] = {unit: [[] for _ in of_unit] for unit, of_unit in task.intervals.items()}
+    for unit, rows in _rows_of_file(task):
+        chunk = rows.chunk(task.rankings[unit])
+        for interval, tallies in zip(task.intervals[unit], found[unit], strict=True):
+            tallies.append(tally(interval, chunk))
+    return [
+        (unit, [merge(tallies, interval) for interval, tallies in zip(task.intervals[unit], of_unit, strict=True)])
+        for unit, of_unit in found.items()
+    ]
+
+
+def _moments_of_file(task: _Task) -> list[tuple[Unit, Moments]]:
+    sums = dict.fromkeys(task.rankings, Moments())
+    for unit, rows in _rows_of_file(task):
+        sums[unit] += Moments.of(task.rankings[unit](rows.values, rows.ties))
+    return list(sums.items())
