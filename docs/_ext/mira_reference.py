@@ -32,12 +32,19 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("source-read", _fill)
     app.connect("autodoc-process-docstring", _returns, priority=400)  # before napoleon's 500
+    app.connect("autodoc-process-signature", _signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _fill(_app: Sphinx, _page: str, source: list[str]) -> None:
     pages: dict[str, Callable[[], str]] = {"cli": cli_page, "settings": settings_page, "api": api_page}
     source[0] = MARK.sub(lambda match: pages[match[1]](), source[0])
+
+
+def _signature(_app: Sphinx, _kind: str, _name: str, value: Any, *_: Any) -> tuple[str, None] | None:
+    """Leave out the signatures of settings, which have a page of their own, and of protocols, which nobody calls."""
+    hidden = isinstance(value, type) and (issubclass(value, BaseModel) or getattr(value, "_is_protocol", False))
+    return ("", None) if hidden else None
 
 
 def _returns(_app: Sphinx, _kind: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
@@ -229,7 +236,7 @@ def api_page() -> str:
         if isinstance(value, type) and issubclass(value, Exception):
             kinds["Errors"].append(_auto("exception", name))
         elif isinstance(value, type) and issubclass(value, BaseModel):
-            kinds["Classes"].append(_auto("class", name, "   :exclude-members: model_config\n   :no-index-entry:"))
+            kinds["Classes"].append(_auto("class", name) + "\n\nIts fields are the [settings](settings.md).")
         elif isinstance(value, type):
             kinds["Classes"].append(_auto("class", name, _members(value)))
         elif callable(value):
