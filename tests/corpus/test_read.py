@@ -32,7 +32,7 @@ def test_fetch_gives_records_by_id(project: Project, corpus: Config) -> None:
     assert fetch(corpus, project.run, "s", [*wanted, wanted[0]]) == [everything[i] for i in sorted(wanted)]
     assert fetch(corpus, project.run, "s", []) == []
     assert list(pick(corpus, project.run, "s", wanted)) == [r for r in project.records(corpus) if r.id in wanted]
-    with pytest.raises(InputError, match="source 's': 2 ids are no valid records of it: bad, zzz"):
+    with pytest.raises(InputError, match="source 's': 2 ids are not valid records of it: bad, zzz"):
         fetch(corpus, project.run, "s", ["a1", "zzz", "bad"])
     assert [r.id for r in fetch(corpus, project.run, "s", ["a1", "zzz"], allow_missing=True)] == ["a1"]
 
@@ -75,7 +75,7 @@ def test_a_file_that_changes_between_listing_and_reading_is_told(project: Projec
     project.index(config)
     (shard,) = shards(config)["s"]
     project.lines("c.jsonl", *({"id": str(i), "text": "x"} for i in range(rows)))
-    with pytest.raises(RunError, match="has changed while it was read"):
+    with pytest.raises(RunError, match="has changed while mira was at work"):
         list(read(config, project.run, shard))
 
 
