@@ -32,7 +32,7 @@ def test_fetch_gives_records_by_id(project: Project, corpus: Config) -> None:
     assert fetch(corpus, project.run, "s", [*wanted, wanted[0]]) == [everything[i] for i in sorted(wanted)]
     assert fetch(corpus, project.run, "s", []) == []
     assert list(pick(corpus, project.run, "s", wanted)) == [r for r in project.records(corpus) if r.id in wanted]
-    with pytest.raises(InputError, match="source 's': 2 ids are no valid records of it: bad, zzz"):
+    with pytest.raises(InputError, match="source 's': 2 ids are not valid records of it: bad, zzz"):
         fetch(corpus, project.run, "s", ["a1", "zzz", "bad"])
     assert [r.id for r in fetch(corpus, project.run, "s", ["a1", "zzz"], allow_missing=True)] == ["a1"]
 

@@ -181,6 +181,20 @@ def test_a_dataset_stays_one(project: Project) -> None:
     assert written == {"features": info["features"] | {"mira": {"dtype": "string", "_type": "Value"}}}
 
 
+@pytest.mark.parametrize("info", [b"[]", b"{cut", b"\xff", b'{"features": [1]}', b"null"])
+def test_a_description_of_odd_form_is_not_copied(project: Project, info: bytes) -> None:
+    (project.folder / "ds").mkdir()
+    with pa.ipc.new_stream(project.folder / "ds" / "data.arrow", TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    (project.folder / "ds" / "dataset_info.json").write_bytes(info)
+    config = project.config(project.source("ds"))
+    copy(project, config, {0: {"n": 0}})
+    describe_kept(config, shards(config)["s"], project.folder / "out")
+    state = orjson.loads((project.folder / "out" / "state.json").read_bytes())
+    assert state["_data_files"] == [{"filename": "data.arrow"}]
+    assert isinstance(orjson.loads((project.folder / "out" / "dataset_info.json").read_bytes()), dict)
+
+
 def test_an_arrow_file_without_a_dataset(project: Project) -> None:
     with pa.ipc.new_file(project.folder / "in.arrow", TABLE.schema) as writer:
         writer.write_table(TABLE)

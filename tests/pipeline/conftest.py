@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from mira.demo.download import fetch_distributions
 from mira.errors import MiraError
 from mira.pipeline.runner import run_stages
 from mira.progress import Quiet
+from support.encoder_case import RUBRIC
+from support.served_case import Server, serving
+from support.tiny_world import TinyWorld
 
 SETTINGS = """\
 run: run
@@ -71,6 +75,18 @@ def project(demo_corpus: Path, tmp_path: Path) -> Path:
 def done(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished project, in another place: everything in it is up to date."""
     return Path(shutil.copytree(finished, tmp_path / "moved"))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A served student that scores every slot of the tiny world's rubric by the length of the question."""
+    with serving(lambda user: len(user) % 11, RUBRIC) as running:
+        yield running
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> TinyWorld:
+    return TinyWorld(tmp_path)
 
 
 def _fill(folder: Path, demo_corpus: Path) -> None:

@@ -1,14 +1,11 @@
 """Whole runs, report included: every kind of student, with labels and without, under every selection method."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from mira.errors import ConfigError
 from mira.run_folder.files import read_json
 from support.encoder_case import RUBRIC
-from support.served_case import Server, serving
+from support.served_case import Server
 from support.tiny_world import GROUP, RECORDS, SOURCES, TinyWorld
 
 METHODS = {
@@ -20,17 +17,6 @@ METHODS = {
 }
 CASES = [("encoder", True)]
 CASES += [(student, labels) for student in ("endpoint", "encoder_bundle", "sft_bundle") for labels in (True, False)]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(lambda user: len(user) % 11, RUBRIC) as running:
-        yield running
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> TinyWorld:
-    return TinyWorld(tmp_path)
 
 
 def _use(world: TinyWorld, student: str, server: Server) -> None:

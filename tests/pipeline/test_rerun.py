@@ -1,7 +1,6 @@
 """A command that runs again: it reads replies that have arrived, keeps today's failure budget, and refuses damage."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,19 +11,8 @@ from mira.cli.app import app
 from mira.errors import InputError, JudgeError, RunError
 from mira.run_folder.files import hash_file, read_json
 from support.encoder_case import RUBRIC
-from support.served_case import Server, serving, sft_bundle
+from support.served_case import Server, sft_bundle
 from support.tiny_world import GROUP, RECORDS, SOURCES, TinyWorld, reply_of
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving(lambda user: len(user) % 11, RUBRIC) as running:
-        yield running
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> TinyWorld:
-    return TinyWorld(tmp_path)
 
 
 def _answer(requests: Path, results: Path, start: int, stop: int) -> None:

@@ -53,7 +53,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         value = {} if value is None else value
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply", "Settings need five levels at most.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day or time that there is not
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or time
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or f"not valid YAML: {str(error).partition(chr(10))[0]}"
@@ -89,10 +89,10 @@ def _build(value: dict[str, Any], overrides: Sequence[str], path: Path, root: ya
     try:
         config = Config.model_validate(value, context={FOLDER: path.parent.absolute()})
     except ValidationError as error:
-        told = dict.fromkeys(_explain(error, value, origin))
-        of_command = all(_COMMAND_LINE in line for line in told)
+        lines = dict.fromkeys(_explain(error, value, origin))
+        of_command = all(_COMMAND_LINE in line for line in lines)
         hint = "Correct the command line." if of_command else "Correct the lines above."
-        raise ConfigError("\n".join(told), hint) from None
+        raise ConfigError("\n".join(lines), hint) from None
     _check(config, origin)
     return config
 

@@ -38,8 +38,8 @@ class PathKind(StrEnum):
 
     FILE = "file"  # a file or folder of data
     BUNDLE = "bundle"  # a scorer bundle
-    MODEL = "model"  # a folder of weights, or a name that is no path
-    TOKENIZER = "tokenizer"  # a tokenizer.json, or a name that is no path
+    MODEL = "model"  # a folder of weights, or a name
+    TOKENIZER = "tokenizer"  # a tokenizer.json, or a name
     SOURCE = "source"  # records: files, globs or URLs
     RUN = "run"  # the run folder
 

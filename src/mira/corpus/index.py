@@ -97,7 +97,7 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     counter = tokenizer(config.tokenizer)
     found = shards(config)
     for source in config.sources:
-        log.note(f"  {source.name}: {described(config, source)}")
+        log.note(f"  {source.name}: {described(source, config.run)}")
         with _readable(source.name, found[source.name][0].path):
             if warning := check_fields(source, found[source.name], config.max_record_bytes):
                 log.note(f"  WARNING: {source.name}: {warning}")
@@ -232,8 +232,8 @@ def _left_out(run: RunFolder, found: list[Shard]) -> dict[str, int]:
     """Count the content parts of which records show only a placeholder, by type."""
     counts: Counter[str] = Counter()
     for shard in found:
-        told = (pq.read_metadata(shard_path(run, shard)).metadata or {}).get(_LEFT_OUT)
-        counts.update(orjson.loads(told) if told else {})
+        left_out = (pq.read_metadata(shard_path(run, shard)).metadata or {}).get(_LEFT_OUT)
+        counts.update(orjson.loads(left_out) if left_out else {})
     return dict(counts.most_common())
 
 

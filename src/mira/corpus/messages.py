@@ -9,7 +9,7 @@ Everything that holds text is rendered, in order:
 - results, as `<tool_result ID>` and their content: parts of type `tool_result`, and the like;
 - a message's `refusal`, and the transcript of its audio.
 
-Of any other part, such as an image, there is a placeholder with its type: "[image_url]". The caller is told of each.
+Any other part, such as an image, becomes a placeholder with its type: "[image_url]". The caller gets the type of each.
 """
 
 import json
@@ -37,7 +37,7 @@ def message_text(message: Any, where: str, left_out: LeftOut) -> tuple[str, str]
     """Return a message's label ("assistant", "tool ls call_1") and its text.
 
     Raises:
-        FieldProblem: It is no message.
+        FieldProblem: It is not a message.
     """
     if not isinstance(message, Mapping):
         raise FieldProblem(Rejection.BAD_FIELD, where, f"is {kind_of(message)}, not an object")
@@ -57,11 +57,11 @@ def message_text(message: Any, where: str, left_out: LeftOut) -> tuple[str, str]
 
 
 def _thinking(message: Mapping[str, Any]) -> Iterator[str]:
-    told: list[str] = []
+    texts: list[str] = []
     for name in _THINKING_FIELDS:
         text = "\n".join(t for t in _strings(message.get(name)) if t.strip()).strip()
-        if text and text not in told:
-            told.append(text)
+        if text and text not in texts:
+            texts.append(text)
             yield _think(text)
 
 
@@ -138,7 +138,7 @@ def _type(part: Mapping[str, Any]) -> str:
 
 
 def _ends(kind: str, known: tuple[str, ...]) -> bool:
-    """Tell whether a type is a known one or one of its many forms: `server_tool_use`, `web_search_tool_result`."""
+    """Return whether a type is a known one or one of its many forms: `server_tool_use`, `web_search_tool_result`."""
     return kind.endswith(known)
 
 

@@ -20,7 +20,7 @@ truncated_file      one a file, after its last row: a compressed or table file e
                     read before stays; the incomplete last line belongs to what is lost
 ==================  ====================================================================================
 
-Blank lines are no records and are not counted, but have their line number. CRLF line ends are tolerated, and UTF-8
+Blank lines are not records and are not counted, but have their line number. CRLF line ends are tolerated, and UTF-8
 byte order marks at the start of any line, where files were joined. A record without an id (missing, null or "") gets
 the first 16 hex digits of sha256(source, a zero byte, text), where text is its rendered content: so the copies of an
 identical record without ids are duplicates. Numbers as ids are taken as strings. Line numbers count from 1; rows of
@@ -88,9 +88,9 @@ class Parser:
                 yield self.one(shard, row, raw)
 
     def values(self, shard: Shard, path: str) -> Iterator[tuple[int, Any]]:
-        """Yield row and value of a field that is no part of the record, such as `meta.kind`; None where it is missing.
+        """Yield row and value of a field outside the record, such as `meta.kind`; None where it is missing.
 
-        Lines that are no object are passed over.
+        Lines that are not objects are skipped.
         """
         for row, raw in self.raw(shard, [path, path.partition(".")[0]]):
             try:
@@ -151,7 +151,7 @@ class Parser:
         return self._unusual_id(found, raw)
 
     def _unusual_id(self, found: Any, raw: Raw) -> str:
-        """Return the id that is no string and no whole number of 64 bits, as far as it is exact."""
+        """Return an id that is neither a string nor a whole number of 64 bits, if its value is exact."""
         if type(found) is float and abs(found) >= _EXACT and isinstance(raw, bytes):
             found = look_up(parse_slowly(raw), self._id)  # a whole number beyond 64 bits came as a float
         if isinstance(found, bytes):
@@ -178,7 +178,7 @@ def _from_bytes(data: bytes) -> str:
 
 
 class BadLine(Exception):
-    """A line is no object at all.
+    """A line is not an object.
 
     Attributes:
         reason: The rejection.

@@ -34,7 +34,7 @@ def peek(config: Config, source: str) -> Record:
     """Return the first valid record of a source, without an index; `n_tokens` is 0.
 
     Raises:
-        InputError: As of `check_fields`, or there is no valid record at all; with the first reason.
+        InputError: As of `check_fields`, or no record is valid; with the first reason.
     """
     settings, found = config.source(source), shards(config)[source]
     check_fields(settings, found, config.max_record_bytes)

@@ -1,4 +1,4 @@
-"""Whether the field that is added to kept records is free: told before anything is spent, not by the selection."""
+"""Checks that the field added to kept records is free, before anything is spent."""
 
 from itertools import islice
 

@@ -71,10 +71,10 @@ def pick(
         run: The run folder.
         source: The source's name.
         ids: Ids; repetitions do not matter.
-        allow_missing: Leave out ids that are no valid record, instead of raising.
+        allow_missing: Leave out ids that are not valid records, instead of raising.
 
     Raises:
-        InputError: An id is no valid record of the source.
+        InputError: An id is not a valid record of the source.
         RunError: The source is not indexed, or has changed since.
     """
     wanted = sorted(set(ids))
@@ -85,7 +85,7 @@ def pick(
     if len(hits) < len(wanted) and not allow_missing:
         lost = sorted(set(wanted) - {h[2] for h in hits})
         raise InputError(
-            f"source '{source}': {len(lost):,} ids are no valid records of it: {', '.join(lost[:3])}",
+            f"source '{source}': {len(lost):,} ids are not valid records of it: {', '.join(lost[:3])}",
             "Check that the ids belong to these files; changed files give other ids to records without one.",
         )
     rows: dict[str, dict[int, int]] = defaultdict(dict)
@@ -100,7 +100,7 @@ def pick(
 
 
 def field_values(config: Config, run: RunFolder, source: str, path: str) -> dict[str, Any]:
-    """Return id -> value of a field that is no part of the record; records where it is missing or null are left out.
+    """Return id -> value of a field outside the record; records where it is missing or null are left out.
 
     Args:
         config: The settings.

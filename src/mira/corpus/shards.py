@@ -31,7 +31,7 @@ from mira.config.settings import Config, SourceSettings
 from mira.corpus.files.find import Found, find, is_s3
 from mira.corpus.files.formats import KNOWN, Format, format_of, without_extension
 from mira.corpus.files.lines import is_remote, open_file
-from mira.corpus.files.unchanged import file_state, told_of
+from mira.corpus.files.unchanged import file_state, remote_state
 from mira.errors import ConfigError, InputError, MiraError, RunError, way_out
 from mira.run_folder.files import hash_json, read_json, write_json
 
@@ -125,13 +125,17 @@ def shards(config: Config, *, again: bool = False) -> dict[str, list[Shard]]:
     return found
 
 
-def described(config: Config, source: SourceSettings) -> str:
+def described(source: SourceSettings, run: Path) -> str:
     """Say what of a source's paths is read and what is left out, in one line.
+
+    Args:
+        source: The source.
+        run: The run folder, which is left out.
 
     Raises:
         InputError: As of `shards`.
     """
-    found = _find(source, config.run)
+    found = _find(source, run)
     formats = Counter(format_of(path).extension.lower() for path in found.files)
     read = f"reads {len(found.files):,} file(s) ({_listed(formats)}), first {min(found.files)}"
     left = [f"{len(paths):,} {reason}, such as {min(paths)}" for reason, paths in sorted(found.left_out.items())]
@@ -263,16 +267,16 @@ def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_
 
 def _remote_slices(url: str, shard_bytes: int | None) -> list[_Slice]:
     fs, path = url_to_fs(url)
-    told = told_of(fs, path)
+    state = remote_state(fs, path)
     size = fs.size(path)
     if shard_bytes is None or size is None or size <= shard_bytes:
-        return [_Slice(None, None, 1, told)]
+        return [_Slice(None, None, 1, state)]
     with open_file(url) as file:
         ends = _ends(file, size, shard_bytes)
     starts = [0, *ends[:-1]]
     if len(ends) == 1:
-        return [_Slice(None, None, 1, told)]
-    return [_Slice(a, b, 1 if a == 0 else None, told) for a, b in zip(starts, ends, strict=True)]
+        return [_Slice(None, None, 1, state)]
+    return [_Slice(a, b, 1 if a == 0 else None, state) for a, b in zip(starts, ends, strict=True)]
 
 
 def _ends(file: IO[bytes], size: int, shard_bytes: int) -> list[int]:

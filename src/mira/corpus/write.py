@@ -173,9 +173,9 @@ def _with_provenance(shard: Shard, kind: str, field: str) -> pa.Schema:
         raise _taken(shard.path, field)
     metadata = dict(old.metadata or {})
     if b"huggingface" in metadata:
-        told = orjson.loads(metadata[b"huggingface"])
-        _add_feature(told.get("info"), field)
-        metadata[b"huggingface"] = orjson.dumps(told)
+        described = orjson.loads(metadata[b"huggingface"])
+        _add_feature(described.get("info"), field)
+        metadata[b"huggingface"] = orjson.dumps(described)
     return old.append(pa.field(field, pa.string())).with_metadata(metadata)
 
 

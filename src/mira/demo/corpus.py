@@ -184,7 +184,7 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def is_underline(line: str, above: str) -> bool:
-    """Tell whether a line underlines a heading above it."""
+    """Return whether a line underlines a heading above it."""
     mark = line.rstrip()
     return bool(UNDERLINE.fullmatch(mark)) and bool(above.strip()) and len(mark) >= len(above.rstrip()) - 1
 

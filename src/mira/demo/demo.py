@@ -80,7 +80,7 @@ def _settings(families: Collection[str]) -> bytes:
 
 
 def _put(path: Path, content: bytes, ours: Collection[bytes], log: Log) -> None:
-    """Write a file where there is none, or one of `ours`; a file that somebody has changed is kept."""
+    """Write a file if it is missing or is one of `ours`; a file that somebody changed is kept."""
     found = path.read_bytes() if path.exists() else None
     if found is None or (found != content and found in ours):
         write_bytes(path, content)

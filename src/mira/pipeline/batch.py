@@ -99,7 +99,7 @@ def import_results(config: Config, paths: Sequence[Path]) -> Imported:
     """Put batch results into the run's journal, in any order, partial, with error lines among them.
 
     Raises:
-        MiraError: A file cannot be read or is no batch result.
+        MiraError: A file cannot be read or is not a batch result.
     """
     with Journal(RunFolder(config.run).journal, "batch") as journal:
         return import_batch(paths, journal)

@@ -29,7 +29,7 @@ def cascade(path: Path, overrides: Sequence[str], log: Log) -> dict[str, Any]:
     Raises:
         MiraError: There is no run yet, no student is served, or it does not answer.
     """
-    told = run_extra(path, overrides, run_cascade, log)
+    summary = run_extra(path, overrides, run_cascade, log)
     config = load_config(path, overrides)
     selects = config.select.scores == "cascade"
     if selects:
@@ -37,4 +37,4 @@ def cascade(path: Path, overrides: Sequence[str], log: Log) -> dict[str, Any]:
     run_extra(path, overrides, report_cascade, log)
     if selects:
         run_stages(config, ["report"], log)
-    return told
+    return summary

@@ -23,7 +23,7 @@ def check_deep(config: Config) -> Iterator[str]:
     run = RunFolder(config.run)
     stages = read_manifest(run)["stages"]
     if not stages:
-        yield "nothing has run yet: there is nothing to read again"
+        yield "nothing has run yet, so nothing can be compared"
         return
     wrong: list[str] = []
     if "index" in stages:

@@ -66,7 +66,7 @@ def _within(name: str, sections: Sequence[str]) -> bool:
 
 
 def _is_path(setting: PathSetting) -> bool:
-    """Tell whether a setting holds a path now: a model or a tokenizer may go by a name."""
+    """Return whether a setting holds a path: a model or a tokenizer may have a name instead."""
     may_be_name = setting.kind in (PathKind.MODEL, PathKind.TOKENIZER)
     return bool(setting.path) and (not may_be_name or Path(setting.path).is_absolute())
 

@@ -63,7 +63,7 @@ def digest_of(sums: Sums) -> str:
 
 
 def load_sums(run: RunFolder, stage: str) -> Sums | None:
-    """Return what was recorded of a stage; None where there is no such record, or it is damaged."""
+    """Return what was recorded of a stage; None if that record is missing or damaged."""
     try:
         given = read_json(_path(run, stage))
         return {str(name): (int(size), int(m), int(c), str(content)) for name, (size, m, c, content) in given.items()}

@@ -122,7 +122,7 @@ def run_extra(
 
 
 def stage_states(config: Config) -> list[StageState]:
-    """Tell, for every stage, whether it is up to date, as far as that is known before the earlier ones run."""
+    """Return for every stage whether it is up to date, as far as is known before the earlier stages run."""
     run = RunFolder(config.run)
     manifest = read_manifest(run)
     states: list[StageState] = []

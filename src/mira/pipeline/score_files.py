@@ -65,10 +65,9 @@ def score_released(
     letter = re.search(r"group_([^_.]+)", Path(rubric or "").name)
     group = f"{family}_group_{letter[1] if letter else 'released'}"
     endpoint = {"base_url": list(urls), "model": model, "api_key_env": api_key_env}
+    records = {"name": source, "path": list(inputs), "family": family, "fields": dict(fields or {})}
     distill = {"student": "endpoint", "endpoint": endpoint}
-    told = {"name": source, "path": list(inputs), "family": family, "fields": dict(fields or {})}
-    distill = {"student": "endpoint", "endpoint": endpoint}
-    return _score(group, Path(rubric or ""), told, distill, out, overrides, log, batch, force=force)
+    return _score(group, Path(rubric or ""), records, distill, out, overrides, log, batch, force=force)
 
 
 def score_bundle(
@@ -111,7 +110,7 @@ def score_bundle(
         The score sidecars.
 
     Raises:
-        InputError: The folder is no bundle, or a file of it is changed or unsafe.
+        InputError: The folder is not a bundle, or a file of it is changed or unsafe.
         MiraError: Something is missing or wrong, `out` is the run folder of other sources, or more records stayed
             unscored than the failure budget allows.
     """
@@ -138,11 +137,11 @@ def score_bundle(
             f"source '{source}' is none that the student was trained on ({', '.join(facts['sources'])}): its scores "
             "have no offset of a source; if it is one of these, name it with --source"
         )
-    told = {"name": source, "path": list(inputs), "family": own, "fields": dict(fields or {})}
+    records = {"name": source, "path": list(inputs), "family": own, "fields": dict(fields or {})}
     distill: dict[str, Any] = {"student": "bundle", "bundles": {group: str(bundle)}}
     if urls:
         distill["endpoint"] = served
-    return _score(group, bundle / "rubric.jsonl", told, distill, out, overrides, log, batch, force=force)
+    return _score(group, bundle / "rubric.jsonl", records, distill, out, overrides, log, batch, force=force)
 
 
 def _score(

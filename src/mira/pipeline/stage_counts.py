@@ -1,4 +1,4 @@
-"""What the summary of a finished stage tells: whether it keeps the failure budget, and whether it waits for replies."""
+"""Reads the summary of a finished stage: whether it keeps the failure budget, and whether it waits for replies."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -51,12 +51,12 @@ def _judged(config: Config, stage: str, summary: Mapping[str, Any]) -> Iterator[
         yield _counts(summary["unscored"]), sum(summary["rows"].values())
     elif stage == "select" and summary["method"] == config.select.method and _is_asked(config):
         sources = summary["sources"]
-        unscored = {source: _rated(told["reasons"]) for source, told in sources.items()}
-        yield unscored, sum(told["records_in"] for told in sources.values())
+        unscored = {source: _rated(counts["reasons"]) for source, counts in sources.items()}
+        yield unscored, sum(counts["records_in"] for counts in sources.values())
 
 
 def _is_asked(config: Config) -> bool:
-    """Tell whether the selection's values come from an endpoint."""
+    """Return whether the selection's values come from an endpoint."""
     select = config.select
     served = {"ppl": select.ppl.endpoint, "dataman": None if select.dataman.scores else select.dataman.endpoint}
     return served.get(select.method) is not None
@@ -73,7 +73,7 @@ def _counts(given: Mapping[str, Mapping[str, int]]) -> dict[str, Counter[str]]:
 
 
 def awaits_replies(summary: Any) -> bool:
-    """Tell whether a stage went without replies that had never been asked for: they may have been imported since."""
+    """Return whether a stage lacked replies that were never requested: they may have been imported since."""
     if not isinstance(summary, Mapping):
         return False
     names = (Unscored.NOT_RECORDED, f"{_UNSCORED}{Unscored.NOT_RECORDED}")

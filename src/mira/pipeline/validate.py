@@ -43,7 +43,7 @@ def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
     for source, found in corpus.shards(config).items():
         record = corpus.peek(config, source)
         yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
-        yield f"source {source}: {corpus.described(config, config.source(source))}"
+        yield f"source {source}: {corpus.described(config.source(source), config.run)}"
         if warning := corpus.check_fields(config.source(source), found, config.max_record_bytes):
             warnings += 1
             yield f"source {source}: {WARNING}{warning}"

@@ -200,7 +200,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def read_key(path: Path) -> str:
-    """Return what a Parquet file carries under `KEY`; "" where there is no such file, or it is damaged."""
+    """Return what a Parquet file carries under `KEY`; "" if the file is missing or damaged."""
     try:
         return str((pq.read_metadata(path).metadata or {}).get(KEY, b"").decode())
     except (OSError, pa.ArrowException):

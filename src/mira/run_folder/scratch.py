@@ -18,8 +18,7 @@ _LOCK = ".lock"
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """Give an empty folder that is removed at the end, however the body ends.
 
-    The folder is locked while it is in use, so folders that killed processes left behind can be told from others. They
-    are removed first.
+    The folder is locked while it is in use. Folders that killed processes left behind are not, and are removed first.
 
     Args:
         parent: Where to make it; the system's folder for temporary files by default.

@@ -75,7 +75,7 @@ def test_what_is_left_out_is_told(project: Project) -> None:
         project.lines(f"data/{name}", ROW)
     (project.folder / "data/gone.jsonl").symlink_to("nowhere")
     config = project.config(project.source("data"))
-    line = described(config, config.source("s"))
+    line = described(config.source("s"), config.run)
     assert line.startswith(f"reads 2 file(s) (1 .jsonl, 1 .jsonl.xz), first {project.folder}/data/a.jsonl; leaves out ")
     for part in (
         "1 .csv files, such as",
@@ -156,5 +156,5 @@ def test_what_the_run_itself_wrote_is_no_source(project: Project) -> None:
             "a.jsonl",
             "runner/b.jsonl",
         ]
-        assert "1 files of the run folder" in described(config, config.source("s"))
+        assert "1 files of the run folder" in described(config.source("s"), config.run)
     assert names(project, "run/selected/s/*.jsonl") == ["a.jsonl"], "unless the path says so"

@@ -6,7 +6,7 @@
 - A folder with a Hugging Face dataset's `state.json`, at any depth, gives the files that it names, and no others.
 - Links are followed, each file and folder once. Broken links are left out.
 
-What is left out is kept with its reason, to be told.
+Files that are left out are kept with their reason, to be reported.
 """
 
 import fnmatch
@@ -97,7 +97,7 @@ class _Below:
     Attributes:
         base: Its path or URL.
         pattern: What is wanted below it, by part; empty for everything.
-        read: Returns the bytes of a file below it, by its path there; None where there is none.
+        read: Returns the bytes of a file below it, by its path there; None if it is missing.
     """
 
     base: str
@@ -105,7 +105,7 @@ class _Below:
     read: Callable[[str, str], bytes | None]
 
     def wants(self, name: str, start: str) -> bool:
-        """Tell whether the pattern spells out a beginning that is otherwise left out."""
+        """Return whether the pattern spells out a beginning that is otherwise left out."""
         return name.startswith(start) and any(part.startswith(start) for part in self.pattern)
 
     def path(self, inside: str) -> str:
@@ -160,7 +160,7 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 
 def _may_hold(parts: list[str], pattern: list[str]) -> bool:
-    """Tell whether something in a folder can match."""
+    """Return whether something in a folder can match."""
     for i, part in enumerate(parts):
         if i >= len(pattern) or (pattern[i] != "**" and not fnmatch.fnmatchcase(part, pattern[i])):
             return False
@@ -247,7 +247,7 @@ def _data_files(where: str, listed: Any) -> Iterator[str]:
     for item in listed if isinstance(listed, list) else [None]:
         name = item.get("filename") if isinstance(item, dict) else None
         if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: '_data_files' is no list of file names", "Save the dataset again.")
+            raise InputError(f"{where}: '_data_files' is not a list of file names", "Save the dataset again.")
         if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or "://" in name:
             raise InputError(f"{where}: names a file outside its folder: {name!r}", "Save the dataset again.")
         yield name
@@ -265,7 +265,7 @@ def _object(below: _Below, folder: str, name: str) -> dict[str, Any] | None:
 
 
 def is_s3(url: str) -> bool:
-    """Tell whether a URL leads to S3."""
+    """Return whether a URL leads to S3."""
     return url.startswith(("s3://", "s3a://"))
 
 

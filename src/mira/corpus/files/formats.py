@@ -28,7 +28,7 @@ class Format:
 
 
 def has_format(path: str) -> bool:
-    """Tell whether a file's name tells a format."""
+    """Return whether a file's name shows a known format."""
     return _SUFFIX.search(path) is not None
 
 

@@ -40,7 +40,7 @@ Line = bytes | TooLong
 
 
 def is_remote(path: str) -> bool:
-    """Tell whether a path is an fsspec URL."""
+    """Return whether a path is an fsspec URL."""
     return _URL.match(path) is not None
 
 
@@ -66,11 +66,11 @@ class _Remote(io.RawIOBase):
 
     def __init__(self, path: str) -> None:
         self._path = path
-        with self._told():
+        with self._as_os_errors():
             self._file = cast(IO[bytes], fsspec.open(path, "rb").open())
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_os_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -85,13 +85,13 @@ class _Remote(io.RawIOBase):
         return self._file.seekable()
 
     def readinto(self, buffer: Any) -> int:
-        with self._told():
+        with self._as_os_errors():
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._told():
+        with self._as_os_errors():
             return self._file.seek(offset, whence)
 
     def tell(self) -> int:

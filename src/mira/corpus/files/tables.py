@@ -187,7 +187,7 @@ def _python_row(row: pa.RecordBatch, longest: int) -> Row:
 
 
 def _with_numbers(row: pa.RecordBatch) -> Row:
-    """Return a row with plain numbers for nanoseconds, years beyond 9999, unknown time zones: they are no text."""
+    """Return a row with plain numbers for nanoseconds, years beyond 9999, unknown time zones: they are not text."""
     try:
         plain = [c if (kind := _numbers(c.type)) == c.type else c.view(kind) for c in row.columns]
         return _only(pa.RecordBatch.from_arrays(plain, row.schema.names))

@@ -7,7 +7,7 @@ from fsspec.core import url_to_fs
 
 from mira.corpus.files.lines import is_remote
 
-__all__ = ["file_state", "told_of"]
+__all__ = ["file_state", "remote_state"]
 
 
 def file_state(path: str) -> str:
@@ -15,12 +15,12 @@ def file_state(path: str) -> str:
     if is_remote(path):
         fs, inside = url_to_fs(path)
         fs.invalidate_cache()
-        return told_of(fs, inside)
+        return remote_state(fs, inside)
     stat = Path(path).stat()
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def told_of(fs: Any, path: str) -> str:
+def remote_state(fs: Any, path: str) -> str:
     """Return what a remote file system says of a file's content."""
     try:
         return str(fs.checksum(path))
