@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow.parquet as pq
 
@@ -13,7 +14,7 @@ from mira.progress import Log
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import ALL, Cutoff
-from mira.selection.map_shards import each
+from mira.selection.map_shards import map_shards
 from mira.selection.ordering import value_of_key
 from mira.selection.retention import Retention, retain
 from mira.selection.standing import find_standing
@@ -75,7 +76,7 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
     summaries: list[Summary] = []
     with log.task(f"select: {method.name} values", len(tasks)) as task:
         texts = rows_of(run, of_source) if method.reads_text else 0
-        for summary in each(config, make_values, tasks, rows=texts):
+        for summary in map_shards(config.score, make_values, tasks, rows=texts):
             summaries.append(summary)
             task.advance()
     if drops:
@@ -83,7 +84,7 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
     retention = retain(
-        settings, summaries, group_of, paths, lambda f, items: each(config, f, items), to_median=method.to_median
+        settings, summaries, group_of, paths, partial(map_shards, config.score), to_median=method.to_median
     )
     return Plan(settings, method, of_source, summaries, retention, group_of)
 
@@ -110,7 +111,7 @@ def _without_copies(
     judges = method.has_quality and not method.to_median
     with find_standing(run, values, caps, judges=judges) as standing:
         tasks = [CopyTask(run, method.name, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
-    return list(each(config, without_copies, tasks))
+    return list(map_shards(config.score, without_copies, tasks))
 
 
 def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) -> dict[str, str]:

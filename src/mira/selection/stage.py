@@ -11,7 +11,7 @@ from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_json, read_json, remove_folder, write_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.map_shards import each
+from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import find_method, load_method, method_names
 from mira.selection.planning import Plan, make_plan, rows_of
 from mira.selection.thresholds import place, thresholds
@@ -52,7 +52,7 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     counts = []
     with log.task("select: write", len(tasks)) as task:
         copied = rows_of(run, plan.shards) if config.select.write_selected else 0
-        for part in each(config, write_shard, tasks, rows=copied):
+        for part in map_shards(config.score, write_shard, tasks, rows=copied):
             counts.append(part)
             task.advance()
     if config.select.write_selected:

@@ -8,7 +8,7 @@ not stand (see `standing.py`).
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -24,9 +24,11 @@ from mira.arrays import Floats, Words
 from mira.config.settings import Config
 from mira.corpus import Shard
 from mira.corpus.index_reader import BLOCK, Batches, Block, RowCounts, index_blocks
+from mira.corpus.record import Record
 from mira.errors import RunError
 from mira.flags import Dropped, dropped_rows, flags_path
 from mira.hashing import hash_ids
+from mira.progress import Log
 from mira.run_folder.files import atomic, hash_json
 from mira.run_folder.paths import RunFolder
 
@@ -109,7 +111,29 @@ class SelectionMethod(Protocol):
         ...
 
     def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
-        """Yield one `Ranked` a block of the shard's valid records."""
+        """Yield one `Ranked` per block of the shard's valid records."""
+        ...
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Return the values of records outside the corpus, such as changed copies of its records.
+
+        Args:
+            config: The settings.
+            run: The run folder.
+            log: Where progress goes.
+            records: The records.
+            ids: For each, the id of the corpus record that it was made from, or its own. A method that values a record
+                by its text does so as `rank` would under this id. A random order uses the record's own id.
+
+        Returns:
+            One value per record; NaN if there is none.
+
+        Raises:
+            ConfigError: The method cannot value records outside the corpus.
+            JudgeError: The method's endpoint cannot be used, or left too many records unanswered.
+        """
         ...
 
 

@@ -86,7 +86,7 @@ def open_dataman(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
     settings = config.select.dataman.endpoint
     if settings is None:
         raise ConfigError(
-            "select.dataman.endpoint: there is none",
+            "select.dataman.endpoint is not set",
             "Add base_url and model of a served DataMan model, such as RuPeng/DataMan-1.5B-EN.",
         )
     with open_caller(config, run, log, settings, "dataman", _READING) as caller:

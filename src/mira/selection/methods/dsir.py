@@ -11,6 +11,7 @@ id, and the raw distribution of a corpus of more than `fit_ngrams` n-grams is fi
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +29,8 @@ from mira.hashing import hash_ids, uniform
 from mira.progress import Log
 from mira.run_folder.files import atomic, hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.map_shards import each
-from mira.selection.methods.method import Method, target_files, target_needs
+from mira.selection.map_shards import map_shards
+from mira.selection.methods.method import BaseMethod, Method, by_source, target_files, target_needs
 from mira.selection.methods.ngrams import Featuriser, Rule
 from mira.selection.methods.reference import reference_texts, top_judged
 from mira.selection.ordering import gumbel
@@ -44,7 +45,7 @@ _TEXTS = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Dsir:
+class Dsir(BaseMethod):
     """Ranks records by log importance weight.
 
     Attributes:
@@ -56,10 +57,8 @@ class Dsir:
     log_diff: Floats
     fit: str
     words: Rule = "unicode"
-    name: str = "dsir"
-    has_quality: bool = True
-    reads_text: bool = True
-    to_median: bool = False
+    name = "dsir"
+    reads_text = True
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """The fit, the settings, and the shard's content."""
@@ -78,6 +77,12 @@ class Dsir:
         """Value texts as `rank` would value records of that source, ids and texts; NaN where they are too short."""
         weighed = weigh(texts, self.log_diff, mean=config.select.dsir.normalise == "mean", rule=self.words)
         return _finish(config, source, pa.array(ids, pa.string()), *weighed)
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Value records as `values_of` does, under the ids of their originals."""
+        return by_source(records, ids, partial(self.values_of, config))
 
 
 def _finish(config: Config, source: str, ids: pa.Array, values: Floats, words: Counts) -> Floats:
@@ -165,7 +170,9 @@ def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
     tasks = [_CountTask(config, run, shard, share) for parts in shards(config).values() for shard in parts]
     counts = np.zeros(settings.buckets, np.int64)
     with log.task("select: fit dsir", len(tasks)) as task:
-        for part in each(config, _count_shard, tasks, rows=sum(source["valid"] for source in told.values())):
+        for part in map_shards(
+            config.score, _count_shard, tasks, rows=sum(source["valid"] for source in told.values())
+        ):
             counts += part
             task.advance()
     return counts

@@ -3,15 +3,65 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mira import plugins
+from mira.arrays import Floats
 from mira.config.settings import Config, EndpointSettings, SourceSettings
 from mira.corpus import shards
+from mira.corpus.record import Record
+from mira.errors import ConfigError
 from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.values import SelectionMethod
 
-__all__ = ["Method", "find_method", "load_method", "method_names", "target_files", "target_needs"]
+__all__ = [
+    "BaseMethod",
+    "Method",
+    "by_source",
+    "find_method",
+    "load_method",
+    "method_names",
+    "target_files",
+    "target_needs",
+]
+
+
+class BaseMethod:
+    """The parts of `SelectionMethod` that most methods share: values judge records and come from sidecar files."""
+
+    name = ""
+    has_quality = True
+    reads_text = False
+
+    @property
+    def to_median(self) -> bool:
+        """Whether the records nearest to the pool's median are best."""
+        return False
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Refuse: most methods know the records of the corpus only.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"method {self.name} cannot value records outside the corpus", "Choose another method.")
+
+
+def by_source(
+    records: Sequence[Record], ids: Sequence[str], value: Callable[[str, Sequence[str], Sequence[str]], Floats]
+) -> Floats:
+    """Return the values of records, computed for one source at a time from (source, ids, texts)."""
+    places: dict[str, list[int]] = {}
+    for place, record in enumerate(records):
+        places.setdefault(record.source, []).append(place)
+    values = np.full(len(records), np.nan)
+    for source, own in places.items():
+        values[own] = value(source, [ids[at] for at in own], [records[at].text for at in own])
+    return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

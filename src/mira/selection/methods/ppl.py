@@ -12,7 +12,7 @@ half (by hash of the id) that it is not in.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import compress, islice
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from mira.arrays import Floats
 from mira.config.settings import Config, SourceSettings
 from mira.corpus import Shard, read
 from mira.corpus.index_reader import Block
+from mira.corpus.record import Record
 from mira.errors import ConfigError, InputError, install_hint
 from mira.hashing import hash_ids, uniform
 from mira.progress import Log
 from mira.run_folder.files import hash_json, hash_path, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.byte_model import ByteModel
+from mira.selection.methods.method import BaseMethod, by_source
 from mira.selection.methods.ppl_local import causal_lm
 from mira.selection.methods.reference import Ids, corpus_sample, reference_texts, top_judged
 from mira.selection.values import TOO_SHORT, Ranked
@@ -42,7 +44,7 @@ _TEXTS = 256
 
 
 @dataclass(frozen=True)
-class Ppl:
+class Ppl(BaseMethod):
     """Ranks records by bits per byte.
 
     The value is minus the bits per byte (slice `low`), or the bits per byte (`high`, and `middle`, where retention
@@ -58,13 +60,12 @@ class Ppl:
     models: tuple[Path, ...]
     fit: str
     slice: str
-    name: str = "ppl"
-    has_quality: bool = True
-    reads_text: bool = True
+    name = "ppl"
+    reads_text = True
 
     @property
     def to_median(self) -> bool:
-        """Whether what is nearest to the pool's median is best."""
+        """Whether the records nearest to the pool's median are best."""
         return self.slice == "middle"
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
@@ -90,6 +91,12 @@ class Ppl:
         has not been trained on it.
         """
         return self._values(config, source, pa.array(ids, pa.string()), texts)
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Value records as `values_of` does, under the ids of their originals."""
+        return by_source(records, ids, partial(self.values_of, config))
 
     def _values(self, config: Config, source: str, ids: pa.Array, texts: Sequence[str]) -> Floats:
         halves = _halves(ids, config.seed, source) % len(self.models)
