@@ -1,4 +1,4 @@
-"""Stage `score`: shard in, sidecar out. A sidecar's existence, with the right fingerprint, means done."""
+"""Stage `score`: one sidecar per shard. A shard is done if its sidecar has the right fingerprint."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,7 +214,7 @@ def _remove_strays(run: RunFolder, shards: dict[str, list[Shard]]) -> None:
 
 
 def _reads(config: Config) -> tuple[str, ...]:
-    """Return what a served student's answers depend on besides its bundle, which says all of an encoder."""
+    """Return the settings that a served student's answers depend on; an encoder depends on its bundle only."""
     if config.distill.student == "encoder":
         return ()
     return ("distill.endpoint", "distill.endpoints", "discover.corpus")

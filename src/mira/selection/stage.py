@@ -28,7 +28,7 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Choose records under the token budget.
 
     Writes `values/`, `selection/`, `selected/` and `thresholds.json`. Shards that an interrupted run of the same
-    selection has finished are kept; what another selection left behind is removed.
+    selection has finished are kept; files of another selection are removed.
 
     Args:
         config: The settings; `select` is the stage's section.
@@ -36,11 +36,11 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         log: Where progress goes.
 
     Returns:
-        What `thresholds.json` holds.
+        The content of `thresholds.json`.
 
     Raises:
         RunError: An earlier stage's output is missing or does not match the corpus.
-        ConfigError: A floor or cap is no number of tokens, or names an unknown source.
+        ConfigError: A floor or cap names an unknown source.
         BudgetError: Budget, floors and caps contradict each other.
         ConservationError: A source's records are not all accounted for.
     """
@@ -66,7 +66,7 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
 
 def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
-    """Remove what another selection left, and say which one is being written."""
+    """Remove the files of another selection, and record which selection is being written."""
     identity = hash_json(
         [
             _recorded(config.select), [asdict(s) for s in plan.summaries],
@@ -93,7 +93,7 @@ def _recorded(settings: SelectSettings) -> dict[str, Any]:
 def _read_state(path: Path) -> Any:
     try:
         return read_json(path)
-    except (OSError, ValueError):  # not there, or damaged: then nothing is known of what is there
+    except (OSError, ValueError):  # missing or damaged
         return None
 
 

@@ -50,8 +50,8 @@ class Dsir(BaseMethod):
 
     Attributes:
         log_diff: By bucket, log of target over raw probability; float64.
-        fit: Identity of what it was fitted to.
-        words: What a word is.
+        fit: Identity of the texts that it was fitted to.
+        words: The rule that splits text into words.
     """
 
     log_diff: Floats
@@ -86,7 +86,7 @@ class Dsir(BaseMethod):
 
 
 def _finish(config: Config, source: str, ids: pa.Array, values: Floats, words: Counts) -> Floats:
-    """Add the noise, and take the value from short texts."""
+    """Add the noise; short texts get NaN."""
     settings = config.select.dsir
     if settings.noise:
         values = values + gumbel(hash_ids(ids, config.seed, source, "dsir"))
@@ -102,10 +102,10 @@ def weigh(
         texts: The texts.
         log_diff: By bucket, log of target over raw probability.
         mean: Divide by the number of n-grams.
-        rule: What a word is.
+        rule: The rule that splits text into words.
 
     Returns:
-        log w and the number of word tokens, one a text.
+        log w and the number of word tokens of each text.
     """
     sums, words = [np.zeros(0)], [np.zeros(0, np.int64)]
     for features in _featuriser(len(log_diff), rule)(texts):
@@ -144,8 +144,8 @@ def fit_dsir(config: Config, run: RunFolder, log: Log) -> Dsir:
 
 
 def _is_fitted(folder: Path, identity: str) -> bool:
-    told = folder / "fit.json"
-    return told.is_file() and read_json(told) == {"identity": identity} and (folder / "counts.npy").is_file()
+    fit = folder / "fit.json"
+    return fit.is_file() and read_json(fit) == {"identity": identity} and (folder / "counts.npy").is_file()
 
 
 def _save(folder: Path, identity: str, target: Counts, raw: Counts) -> None:
@@ -164,14 +164,14 @@ class _CountTask(NamedTuple):
 
 def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
     settings = config.select.dsir
-    told = totals(config, run)
-    n_tokens = sum(source["tokens"] for source in told.values())
+    by_source = totals(config, run)
+    n_tokens = sum(source["tokens"] for source in by_source.values())
     share = min(1.0, settings.fit_ngrams / max(2 * n_tokens, 1))  # two n-grams a token
     tasks = [_CountTask(config, run, shard, share) for parts in shards(config).values() for shard in parts]
     counts = np.zeros(settings.buckets, np.int64)
     with log.task("select: fit dsir", len(tasks)) as task:
         for part in map_shards(
-            config.score, _count_shard, tasks, rows=sum(source["valid"] for source in told.values())
+            config.score, _count_shard, tasks, rows=sum(source["valid"] for source in by_source.values())
         ):
             counts += part
             task.advance()

@@ -85,7 +85,7 @@ class Ppl(BaseMethod):
             yield Ranked(values, pc.if_else(pa.array(short), TOO_SHORT, None) if short.any() else None)
 
     def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
-        """Value texts as `rank` would value records of that source, ids and texts; NaN where one cannot be measured.
+        """Value texts as `rank` would value records of that source, ids and texts; NaN if one cannot be measured.
 
         The id decides which of two models measures a text: give a changed copy the id of its original, whose model
         has not been trained on it.
@@ -108,7 +108,7 @@ class Ppl(BaseMethod):
 
 
 def bits_per_byte(model: Path, texts: Sequence[str]) -> Floats:
-    """Return each text's bits per byte under a model's file or folder; NaN where no token can be measured.
+    """Return each text's bits per byte under a model's file or folder; NaN if no token can be measured.
 
     Raises:
         ConfigError: The model is KenLM's or a causal LM, and what it needs is not installed.
@@ -143,22 +143,22 @@ def fit_ppl(config: Config, run: RunFolder, log: Log) -> Ppl:
         references: list[SourceSettings | Ids] = [chosen]
     else:
         references = [_half_of(config, chosen, 1 - half) for half in (0, 1)]
-    told = [_train(config, run, log, reference, at) for at, reference in enumerate(references)]
-    return Ppl(tuple(path for path, _ in told), hash_json([identity for _, identity in told]), settings.slice)
+    models = [_train(config, run, log, reference, at) for at, reference in enumerate(references)]
+    return Ppl(tuple(path for path, _ in models), hash_json([identity for _, identity in models]), settings.slice)
 
 
 def _train(config: Config, run: RunFolder, log: Log, reference: SourceSettings | Ids, at: int) -> tuple[Path, str]:
-    """Train one model, unless that is done already; return its path and identity."""
+    """Train one model if that is not done yet; return its path and identity."""
     order = config.select.ppl.order
     identity, texts = reference_texts(config, run, reference)
     identity = hash_json([identity, order])
     path = run.path / "values" / "ppl" / f"model_{at}.npz"
-    told = path.with_suffix(".json")
-    if not (path.is_file() and told.is_file() and read_json(told) == {"identity": identity}):
+    record = path.with_suffix(".json")
+    if not (path.is_file() and record.is_file() and read_json(record) == {"identity": identity}):
         log.note(f"select: training n-gram model {at + 1}")
-        told.unlink(missing_ok=True)
+        record.unlink(missing_ok=True)
         ByteModel.train(texts, order).save(path)
-        write_json(told, {"identity": identity})
+        write_json(record, {"identity": identity})
     return path, identity
 
 

@@ -8,6 +8,7 @@ than the context only the beginning is measured, by its own bytes, and the note 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import isnan, log
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,7 +123,7 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         log: Where progress goes.
 
     Returns:
-        rows: source -> rows in its sidecars; unscored: source -> reason -> rows; requests: counts.
+        As `rate_corpus`.
 
     Raises:
         ConfigError: No endpoint is configured, or its context leaves no room for a text.
@@ -130,13 +131,9 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             than `teacher.failure_budget` allows.
         RunError: The corpus is not indexed.
     """
-
-    def path(shard: Shard) -> Path:
-        return _path(run, shard)
-
     with open_ppl(config, run, log) as rater:
-        questions = RatingJob("bits per byte", rater, _COLUMNS, path, excused=frozenset({TOO_SHORT}))
-        return rate_corpus(config, run, log, questions)
+        job = RatingJob("bits per byte", rater, _COLUMNS, partial(_path, run), excused=frozenset({TOO_SHORT}))
+        return rate_corpus(config, run, log, job)
 
 
 @contextmanager
