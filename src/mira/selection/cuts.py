@@ -8,8 +8,7 @@ result independent of how records are sharded.
 
 With `skip`, a record that does not fit is passed over. Whether it fits depends on its tokens and on its unit's room:
 what the budget, the other units' floors and its own cap leave. Room never grows along the ranking, so the kept records
-are a few steps of it, each with the most tokens that fit there. After a step, the search goes on among the records
-that are short enough for the room that is left.
+are a few steps of it, each with the most tokens that fit. The search goes on among the records that still fit.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
