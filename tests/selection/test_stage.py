@@ -16,7 +16,7 @@ from mira.corpus import build_index
 from mira.errors import BudgetError, ConfigError, ConservationError, RunError
 from mira.progress import Quiet
 from mira.run_folder.files import hash_file, hash_json, read_json
-from mira.selection import map_shards as each
+from mira.selection import map_shards
 from mira.selection.quality import trimmed_mean
 from support.selection_world import Item, World, items, words
 
@@ -432,7 +432,7 @@ def test_processes_write_what_threads_write(tmp_path, monkeypatch):
     paths = sorted(world.folder.glob("run/sel*/*/*"))
     before = [hash_file(path) for path in paths]
     shutil.rmtree(world.run.path / "selection")
-    monkeypatch.setattr(each, "_SMALL", 0)
+    monkeypatch.setattr(map_shards, "_SMALL", 0)
     assert world.select(method="random") == told
     assert [hash_file(path) for path in paths] == before and len(before) == 4
 

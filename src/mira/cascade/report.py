@@ -1,4 +1,4 @@
-"""What a cascade saves and changes -> cascade.json: played on the labels beforehand, measured afterwards."""
+"""Write cascade.json: what a cascade saves and changes, simulated on labels beforehand and measured afterwards."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -30,7 +30,7 @@ _LEAST = 30
 
 
 def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
-    """Tell what a cascade would change, and what the last one did; write cascade.json.
+    """Report what a cascade would change and what the last one did; write cascade.json.
 
     The simulation takes the labelled records, the encoder's cross-fitted predictions and the teacher's labels as the
     expensive student: an upper bound for a student that is not as good as the teacher. A source's records count as many
@@ -42,11 +42,11 @@ def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         cascade has run.
 
     Raises:
-        RunError: There is no selection yet, or it is not made of judgements.
+        RunError: Nothing is selected yet, or the selection is not made from judgements.
     """
     simulated = _simulated(config, run, read_json(student_selection(config, run, log).thresholds))
-    for pool, told in simulated.items():
-        log.note(f"{pool}: {_told(told)}")
+    for pool, result in simulated.items():
+        log.note(f"{pool}: {_sentence(result)}")
     result = {"simulated": simulated, "selection": None}
     if any((run.path / "cascade").glob("*/*.parquet")):
         result["selection"] = change = selection_after(config, run, log)
@@ -150,7 +150,7 @@ def _as_in_corpus(labelled: pa.Table, tokens: Mapping[str, int]) -> npt.NDArray[
     return scaled
 
 
-def _told(found: Mapping[str, Any]) -> str:
+def _sentence(found: Mapping[str, Any]) -> str:
     points = found["points"]
     middle = points[SHARES.index(0.2)]
     return (

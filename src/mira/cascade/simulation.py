@@ -1,4 +1,4 @@
-"""What a cascade would change, played on labelled records before anything is spent."""
+"""Simulate a cascade on labelled records, to see what it would change before anything is spent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -90,7 +90,7 @@ class _Played:
         return _Played(self.truth[rows], self.guess[rows], self.n_tokens[rows], self.pool[rows], self.errors[rows])
 
     def nearest(self, budget: float, calls: int) -> Bools:
-        """Tell which records are nearest to their pool's threshold, in errors."""
+        """Return a mask of the records nearest to their pool's threshold, in errors."""
         kept = self.kept(self.guess, budget)
         distance = np.full(len(kept), np.inf)
         for pool in np.unique(self.pool):

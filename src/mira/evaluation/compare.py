@@ -24,7 +24,7 @@ from mira.progress import Log
 from mira.run_folder.files import atomic
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
-from mira.selection.map_shards import each
+from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.planning import Plan, make_plan, threshold_of
 from mira.selection.quality import held_out_quality
@@ -68,7 +68,7 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
     told = _Told({name: _Sums() for name in names})
     tasks = [_HashTask(config, run, shard) for parts in any_plan.shards.values() for shard in parts]
     with log.task("compare: duplicates", len(tasks)) as task:
-        for _ in each(config, _hash_texts, tasks, rows=sum(s.rows for s in any_plan.summaries)):
+        for _ in map_shards(config.score, _hash_texts, tasks, rows=sum(s.rows for s in any_plan.summaries)):
             task.advance()
     for shard in (shard for parts in any_plan.shards.values() for shard in parts):
         _add_shard(told, run, plans, shard)

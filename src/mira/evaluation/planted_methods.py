@@ -1,10 +1,6 @@
 """Planted faults under the other selection methods: as fitted on this run, as served, and in a random order."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import compress
-
-import numpy as np
-import pyarrow as pa
+from collections.abc import Mapping, Sequence
 
 from mira.arrays import Floats
 from mira.config.settings import Config
@@ -13,16 +9,11 @@ from mira.corpus.record import Record
 from mira.errors import ConfigError, MiraError
 from mira.evaluation.planted import Pair, Scorer, measure_planted
 from mira.evaluation.results import PlantedFigures
-from mira.hashing import hash_ids, uniform
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.dataman import DataMan
-from mira.selection.methods.dsir import Dsir
 from mira.selection.methods.method import load_method
-from mira.selection.methods.ppl import Ppl
 from mira.selection.methods.ppl_endpoint import MeasuredPpl
-from mira.selection.methods.rate_records import dataman_overall, served_bits
-from mira.selection.methods.simple import RandomOrder
 from mira.selection.planning import make_plan, threshold_of
 from mira.selection.values import SelectionMethod, values_path
 
@@ -60,37 +51,17 @@ def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pa
 
 
 def method_scorer(method: SelectionMethod, config: Config, run: RunFolder, log: Log, pairs: Sequence[Pair]) -> Scorer:
-    """Return a method's values of records and copies; random order where the method reads no text.
+    """Return a method's values of records and copies.
 
     A copy is valued under its original's id, which decides the model that ppl measures it by (one that has not been
     trained on the original) and the noise of dsir. Only random order gives it a place of its own. Served models are
     asked about originals and copies alike.
     """
-    if isinstance(method, DataMan):
-        return lambda records: dataman_overall(config, run, log, records)
-    if isinstance(method, MeasuredPpl):
-        return lambda records: (-1.0 if method.slice == "low" else 1.0) * served_bits(config, run, log, records)
     origin = {(p.degraded.source, p.degraded.id): p.original.id for p in pairs}
 
-    def random(source: str, records: Sequence[Record]) -> Floats:
-        return uniform(hash_ids(pa.array([r.id for r in records], pa.string()), config.seed, source, "random"))
-
-    def read(source: str, records: Sequence[Record]) -> Floats:
-        assert isinstance(method, Dsir | Ppl)
-        ids = [origin.get((source, r.id), r.id) for r in records]
-        return method.values_of(config, source, ids, [r.text for r in records])
-
-    return _by_source(read if isinstance(method, Dsir | Ppl) else random)
-
-
-def _by_source(value: Callable[[str, Sequence[Record]], Floats]) -> Scorer:
     def score(records: Sequence[Record]) -> Floats:
-        values = np.full(len(records), np.nan)
-        sources = np.array([r.source for r in records], dtype=object)
-        for source in dict.fromkeys(sources):
-            own = sources == source
-            values[own] = value(source, list(compress(records, own)))
-        return values
+        ids = [origin.get((record.source, record.id), record.id) for record in records]
+        return method.value_records(config, run, log, records, ids)
 
     return score
 
@@ -109,7 +80,7 @@ def _load(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMetho
 def _thresholds(config: Config, run: RunFolder, method: SelectionMethod, log: Log) -> Mapping[str, float] | None:
     of_source = shards(config)
     paths = [values_path(run, method.name, s, shard.name) for s, parts in of_source.items() for shard in parts]
-    ranked = isinstance(method, RandomOrder) or all(path.is_file() for path in paths)
+    ranked = method.name == "random" or all(path.is_file() for path in paths)
     if config.select.temperature or not ranked:
         return None
     plan = make_plan(config, run, method, log)

@@ -44,7 +44,7 @@ class Found:
     """What some texts share with benchmarks.
 
     Attributes:
-        owners: One uint64 a text: bit i is set where benchmark i has one of its n-grams.
+        owners: One uint64 per text: bit i is set where benchmark i has one of its n-grams.
         overlap: One float32 a text: the share of its n-grams that any benchmark has; 0 where it has none.
     """
 
@@ -102,10 +102,10 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
     if len(set(names)) < len(names):
         raise ConfigError(f"flags.benchmarks: a name is used twice: {', '.join(sorted(names))}", "Rename one of them.")
     files = [benchmark_files(config, run, benchmark) for benchmark in settings.benchmarks]
-    told = [
+    identities = [
         [b.name, b.fields, [f.fingerprint for f in found]] for b, found in zip(settings.benchmarks, files, strict=True)
     ]
-    key = hash_json([VERSION, settings.ngram_words, settings.common_texts, *told])
+    key = hash_json([VERSION, settings.ngram_words, settings.common_texts, *identities])
     path = _path(run)
     if read_key(path) == key:
         return key, orjson.loads(pq.read_metadata(path).metadata[b"mira.counts"])
@@ -169,7 +169,7 @@ def _most_texts(common: int, texts: int) -> int:
 
 
 def _unseen(words: Hashes, offsets: Offsets, seen: set[int]) -> npt.NDArray[np.bool_]:
-    """Tell which texts were not there before, word for word: a benchmark may hold a text many times."""
+    """Return a mask of texts seen for the first time: a benchmark may hold a text many times."""
     found = np.zeros(len(offsets) - 1, np.bool_)
     for at, text in enumerate(whole_texts(words, offsets).tolist()):
         if text not in seen:

@@ -45,7 +45,7 @@ class SignatureTask:
 
     Attributes:
         minhash: How near duplicates are sketched; None where they are not looked for.
-        benchmarks: Key of the benchmarks' n-grams; "" where there are none.
+        benchmarks: Key of the benchmarks' n-grams; "" if there are none.
         key: What the file must carry to count as done.
     """
 
@@ -68,7 +68,7 @@ def signature_key(run: RunFolder, shard: Shard, minhash: MinHash | None, benchma
 
 
 def is_done(task: SignatureTask) -> bool:
-    """Tell whether a shard's signatures are up to date."""
+    """Return whether a shard's signatures are up to date."""
     return read_key(signature_path(task.run, task.shard)) == task.key
 
 

@@ -170,7 +170,7 @@ def _all_powers(n: int) -> Hashes:
 
 @cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """Tell of every code point whether it separates, is part of a word, or is a word of its own."""
+    """Return the kind of every code point: separator, part of a word, or a word of its own."""
     kinds = np.fromiter((unicodedata.category(chr(c))[0] in "LMN" for c in range(0x110000)), np.uint8, 0x110000)
     kinds[ord("_")] = _WORD
     for first, stop in UNSPACED:

@@ -1,20 +1,20 @@
-"""Stage `score`: shard in, sidecar out. A sidecar's existence, with the right fingerprint, means done."""
+"""Stage `score`: one sidecar per shard. A shard is done if its sidecar has the right fingerprint."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
 from mira.config.settings import Config
 from mira.corpus import Shard, records_key
 from mira.corpus.record import Record
+from mira.corpus.sidecar_writer import FINGERPRINT, Place, ShardResult, SidecarWriter, read_result, write_sidecars
 from mira.distillation.student import open_student, runs_here, served_endpoints
 from mira.engine import load_engine
 from mira.errors import ConservationError
@@ -24,25 +24,15 @@ from mira.llm.failures import Failures, check_failures
 from mira.llm.progress import watch
 from mira.progress import QUIET, Log, Quiet, Task
 from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
-from mira.run_folder.files import hash_json, remove_others, write_parquet
+from mira.run_folder.files import hash_json, remove_others
 from mira.run_folder.paths import RunFolder
 from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs
 from mira.unscored import Unscored
 
 __all__ = ["STAGE", "score", "score_schema", "score_shards"]
 
-BATCH = 4096  # judgements held as objects; beyond that they are columns
-FINGERPRINT = b"mira.fingerprint"
 AGAIN = (Unscored.ENDPOINT_ERROR, Unscored.NOT_RECORDED)  # another try may go well
 DROPPED_COLUMNS = ("rationales", "domain_tag", "brief")  # kept in the journal and in labels; not worth it at scale
-
-
-class ShardResult(NamedTuple):
-    """What came of one shard: source, rows in its sidecar, and unscored rows by reason."""
-
-    source: str
-    rows: int
-    unscored: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,80 +104,37 @@ def score_shards(
         task: Advanced by one for every judgement.
 
     Yields:
-        One result a shard, in the order in which they finish.
+        One result per shard, in the order in which they finish.
     """
-    owner: dict[tuple[str, str], _Sidecar] = {}
-    finished: list[_Sidecar] = []
-
-    def tasks() -> Iterator[JudgeTask]:
-        for shard in shards:
-            open_sidecar = _Sidecar(shard, sidecar(shard), fingerprint(shard), judge.n_slots)
-            for record in read(shard):
-                owner[record.source, record.id] = open_sidecar
-                open_sidecar.expect(record)
-                yield JudgeTask(record)
-            open_sidecar.complete = True
-            if open_sidecar.done:
-                finished.append(open_sidecar)
-
-    for judgement in judge.judge(tasks()):
-        target = owner.pop((judgement.source, judgement.id))
-        target.add(judgement)
-        task.advance()
-        if target.done:
-            finished.append(target)
-        while finished:
-            yield finished.pop().write()
-    while finished:
-        yield finished.pop().write()
+    return write_sidecars(
+        (
+            SidecarWriter(shard, sidecar(shard), _table_of(judge.n_slots), _metadata_of(fingerprint(shard)))
+            for shard in shards
+        ),
+        read,
+        lambda record: ((record.source, record.id), JudgeTask(record)),
+        judge.judge,
+        lambda judgement: (judgement.source, judgement.id),
+        task,
+    )
 
 
-@dataclass(slots=True)
-class _Sidecar:
-    """A sidecar in the making: rows still awaited, and columns so far."""
+def _table_of(n_slots: int) -> Callable[[Sequence[tuple[Place, Judgement]]], pa.Table]:
+    def table(rows: Sequence[tuple[Place, Judgement]]) -> pa.Table:
+        judgements = judgements_table([judgement for _, judgement in rows], n_slots)
+        judgements = judgements.drop_columns(list(DROPPED_COLUMNS))
+        judgements = judgements.append_column("row", pa.array([place.row for place, _ in rows], pa.int64()))
+        return judgements.append_column("n_tokens", pa.array([place.n_tokens for place, _ in rows], pa.int32()))
 
-    shard: Shard
-    path: Path
-    fingerprint: str
-    n_slots: int
-    complete: bool = False
-    _waiting: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _batch: list[Judgement] = field(default_factory=list)
-    _places: list[tuple[int, int]] = field(default_factory=list)
-    _tables: list[pa.Table] = field(default_factory=list)
+    return table
 
-    @property
-    def done(self) -> bool:
-        return self.complete and not self._waiting
 
-    def expect(self, record: Record) -> None:
-        self._waiting[record.id] = (record.row, record.n_tokens)
+def _metadata_of(fingerprint: str) -> Callable[[Mapping[str, int]], Mapping[bytes, bytes]]:
+    def metadata(unscored: Mapping[str, int]) -> dict[bytes, bytes]:
+        retry = sum(unscored.get(why, 0) for why in AGAIN)
+        return {FINGERPRINT: fingerprint.encode(), b"mira.retry": str(retry).encode()}
 
-    def add(self, judgement: Judgement) -> None:
-        self._places.append(self._waiting.pop(judgement.id))
-        self._batch.append(judgement)
-        if len(self._batch) >= BATCH:
-            self._flush()
-
-    def write(self) -> ShardResult:
-        self._flush()
-        table = pa.concat_tables([score_schema(self.n_slots).empty_table(), *self._tables]).sort_by("row")
-        reasons: Counter[str] = Counter()
-        for item in pc.value_counts(table["reason_unscored"].drop_null()).to_pylist():
-            reasons[item["values"]] = item["counts"]
-        metadata = {
-            FINGERPRINT: self.fingerprint.encode(),
-            b"mira.retry": str(sum(reasons[why] for why in AGAIN)).encode(),
-        }
-        write_parquet(self.path, table.replace_schema_metadata(metadata))
-        return ShardResult(self.shard.source, len(table), reasons)
-
-    def _flush(self) -> None:
-        table = judgements_table(self._batch, self.n_slots).drop_columns(list(DROPPED_COLUMNS))
-        rows, n_tokens = (pa.array(column) for column in zip(*self._places, strict=True)) if self._places else ([], [])
-        table = table.append_column("row", pa.array(rows, pa.int64()))
-        self._tables.append(table.append_column("n_tokens", pa.array(n_tokens, pa.int32())))
-        self._batch, self._places = [], []
+    return metadata
 
 
 def score_schema(n_slots: int) -> pa.Schema:
@@ -255,11 +202,9 @@ def _done(path: Path, fingerprint: str) -> ShardResult | None:
         metadata = pq.read_schema(path).metadata or {}
         if metadata.get(FINGERPRINT) != fingerprint.encode() or metadata.get(b"mira.retry") != b"0":
             return None
-        reasons = pq.read_table(path, columns=["reason_unscored"])["reason_unscored"]
     except (OSError, pa.ArrowException):  # not there, or damaged: scored again
         return None
-    counts = pc.value_counts(reasons.drop_null()).to_pylist()
-    return ShardResult(path.parent.name, len(reasons), Counter({c["values"]: c["counts"] for c in counts}))
+    return read_result(path, path.parent.name)
 
 
 def _remove_strays(run: RunFolder, shards: dict[str, list[Shard]]) -> None:
@@ -269,7 +214,7 @@ def _remove_strays(run: RunFolder, shards: dict[str, list[Shard]]) -> None:
 
 
 def _reads(config: Config) -> tuple[str, ...]:
-    """Return what a served student's answers depend on besides its bundle, which says all of an encoder."""
+    """Return the settings that a served student's answers depend on; an encoder depends on its bundle only."""
     if config.distill.student == "encoder":
         return ()
     return ("distill.endpoint", "distill.endpoints", "discover.corpus")

@@ -1,4 +1,4 @@
-"""Token budgets: how one is written, and how it is split over what competes."""
+"""Splitting a token budget over pools, within their floors and caps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,21 +25,21 @@ class Share:
 
 
 def split(budget: int, shares: Mapping[str, Share], where: str) -> dict[str, int]:
-    """Split a budget in proportion to weight, within everyone's bounds.
+    """Split a budget in proportion to weight, within the bounds of each share.
 
-    Finds the factor f for which sum(clip(f * weight, least, most)) is the budget; what is left by rounding goes to the
+    Finds the factor f for which sum(clip(f * weight, least, most)) is the budget; tokens left by rounding go to the
     largest remainders. The proportional split is ours.
 
     Args:
         budget: Tokens.
         shares: Name -> claimant.
-        where: What is being split, for the error.
+        where: Name of the split, for errors.
 
     Returns:
         Name -> tokens; they add up to the budget.
 
     Raises:
-        BudgetError: The bounds leave no such split.
+        BudgetError: No split fits the bounds.
     """
     least, most = sum(s.least for s in shares.values()), sum(s.most for s in shares.values())
     if least > budget:

@@ -8,8 +8,7 @@ result independent of how records are sharded.
 
 With `skip`, a record that does not fit is passed over. Whether it fits depends on its tokens and on its unit's room:
 what the budget, the other units' floors and its own cap leave. Room never grows along the ranking, so the kept records
-are a few steps of it, each with the most tokens that fit there. After a step, the search goes on among the records
-that are short enough for the room that is left.
+are a few steps of it, each with the most tokens that fit. The search goes on among the records that still fit.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,7 +49,7 @@ _FETCH = 50_000  # records of one interval that are fetched instead of being cou
 
 
 class Unit(NamedTuple):
-    """What has one cutoff: a source, or one stratum of it."""
+    """A source, or one stratum of it: its records share a cutoff."""
 
     source: str
     stratum: str = ""
@@ -67,7 +66,7 @@ class Cutoff(NamedTuple):
     tie: int
 
     def keeps(self, keys: Words, ties: Words) -> npt.NDArray[np.bool_]:
-        """Tell for each record whether it is kept."""
+        """Return a mask of the records that are kept."""
         if self.value < 0:
             return np.zeros(len(keys), bool)
         value = np.uint64(self.value)
@@ -88,7 +87,7 @@ class Step(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What is kept of a unit if records that do not fit are passed over.
+    """The steps that keep records of a unit if records that do not fit are passed over.
 
     Attributes:
         cutoff: Up to here, every record is kept that is not longer than the whole budget.
@@ -99,7 +98,7 @@ class Steps(NamedTuple):
     parts: tuple[Step, ...]
 
     def keeps(self, keys: Words, ties: Words, tokens: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Tell for each record whether it is kept."""
+        """Return a mask of the records that are kept."""
         kept, before = np.zeros(len(keys), bool), np.zeros(len(keys), bool)
         for cutoff, most in self.parts:
             here = cutoff.keeps(keys, ties)
@@ -111,7 +110,7 @@ class Steps(NamedTuple):
 class Found(NamedTuple):
     """A cutoff, and the tokens of the records that it keeps (before any limits).
 
-    With `skip`, `units` tells what each unit keeps, `tokens` counts all of it, and `cutoff` is that of units without
+    With `skip`, `units` holds the steps of each unit, `tokens` counts all of it, and `cutoff` is that of units without
     limits.
     """
 
@@ -140,7 +139,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a problem's cutoff lies: a range of one half of the key.
+    """The range of one half of the key in which a problem's cutoff lies.
 
     Attributes:
         word: "value", or "tie" once the value is known.
@@ -186,7 +185,7 @@ class Interval:
 
 
 class Tally(NamedTuple):
-    """What a shard holds of an interval: tokens and records by bin, or the records themselves.
+    """A shard's part of an interval: tokens and records by bin, or the records themselves.
 
     Bins (or keys) ascend; with `fetch`, `bins` are value keys, `ties` tie hashes, and one entry is one record.
     """

@@ -1,4 +1,4 @@
-"""Mean and standard deviation that do not depend on the order or the sharding of what is added."""
+"""Mean and standard deviation that do not depend on the order or the sharding of the values."""
 
 import math
 from dataclasses import dataclass

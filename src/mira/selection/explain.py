@@ -35,38 +35,38 @@ __all__ = ["explain"]
 
 
 def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[str, Any]:
-    """Tell all that decides on one record.
+    """Explain why a record was kept or dropped.
 
     Args:
         config: The settings.
         run: A run folder with a finished selection.
         id: The record's id.
-        source: Its source; needed only where several sources have the id.
+        source: Its source; needed only if several sources have the id.
 
     Returns:
         - id, source, group, shard, row, n_tokens;
-        - method of the selection, and the record's value by it (None where it has none);
+        - method of the selection, and the record's value by it (None if it has none);
         - kept, reason, quality, as in the selection's sidecar;
-        - slots: [{slot, name, score, masked, why, trimmed}] where there are scores; missing scores are None; trimmed
+        - slots: [{slot, name, score, masked, why, trimmed}] if the record has scores; missing scores are None; trimmed
           are the lowest and highest that the mean leaves out, where the method is mira;
-        - scope, threshold, tie_hash of its cutoff (scope None where nothing of its source competes);
+        - scope, threshold, tie_hash of its cutoff (scope is None if nothing of its source competes);
         - ranks: {"source": [rank, of], "group": ..., "scope": ...} by value and tie, from 1;
         - flip: tokens_needed (the tokens of all records that rank before it, and its own), scope_budget, scope_tokens,
           and share (tokens_needed of scope_tokens): the budget at which the decision would change, ignoring floors and
           caps (with `select.fit: skip`, a budget that is sure to keep it);
-        - methods: what the other methods with values in the run folder say: {method: {value, share_before}}; share of
+        - methods: values of other methods in the run folder: {method: {value, share_before}}; share of
           the source's tokens that rank before it.
 
     Raises:
-        InputError: There is no such source, no valid record has this id (in it), or several sources have it.
-        RunError: There is no selection.
+        InputError: The source is unknown, no valid record (of the source) has this id, or several sources have it.
+        RunError: Nothing is selected yet.
     """
     config = _as_selected(config, run)
     plan = make_plan(config, run, load_method(config.select.method, config, run, Quiet()), Quiet())
     shard, row = _find(run, plan, id, source)
     path = run.selection(shard.source) / f"{shard.name}.parquet"
     if not path.is_file():
-        raise RunError(f"{path}: there is no selection", "Run `mira select` first.")
+        raise RunError(f"{path} is missing: nothing is selected yet", "Run `mira select` first.")
     chosen = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()[0]
     me = _position(run, plan, shard, id, chosen["n_tokens"], config.seed)
     rule = _rule(plan, me)
@@ -89,9 +89,9 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
 
 
 def _as_selected(config: Config, run: RunFolder) -> Config:
-    """Return the settings with the method of the selection that is there; another may need stages that have not run."""
+    """Return the settings with the method of the present selection; another one may need stages that have not run."""
     if not run.thresholds.is_file():
-        raise RunError(f"{run.thresholds}: there is no selection", "Run `mira select` first.")
+        raise RunError(f"{run.thresholds} is missing: nothing is selected yet", "Run `mira select` first.")
     settings = config.select.model_copy(update={"method": read_json(run.thresholds)["method"]})
     return config.model_copy(update={"select": settings})
 
@@ -115,7 +115,7 @@ def _find(run: RunFolder, plan: Plan, id_: str, source: str) -> tuple[Shard, int
         return hits[0]
     if hits:
         names = ", ".join(shard.source for shard, _ in hits)
-        raise InputError(f"several sources have the id '{id_}': {names}", "Say which source is meant.")
+        raise InputError(f"several sources have the id '{id_}': {names}", "Name the source with --source.")
     elsewhere = [shard.source for shard, _ in _hits(run, plan, id_, list(plan.shards))] if source else []
     if elsewhere:
         raise InputError(
@@ -164,7 +164,7 @@ def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[
     scores = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()
     table = pq.read_table(run.reliability)
     cells = table.filter(pc.equal(table["source"], shard.source)).to_pylist()
-    told = [
+    slots = [
         {
             "slot": cell["slot"],
             "name": cell.get("name"),
@@ -174,8 +174,8 @@ def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[
         }
         for cell in sorted(cells, key=lambda c: slot_index(c["slot"]))
     ]
-    out = _trimmed(config, told) if config.select.method == "mira" else set()
-    return [{**slot, "trimmed": slot["slot"] in out} for slot in told]
+    out = _trimmed(config, slots) if config.select.method == "mira" else set()
+    return [{**slot, "trimmed": slot["slot"] in out} for slot in slots]
 
 
 def _trimmed(config: Config, slots: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -238,15 +238,15 @@ def _counted(
 
 
 def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, Any]:
-    told = {}
+    by_method = {}
     for name in method_names():
         path = values_path(run, name, shard.source, shard.name)
         if name in (plan.method.name, "raw") or not path.is_file():
             continue
         paths = [values_path(run, name, shard.source, other.name) for other in plan.shards[shard.source]]
         if all(p.is_file() for p in paths):
-            told[name] = _other(paths, me)
-    return told
+            by_method[name] = _other(paths, me)
+    return by_method
 
 
 def _other(paths: Sequence[Path], me: _Me) -> dict[str, Any]:

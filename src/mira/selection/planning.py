@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow.parquet as pq
 
@@ -13,7 +14,7 @@ from mira.progress import Log
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import ALL, Cutoff
-from mira.selection.map_shards import each
+from mira.selection.map_shards import map_shards
 from mira.selection.ordering import value_of_key
 from mira.selection.retention import Retention, retain
 from mira.selection.standing import find_standing
@@ -40,9 +41,9 @@ class Plan:
         settings: As in effect (`raw` keeps all, so its budget is 100%).
         method: The method.
         shards: Source -> its shards.
-        summaries: One a shard.
+        summaries: One per shard.
         retention: Pools, cutoffs, rules.
-        group_of: Source -> group; empty where there is no groups.json.
+        group_of: Source -> group; empty if groups.json is missing.
     """
 
     settings: SelectSettings
@@ -53,7 +54,7 @@ class Plan:
     group_of: Mapping[str, str]
 
     def rule(self, source: str) -> Rule:
-        """Return what is kept of a source."""
+        """Return the rule of a source."""
         return Rule(tuple(self.retention.of_source(source)), self.method.has_quality)
 
 
@@ -62,7 +63,7 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
 
     Raises:
         RunError: An earlier stage's output is missing or does not match the corpus.
-        ConfigError: A floor or cap is no number of tokens, or names an unknown source.
+        ConfigError: A floor or cap names an unknown source.
         BudgetError: Budget, floors and caps contradict each other.
     """
     of_source = shards(config)
@@ -75,7 +76,7 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
     summaries: list[Summary] = []
     with log.task(f"select: {method.name} values", len(tasks)) as task:
         texts = rows_of(run, of_source) if method.reads_text else 0
-        for summary in each(config, make_values, tasks, rows=texts):
+        for summary in map_shards(config.score, make_values, tasks, rows=texts):
             summaries.append(summary)
             task.advance()
     if drops:
@@ -83,7 +84,7 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
     retention = retain(
-        settings, summaries, group_of, paths, lambda f, items: each(config, f, items), to_median=method.to_median
+        settings, summaries, group_of, paths, partial(map_shards, config.score), to_median=method.to_median
     )
     return Plan(settings, method, of_source, summaries, retention, group_of)
 
@@ -96,7 +97,7 @@ def _without_copies(
     every: Sequence[Shard],
     summaries: Sequence[Summary],
 ) -> list[Summary]:
-    """Take the copies that do not stand out of the competition."""
+    """Remove the copies that do not stand from the competition."""
     valid: dict[str, int] = {}
     for summary in summaries:
         valid[summary.source] = valid.get(summary.source, 0) + summary.tokens
@@ -110,7 +111,7 @@ def _without_copies(
     judges = method.has_quality and not method.to_median
     with find_standing(run, values, caps, judges=judges) as standing:
         tasks = [CopyTask(run, method.name, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
-    return list(each(config, without_copies, tasks))
+    return list(map_shards(config.score, without_copies, tasks))
 
 
 def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) -> dict[str, str]:
@@ -119,10 +120,10 @@ def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) 
     Args:
         run: The run folder.
         sources: Sources that must have a group.
-        needed: Raise where groups are missing; else return what there is.
+        needed: Raise if groups are missing; otherwise return those that exist.
 
     Raises:
-        RunError: There is no groups.json, or it lacks a source.
+        RunError: groups.json is missing, or lacks a source.
     """
     groups = read_json(run.groups)["groups"] if run.groups.is_file() else []
     found = {source: group["name"] for group in groups for source in group["sources"]}
@@ -149,11 +150,11 @@ def _in_effect(settings: SelectSettings, method: str) -> SelectSettings:
 
 
 def rows_of(run: RunFolder, of_source: Mapping[str, Sequence[Shard]]) -> int:
-    """Return the rows of all index files that are there."""
+    """Return the rows of all existing index files."""
     files = (run.index(source) / f"{shard.name}.parquet" for source, parts in of_source.items() for shard in parts)
     return sum(pq.read_metadata(path).num_rows for path in files if path.is_file())
 
 
 def threshold_of(cutoff: Cutoff) -> float | None:
-    """Return the value at a cutoff; None where it keeps everything or nothing."""
+    """Return the value at a cutoff; None if it keeps everything or nothing."""
     return None if cutoff == ALL or cutoff.value < 0 else value_of_key(cutoff.value)

@@ -29,7 +29,7 @@ Scores = npt.NDArray[np.float32]
 
 
 def load_mask(run: RunFolder) -> dict[str, tuple[str, ...]]:
-    """Read which slots of each source are to be trusted.
+    """Read which slots of each source are trusted.
 
     Args:
         run: A run folder with `reliability.parquet` (columns source, slot, masked).
@@ -38,7 +38,7 @@ def load_mask(run: RunFolder) -> dict[str, tuple[str, ...]]:
         Source -> unmasked slots in slot order (A1, A2, ... A10); an empty tuple where every slot is masked.
 
     Raises:
-        RunError: There is no reliability table.
+        RunError: The reliability table is missing.
     """
     if not run.reliability.is_file():
         raise RunError(f"{run.reliability} is not there yet", "Run `mira reliability` first.")
@@ -62,12 +62,12 @@ def trimmed_mean(columns: Sequence[Scores], trim: float, min_slots: int) -> tupl
     batched.
 
     Args:
-        columns: One float32 array a slot, records in the same order; NaN or infinite is not scored.
+        columns: One float32 array per slot, records in the same order; NaN or infinite is not scored.
         trim: Share of a record's n scored slots cut at each end, in [0, 0.5): floor(trim * n) slots.
-        min_slots: Scored slots a record needs, at least 1. Where there are fewer slots than that, all of them.
+        min_slots: Scored slots a record needs, at least 1. If there are fewer slots than that, all of them.
 
     Returns:
-        Quality (NaN where too few slots are scored) and the number of scored slots, one a record.
+        Quality (NaN if too few slots are scored) and the number of scored slots, per record.
     """
     stack = [np.array(column, dtype=np.float32) for column in columns]
     scored = np.zeros(len(stack[0]), np.uint8)

@@ -1,4 +1,4 @@
-"""Retention: what is kept of ranked records under a token budget, the same for every method.
+"""Retention: the records that a token budget keeps, by the same rules for every method.
 
 - The budget is a share of all valid tokens, or a count. Scope `global` is one pool; `group` and `source` split the
   budget over groups or sources in proportion to their valid tokens (ours). Records compete within their pool.
@@ -56,13 +56,13 @@ class Pool:
 
 @dataclass(frozen=True)
 class SourceRule:
-    """What is kept of one source or stratum.
+    """The rule that keeps records of one source or stratum.
 
     Attributes:
         unit: The source or stratum.
         pool: Its pool.
         cutoff: The pool's cutoff, moved by the source's floor or cap.
-        steps: What is kept if records that do not fit are passed over; then `cutoff` is where they begin.
+        steps: The steps, if records that do not fit are passed over; `cutoff` is then the first step's.
     """
 
     unit: Unit
@@ -71,19 +71,19 @@ class SourceRule:
     steps: Steps | None = None
 
     def keeps(self, keys: Words, ties: Words, n_tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        """Tell which ranked records are kept."""
+        """Return a mask of the ranked records that are kept."""
         return self.cutoff.keeps(keys, ties) if self.steps is None else self.steps.keeps(keys, ties, n_tokens)
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What a budget comes to.
+    """Pools, cutoffs and rules under a budget.
 
     Attributes:
         budget: Tokens asked for.
         pools: The pools by key.
         rules: The rule of each unit. Units of which nothing competes are missing.
-        notes: What the user should know (floors that a source cannot fill, budget above what is ranked).
+        notes: Notes for the user (floors that a source cannot fill, a budget above the ranked tokens).
     """
 
     budget: int
@@ -119,7 +119,7 @@ def retain(
     *,
     to_median: bool = False,
 ) -> Retention:
-    """Find what every source keeps.
+    """Find the cutoffs of every source.
 
     Args:
         settings: Budget, scope, floors, caps, temperature.

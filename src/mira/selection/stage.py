@@ -11,7 +11,7 @@ from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_json, read_json, remove_folder, write_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.map_shards import each
+from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import find_method, load_method, method_names
 from mira.selection.planning import Plan, make_plan, rows_of
 from mira.selection.thresholds import place, thresholds
@@ -28,7 +28,7 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Choose records under the token budget.
 
     Writes `values/`, `selection/`, `selected/` and `thresholds.json`. Shards that an interrupted run of the same
-    selection has finished are kept; what another selection left behind is removed.
+    selection has finished are kept; files of another selection are removed.
 
     Args:
         config: The settings; `select` is the stage's section.
@@ -36,11 +36,11 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         log: Where progress goes.
 
     Returns:
-        What `thresholds.json` holds.
+        The content of `thresholds.json`.
 
     Raises:
         RunError: An earlier stage's output is missing or does not match the corpus.
-        ConfigError: A floor or cap is no number of tokens, or names an unknown source.
+        ConfigError: A floor or cap names an unknown source.
         BudgetError: Budget, floors and caps contradict each other.
         ConservationError: A source's records are not all accounted for.
     """
@@ -52,7 +52,7 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     counts = []
     with log.task("select: write", len(tasks)) as task:
         copied = rows_of(run, plan.shards) if config.select.write_selected else 0
-        for part in each(config, write_shard, tasks, rows=copied):
+        for part in map_shards(config.score, write_shard, tasks, rows=copied):
             counts.append(part)
             task.advance()
     if config.select.write_selected:
@@ -66,7 +66,7 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
 
 def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
-    """Remove what another selection left, and say which one is being written."""
+    """Remove the files of another selection, and record which selection is being written."""
     identity = hash_json(
         [
             _recorded(config.select), [asdict(s) for s in plan.summaries],
@@ -93,7 +93,7 @@ def _recorded(settings: SelectSettings) -> dict[str, Any]:
 def _read_state(path: Path) -> Any:
     try:
         return read_json(path)
-    except (OSError, ValueError):  # not there, or damaged: then nothing is known of what is there
+    except (OSError, ValueError):  # missing or damaged
         return None
 
 

@@ -26,12 +26,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ranking:
-    """What records of a pool rank by; the default is their value.
+    """The quantity that records of a pool rank by; the default is their value.
 
     Attributes:
         median: Rank by the distance to this value, the nearest first.
         temperature: Size of the Gumbel noise that is added to the standardised value.
-        mean: Mean of the pool's values (or distances), where there is a temperature.
+        mean: Mean of the pool's values (or distances), if there is a temperature.
         deviation: Their standard deviation.
     """
 
@@ -41,7 +41,7 @@ class Ranking:
     deviation: float = 1.0
 
     def __call__(self, values: Floats, ties: Words) -> Floats:
-        """Return what records rank by."""
+        """Return the quantity that records rank by."""
         if self.median is not None:
             values = -np.abs(values - self.median)
         if not self.temperature:
@@ -112,7 +112,7 @@ class Sweeps:
         return sweep
 
     def moments(self, rankings: Mapping[Unit, Ranking]) -> dict[Unit, Moments]:
-        """Return the moments of what each unit's records rank by."""
+        """Return each unit's moments of the quantity that its records rank by."""
         if self._small:
             kept = self._kept(rankings)
             return {unit: Moments.of(ranking(*kept[unit][:2])) for unit, ranking in rankings.items()}

@@ -1,4 +1,4 @@
-"""What `thresholds.json` says of a selection: thresholds, tokens and records of every scope and source."""
+"""The content of `thresholds.json`: thresholds, tokens and records of every scope and source."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _USED = 0.9  # share of a budget; less is reported
 
 
 def place(rules: Sequence[SourceRule]) -> dict[str, Any]:
-    """Return scope and threshold of a source; null where its domains have one each."""
+    """Return scope and threshold of a source; null if each of its domains has its own."""
     if len(rules) != 1:
         return {"scope": None, "threshold": None}
     return {"scope": rules[0].pool.key, "threshold": threshold_of(rules[0].cutoff)}
@@ -27,7 +27,7 @@ def _tie_hash(cutoff: Cutoff) -> str | None:
 
 
 def thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[str, Any]:
-    """Return what `thresholds.json` holds.
+    """Return the content of `thresholds.json`.
 
     Raises:
         ConservationError: A source's records are not all accounted for.
@@ -121,11 +121,11 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str
             f"source '{source}': {entry['kept']:,} records are kept, but {sum(written):,} are in `selected`",
             "Write them again: mira select CONFIG --force",
         )
-    told = entry["kept"] + entry["dropped"] + entry["unscored"] + rejected
-    if told != rows:
+    accounted = entry["kept"] + entry["dropped"] + entry["unscored"] + rejected
+    if accounted != rows:
         raise ConservationError(
             f"source '{source}': {rows:,} rows in, but {entry['kept']:,} kept + {entry['dropped']:,} dropped "
-            f"+ {entry['unscored']:,} unscored + {rejected:,} rejected = {told:,}",
+            f"+ {entry['unscored']:,} unscored + {rejected:,} rejected = {accounted:,}",
             "The run folder is inconsistent: remove its `index` folder and run again.",
         )
     return entry

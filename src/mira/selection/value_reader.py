@@ -24,7 +24,7 @@ class ValueChunk:
     """Consecutive records of a shard's values.
 
     Attributes:
-        values: float64, NaN where there is none.
+        values: float64, NaN if there is none.
         ties: Tie hashes.
         n_tokens: Tokens, int32.
         reasons: Why there is no value, or "masked_source"; null elsewhere.
@@ -38,7 +38,7 @@ class ValueChunk:
     strata: pa.Array
 
     def ranked(self, stratum: str = "") -> npt.NDArray[np.bool_]:
-        """Tell which records compete, in one stratum or ("") in the whole source."""
+        """Return a mask of the records that compete, in one stratum or ("") in the whole source."""
         has = ~np.isnan(self.values)
         if not stratum:
             return has

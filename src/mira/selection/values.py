@@ -1,4 +1,4 @@
-"""A method's values: one a record, in sidecars `values/<method>/<source>/<shard>.parquet` of the run folder.
+"""A method's values: one per record, in sidecars `values/<method>/<source>/<shard>.parquet` of the run folder.
 
 Columns: value (float64, larger is better, null = not ranked), tie (the id's hash), n_tokens, reason (null where the
 method has a value), stratum (null where the method has none). Retention reads nothing else, so that another budget,
@@ -8,7 +8,7 @@ not stand (see `standing.py`).
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -24,9 +24,11 @@ from mira.arrays import Floats, Words
 from mira.config.settings import Config
 from mira.corpus import Shard
 from mira.corpus.index_reader import BLOCK, Batches, Block, RowCounts, index_blocks
+from mira.corpus.record import Record
 from mira.errors import RunError
 from mira.flags import Dropped, dropped_rows, flags_path
 from mira.hashing import hash_ids
+from mira.progress import Log
 from mira.run_folder.files import atomic, hash_json
 from mira.run_folder.paths import RunFolder
 
@@ -67,12 +69,12 @@ _SCHEMA = pa.schema(
 
 
 class Ranked(NamedTuple):
-    """What a method says of one block of records.
+    """A method's values of one block of records.
 
     Attributes:
-        values: One float64 a record, larger is better; NaN where the method has none.
-        reasons: Why there is no value, a string or null a record; None where every record has a value.
-        strata: A string a record: the budget is split over strata in proportion to their tokens. None: no strata.
+        values: One float64 per record, larger is better; NaN if the method has none.
+        reasons: Why there is no value, a string or null per record; None if every record has a value.
+        strata: A string per record: the budget is split over strata in proportion to their tokens. None: no strata.
     """
 
     values: Floats
@@ -109,26 +111,48 @@ class SelectionMethod(Protocol):
         ...
 
     def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
-        """Yield one `Ranked` a block of the shard's valid records."""
+        """Yield one `Ranked` per block of the shard's valid records."""
+        ...
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Return the values of records outside the corpus, such as changed copies of its records.
+
+        Args:
+            config: The settings.
+            run: The run folder.
+            log: Where progress goes.
+            records: The records.
+            ids: For each, the id of the corpus record that it was made from, or its own. A method that values a record
+                by its text does so as `rank` would under this id. A random order uses the record's own id.
+
+        Returns:
+            One value per record; NaN if there is none.
+
+        Raises:
+            ConfigError: The method cannot value records outside the corpus.
+            JudgeError: The method's endpoint cannot be used, or left too many records unanswered.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A shard's values in numbers.
+    """Counts of a shard's values.
 
     Attributes:
         source: Source of the shard.
         shard: The shard's name.
         identity: Hash of what the values depend on.
         rows: Lines or rows of the shard.
-        rejected: Those that are no valid record.
+        rejected: Rows that are not valid records.
         records: Valid records.
         tokens: Their tokens.
         ranked_records: Records that compete: they have a value.
         ranked_tokens: Their tokens.
         masked: The source has no unmasked slot.
-        strata: Stratum -> (tokens, ranked tokens); empty where the method has none.
+        strata: Stratum -> (tokens, ranked tokens); empty if the method has none.
     """
 
     source: str
@@ -232,7 +256,7 @@ def _flags_identity(config: Config, run: RunFolder, shard: Shard) -> list[Any]:
 
 
 def without_copies(task: CopyTask) -> Summary:
-    """Write a shard's values without the records that another copy stands for, unless that is done already."""
+    """Write a shard's values without the records that another copy stands for, if that is not done yet."""
     run, method, shard, before, dropped = task
     path = values_path(run, method, shard.source, shard.name)
     identity = hash_json([before.identity, dropped.rows.tolist(), dropped.reasons.to_pylist()])
@@ -332,7 +356,7 @@ def _table(block: Block, ranked: Ranked, ties: Words) -> pa.Table:
 
 
 def _known(path: Path, shard: Shard, identity: str) -> Summary | None:
-    """Return what a file of values says of itself; None where it is not there, damaged, or of something else."""
+    """Return the summary in a file of values; None if the file is missing, damaged, or of another shard or identity."""
     try:
         found = Summary(**orjson.loads((pq.read_metadata(path).metadata or {})[b"mira"]))
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
@@ -341,7 +365,7 @@ def _known(path: Path, shard: Shard, identity: str) -> Summary | None:
 
 
 def file_state(path: Path) -> list[int]:
-    """Return [size, time of change in ns] of a file; [] where there is none."""
+    """Return [size, time of change in ns] of a file; [] if it is missing."""
     try:
         stat = path.stat()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """The last pass: `selection/<source>/<shard>.parquet`, and the kept records in the input's own format.
 
-A sidecar's metadata tell what it is of and the size and hash of the shard's file in `selected/`. A shard is done only
-if both fit what is there.
+A sidecar's metadata hold source, shard and fingerprint, and the size and hash of the shard's file in `selected/`. A
+shard is done only if all of them match.
 """
 
 from bisect import bisect_right
@@ -46,12 +46,12 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Rule:
-    """What is kept of a shard.
+    """The rule that keeps records of a shard.
 
     Attributes:
-        parts: The source's one rule, or one a stratum; none where nothing of it competes.
+        parts: The source's rule, or one per stratum; none if nothing of it competes.
         has_quality: Whether values are judgements of records, or only an order (random, raw).
-        provenance: What is the same of every kept record.
+        provenance: Provenance fields with the same value for every kept record.
     """
 
     parts: tuple[SourceRule, ...]
@@ -61,11 +61,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a shard's valid records.
+    """Counts of a shard's valid records by outcome.
 
     Attributes:
         units: Source or stratum -> tokens_in, tokens_kept, records_in, records_kept.
-        written: Records that are in the shard's file in `selected/`; None where kept records are not written.
+        written: Records that are in the shard's file in `selected/`; None if kept records are not written.
     """
 
     source: str
@@ -91,7 +91,7 @@ class WriteTask(NamedTuple):
 
 
 def keep_mask(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
-    """Tell which records a rule keeps."""
+    """Return a mask of the records that a rule keeps."""
     kept = np.zeros(len(chunk), bool)
     for part in rule.parts:
         has = chunk.ranked(part.unit.stratum)
@@ -137,7 +137,7 @@ def write_shard(task: WriteTask) -> Counts:
 
 
 def _of(shard: Shard, copied: Path | None) -> dict[str, Any]:
-    """Tell what a sidecar is of, and what its file in `selected/` must be."""
+    """Return the shard that a sidecar belongs to, and name, size and hash of its file in `selected/`."""
     kept = {"name": copied.name, "bytes": copied.stat().st_size, "hash": hash_file(copied)} if copied else None
     return {"source": shard.source, "shard": shard.name, "fingerprint": shard.fingerprint, "kept": kept}
 
@@ -147,7 +147,7 @@ def _counts(
 ) -> Counts:
     unscored = sum(n for why, n in reasons.items() if why.startswith("unscored:"))
     dropped = tally["in"] - tally["kept"] - unscored
-    told = dict(sorted(reasons.items()))
+    by_reason = dict(sorted(reasons.items()))
     return Counts(
         source,
         tally["in"],
@@ -156,14 +156,14 @@ def _counts(
         tally["tokens_kept"],
         unscored,
         dropped,
-        told,
+        by_reason,
         units,
         written,
     )
 
 
 def _known(task: WriteTask) -> Counts | None:
-    """Return the counts of a shard that is done; None where its sidecar or its kept records are not as they were."""
+    """Return the counts of a shard that is done; None if its sidecar or its kept records have changed."""
     path = task.run.selection(task.shard.source) / f"{task.shard.name}.parquet"
     try:
         metadata = pq.read_metadata(path).metadata or {}
@@ -178,7 +178,7 @@ def _known(task: WriteTask) -> Counts | None:
 
 
 def _above(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
-    """Tell which records rank above the threshold that holds without floors, caps and what does not fit."""
+    """Return a mask of the records above the threshold, ignoring floors, caps and whether a record fits."""
     above = np.zeros(len(chunk), bool)
     for part in rule.parts:
         has = chunk.ranked(part.unit.stratum)
@@ -211,11 +211,11 @@ def _reasons(rule: Rule, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> pa.D
         given = chunk.reasons.cast(pa.string()).dictionary_encode()
         named = given.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         codes = np.where(named >= 0, named + len(words), codes).astype(np.int32)
-        words += [_told(why) for why in given.dictionary.to_pylist()]
+        words += [_sidecar_reason(why) for why in given.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words))
 
 
-def _told(why: str) -> str:
+def _sidecar_reason(why: str) -> str:
     return why if why == MASKED or why.startswith(FLAGGED) else f"unscored:{why}"
 
 
@@ -258,7 +258,7 @@ def _add_to_unit(
 
 
 class _KeptRows(Mapping[int, Mapping[str, Any]]):
-    """Row -> provenance, made when asked for: a few arrays instead of a dictionary a record."""
+    """Row -> provenance, made on access: a few arrays instead of a dictionary per record."""
 
     def __init__(self, same: Mapping[str, Any]) -> None:
         self._same = same

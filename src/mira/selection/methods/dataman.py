@@ -6,7 +6,7 @@ pool's budget is split over its domains in proportion to their tokens, so scope 
 to lower scores where the best do not fill the budget is ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mira.arrays import Floats
 from mira.config.settings import Config
 from mira.corpus import Shard
 from mira.corpus.index_reader import Block
+from mira.corpus.record import Record
 from mira.corpus.sidecar import Sidecar
+from mira.errors import ConfigError
+from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.methods.dataman_endpoint import open_dataman
+from mira.selection.methods.method import BaseMethod
+from mira.selection.methods.rating import rate_records
 from mira.selection.values import Ranked, file_state
 
 __all__ = ["DataMan", "dataman_scores"]
@@ -28,13 +35,10 @@ _MADE_BY = "mira select --set select.method=dataman` with a `select.dataman.endp
 
 
 @dataclass(frozen=True)
-class DataMan:
+class DataMan(BaseMethod):
     """Ranks records by DataMan's overall score, 1 to 5."""
 
-    name: str = "dataman"
-    has_quality: bool = True
-    reads_text: bool = False
-    to_median: bool = False
+    name = "dataman"
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """The sidecar and how it is read."""
@@ -63,6 +67,25 @@ class DataMan:
             domains = pc.fill_null(batch["domain_tag"], "Other") if settings.by_domain else None
             yield Ranked(np.where(lacking, np.nan, overall), reasons, domains)
         sidecar.finish()
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Value records by the overall scores, 1 to 5, of the model at `select.dataman.endpoint`; NaN if it gives none.
+
+        Raises:
+            ConfigError: There is no endpoint, or the corpus has its scores from elsewhere.
+            JudgeError: The endpoint cannot be used, gave no reply to more records than `teacher.failure_budget` allows,
+                or a limit of cost or requests was reached.
+        """
+        if config.select.dataman.endpoint is None or config.select.dataman.scores:
+            raise ConfigError(
+                "records outside the corpus need the model that judged the corpus",
+                "Serve it, add it as select.dataman.endpoint, and leave out select.dataman.scores.",
+            )
+        with open_dataman(config, run, log) as rater:
+            rows = rate_records(config, log, rater, records)
+        return np.array([row.get("overall", np.nan) for row in rows], dtype=np.float64)
 
 
 def dataman_scores(config: Config, run: RunFolder, shard: Shard) -> Path:

@@ -1,7 +1,7 @@
 """DataMan ratings of a corpus by a served DataMan model (arXiv 2502.19363).
 
 The released models are RuPeng/DataMan-1.5B-EN, DataMan-1.5B-ZH, DataMan-MoE-A2.7B-EN and DataMan-MoE-A2.7B-ZH on the
-hub; any OpenAI-compatible server will do, e.g. `vllm serve RuPeng/DataMan-1.5B-EN`. Prompt and reply are those of
+hub; any OpenAI-compatible server works, e.g. `vllm serve RuPeng/DataMan-1.5B-EN`. Prompt and reply are those of
 `mira.selection.methods.dataman_rubric`: a reply with a missing line is refused, and its record stays unscored.
 """
 
@@ -61,7 +61,7 @@ def score_dataman(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         log: Where progress goes.
 
     Returns:
-        rows: source -> rows in its sidecars; unscored: source -> reason -> rows; requests: counts.
+        As `rate_corpus`.
 
     Raises:
         ConfigError: No endpoint is configured, or its context leaves no room for a text.
@@ -86,7 +86,7 @@ def open_dataman(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
     settings = config.select.dataman.endpoint
     if settings is None:
         raise ConfigError(
-            "select.dataman.endpoint: there is none",
+            "select.dataman.endpoint is not set",
             "Add base_url and model of a served DataMan model, such as RuPeng/DataMan-1.5B-EN.",
         )
     with open_caller(config, run, log, settings, "dataman", _READING) as caller:
@@ -129,8 +129,8 @@ def _read(answer: Answer) -> dict[str, Any]:
     reply = answer.result
     if isinstance(reply, Failed):
         return {"reason_unscored": str(reply.reason), "notes": notes}
-    said = dataman.parse(reply.text)
-    if said is None:
+    rating = dataman.parse(reply.text)
+    if rating is None:
         refused, cut = Unscored.REFUSED if reply.refused else None, Unscored.TRUNCATED if reply.truncated else None
         return {"reason_unscored": str(refused or cut or Unscored.UNPARSABLE), "notes": notes}
-    return {"overall": said.overall, "domain_tag": said.domain, "ratings": list(said.ratings), "notes": notes}
+    return {"overall": rating.overall, "domain_tag": rating.domain, "ratings": list(rating.ratings), "notes": notes}

@@ -11,6 +11,7 @@ id, and the raw distribution of a corpus of more than `fit_ngrams` n-grams is fi
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +29,8 @@ from mira.hashing import hash_ids, uniform
 from mira.progress import Log
 from mira.run_folder.files import atomic, hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.map_shards import each
-from mira.selection.methods.method import Method, target_files, target_needs
+from mira.selection.map_shards import map_shards
+from mira.selection.methods.method import BaseMethod, Method, by_source, target_files, target_needs
 from mira.selection.methods.ngrams import Featuriser, Rule
 from mira.selection.methods.reference import reference_texts, top_judged
 from mira.selection.ordering import gumbel
@@ -44,22 +45,20 @@ _TEXTS = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Dsir:
+class Dsir(BaseMethod):
     """Ranks records by log importance weight.
 
     Attributes:
         log_diff: By bucket, log of target over raw probability; float64.
-        fit: Identity of what it was fitted to.
-        words: What a word is.
+        fit: Identity of the texts that it was fitted to.
+        words: The rule that splits text into words.
     """
 
     log_diff: Floats
     fit: str
     words: Rule = "unicode"
-    name: str = "dsir"
-    has_quality: bool = True
-    reads_text: bool = True
-    to_median: bool = False
+    name = "dsir"
+    reads_text = True
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """The fit, the settings, and the shard's content."""
@@ -79,9 +78,15 @@ class Dsir:
         weighed = weigh(texts, self.log_diff, mean=config.select.dsir.normalise == "mean", rule=self.words)
         return _finish(config, source, pa.array(ids, pa.string()), *weighed)
 
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Value records as `values_of` does, under the ids of their originals."""
+        return by_source(records, ids, partial(self.values_of, config))
+
 
 def _finish(config: Config, source: str, ids: pa.Array, values: Floats, words: Counts) -> Floats:
-    """Add the noise, and take the value from short texts."""
+    """Add the noise; short texts get NaN."""
     settings = config.select.dsir
     if settings.noise:
         values = values + gumbel(hash_ids(ids, config.seed, source, "dsir"))
@@ -97,10 +102,10 @@ def weigh(
         texts: The texts.
         log_diff: By bucket, log of target over raw probability.
         mean: Divide by the number of n-grams.
-        rule: What a word is.
+        rule: The rule that splits text into words.
 
     Returns:
-        log w and the number of word tokens, one a text.
+        log w and the number of word tokens of each text.
     """
     sums, words = [np.zeros(0)], [np.zeros(0, np.int64)]
     for features in _featuriser(len(log_diff), rule)(texts):
@@ -139,8 +144,8 @@ def fit_dsir(config: Config, run: RunFolder, log: Log) -> Dsir:
 
 
 def _is_fitted(folder: Path, identity: str) -> bool:
-    told = folder / "fit.json"
-    return told.is_file() and read_json(told) == {"identity": identity} and (folder / "counts.npy").is_file()
+    fit = folder / "fit.json"
+    return fit.is_file() and read_json(fit) == {"identity": identity} and (folder / "counts.npy").is_file()
 
 
 def _save(folder: Path, identity: str, target: Counts, raw: Counts) -> None:
@@ -159,13 +164,15 @@ class _CountTask(NamedTuple):
 
 def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
     settings = config.select.dsir
-    told = totals(config, run)
-    n_tokens = sum(source["tokens"] for source in told.values())
+    by_source = totals(config, run)
+    n_tokens = sum(source["tokens"] for source in by_source.values())
     share = min(1.0, settings.fit_ngrams / max(2 * n_tokens, 1))  # two n-grams a token
     tasks = [_CountTask(config, run, shard, share) for parts in shards(config).values() for shard in parts]
     counts = np.zeros(settings.buckets, np.int64)
     with log.task("select: fit dsir", len(tasks)) as task:
-        for part in each(config, _count_shard, tasks, rows=sum(source["valid"] for source in told.values())):
+        for part in map_shards(
+            config.score, _count_shard, tasks, rows=sum(source["valid"] for source in by_source.values())
+        ):
             counts += part
             task.advance()
     return counts

@@ -1,17 +1,67 @@
-"""What a selection method declares: its name, what it needs, what it reads, and how it gets ready to rank."""
+"""Declarations of selection methods: name, stages and files needed, and how a method is loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mira import plugins
+from mira.arrays import Floats
 from mira.config.settings import Config, EndpointSettings, SourceSettings
 from mira.corpus import shards
+from mira.corpus.record import Record
+from mira.errors import ConfigError
 from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.values import SelectionMethod
 
-__all__ = ["Method", "find_method", "load_method", "method_names", "target_files", "target_needs"]
+__all__ = [
+    "BaseMethod",
+    "Method",
+    "by_source",
+    "find_method",
+    "load_method",
+    "method_names",
+    "target_files",
+    "target_needs",
+]
+
+
+class BaseMethod:
+    """The parts of `SelectionMethod` that most methods share: values judge records and come from sidecar files."""
+
+    name = ""
+    has_quality = True
+    reads_text = False
+
+    @property
+    def to_median(self) -> bool:
+        """Whether the records nearest to the pool's median are best."""
+        return False
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Refuse: most methods know the records of the corpus only.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"method {self.name} cannot value records outside the corpus", "Choose another method.")
+
+
+def by_source(
+    records: Sequence[Record], ids: Sequence[str], value: Callable[[str, Sequence[str], Sequence[str]], Floats]
+) -> Floats:
+    """Return the values of records, computed for one source at a time from (source, ids, texts)."""
+    places: dict[str, list[int]] = {}
+    for place, record in enumerate(records):
+        places.setdefault(record.source, []).append(place)
+    values = np.full(len(records), np.nan)
+    for source, own in places.items():
+        values[own] = value(source, [ids[at] for at in own], [records[at].text for at in own])
+    return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +72,10 @@ class Method:
         name: Its name.
         load: Returns the method, ready to rank; fits it, or has its endpoint asked, first where that is needed.
         needs: Stages whose output it reads besides `index`.
-        files: Files that it reads and no setting names: name -> hash.
-        section: Its section of the settings, e.g. "select.dsir"; "" where it has none. The files that the section
+        files: Files that it reads but no setting names: name -> hash.
+        section: Its section of the settings, e.g. "select.dsir"; "" if it has none. The files that the section
             names count as inputs only while the method is selected.
-        endpoint: The endpoint that it asks; None where it asks none.
+        endpoint: The endpoint that it calls; None if it uses none.
     """
 
     name: str
@@ -42,10 +92,10 @@ def method_names() -> tuple[str, ...]:
 
 
 def find_method(name: str) -> Method:
-    """Return what a method declares.
+    """Return a method's declaration.
 
     Raises:
-        ConfigError: There is no such method.
+        ConfigError: No method has this name.
     """
     found: Method = plugins.load(plugins.METHODS, name)
     return found
@@ -55,7 +105,7 @@ def load_method(name: str, config: Config, run: RunFolder, log: Log) -> Selectio
     """Return a method that is ready to rank.
 
     Raises:
-        ConfigError: There is no such method.
+        ConfigError: No method has this name.
         JudgeError: Its endpoint cannot be used, or left too many records without a score.
         RunError: What the method needs is not in the run folder yet.
     """
@@ -68,7 +118,7 @@ def target_needs(target: SourceSettings | str) -> tuple[str, ...]:
 
 
 def target_files(config: Config, setting: str, target: SourceSettings | str) -> dict[str, str]:
-    """Return setting -> hash of the texts that a method is fitted on, where they are a source of their own."""
+    """Return setting -> hash of the texts that a method is fitted on, if they are a source of their own."""
     if not isinstance(target, SourceSettings):
         return {}
     found = shards(config.model_copy(update={"sources": [target]}))[target.name]

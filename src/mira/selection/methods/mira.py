@@ -14,7 +14,7 @@ from mira.corpus.sidecar import Sidecar
 from mira.errors import RunError
 from mira.run_folder.files import hash_file, hash_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.methods.method import Method
+from mira.selection.methods.method import BaseMethod, Method
 from mira.selection.methods.simple import random_values
 from mira.selection.quality import load_mask, trimmed_mean
 from mira.selection.score_sidecars import CASCADE, check_merged, made_by, scores_path
@@ -24,19 +24,15 @@ __all__ = ["METHOD", "Mira"]
 
 
 @dataclass(frozen=True)
-class Mira:
+class Mira(BaseMethod):
     """Quality: the trimmed mean over the source's unmasked slots.
 
     Attributes:
         mask: Source -> unmasked slots.
-        name: Its name.
     """
 
     mask: Mapping[str, tuple[str, ...]]
-    name: str = "mira"
-    has_quality: bool = True
-    reads_text: bool = False
-    to_median: bool = False
+    name = "mira"
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
         """Scores, unmasked slots, and how they are averaged."""
@@ -76,9 +72,9 @@ class Mira:
 
 
 def _masked(config: Config, shard: Shard, block: Block) -> Ranked:
-    values = (
-        random_values(config, shard, block) if config.select.masked_source == "random" else np.full(len(block), np.nan)
-    )
+    values = np.full(len(block), np.nan)
+    if config.select.masked_source == "random":
+        values = random_values(config, shard.source, block.ids)
     return Ranked(values, pa.repeat(MASKED, len(block)))
 
 

@@ -87,7 +87,7 @@ class Featuriser:
 
     Args:
         n_buckets: Number of buckets.
-        rule: What a word is.
+        rule: The rule that splits text into words.
     """
 
     def __init__(self, n_buckets: int = 10_000, rule: Rule = "unicode") -> None:
@@ -184,7 +184,7 @@ def _tokenise(data: bytes, rule: Rule) -> _Tokens:
 
 
 def _kinds_of(data: bytes, rule: Rule) -> Bytes:
-    """Tell of every byte of a text what its character is."""
+    """Return the kind of character that each byte of a text belongs to."""
     kinds = np.frombuffer(data.translate(_ascii_kinds(rule)), np.uint8)
     if data.isascii():
         return kinds
@@ -198,7 +198,7 @@ def _kinds_of(data: bytes, rule: Rule) -> Bytes:
 
 @cache
 def _kinds(rule: Rule) -> Bytes:
-    """Tell of every code point whether it is a space, part of a word, or neither; or a word of its own, or its mark."""
+    """Return the kind of every code point: space, part of a word, a word of its own, its mark, or other."""
     kinds = np.full(0x110000, _OTHER, np.uint8)
     everything = "".join(map(chr, range(0x110000)))
     for pattern, kind in ((r"\s+", _SPACE), (r"\w+", _WORD)):

@@ -12,7 +12,7 @@ half (by hash of the id) that it is not in.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import compress, islice
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from mira.arrays import Floats
 from mira.config.settings import Config, SourceSettings
 from mira.corpus import Shard, read
 from mira.corpus.index_reader import Block
+from mira.corpus.record import Record
 from mira.errors import ConfigError, InputError, install_hint
 from mira.hashing import hash_ids, uniform
 from mira.progress import Log
 from mira.run_folder.files import hash_json, hash_path, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.byte_model import ByteModel
+from mira.selection.methods.method import BaseMethod, by_source
 from mira.selection.methods.ppl_local import causal_lm
 from mira.selection.methods.reference import Ids, corpus_sample, reference_texts, top_judged
 from mira.selection.values import TOO_SHORT, Ranked
@@ -42,7 +44,7 @@ _TEXTS = 256
 
 
 @dataclass(frozen=True)
-class Ppl:
+class Ppl(BaseMethod):
     """Ranks records by bits per byte.
 
     The value is minus the bits per byte (slice `low`), or the bits per byte (`high`, and `middle`, where retention
@@ -58,13 +60,12 @@ class Ppl:
     models: tuple[Path, ...]
     fit: str
     slice: str
-    name: str = "ppl"
-    has_quality: bool = True
-    reads_text: bool = True
+    name = "ppl"
+    reads_text = True
 
     @property
     def to_median(self) -> bool:
-        """Whether what is nearest to the pool's median is best."""
+        """Whether the records nearest to the pool's median are best."""
         return self.slice == "middle"
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
@@ -84,12 +85,18 @@ class Ppl:
             yield Ranked(values, pc.if_else(pa.array(short), TOO_SHORT, None) if short.any() else None)
 
     def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
-        """Value texts as `rank` would value records of that source, ids and texts; NaN where one cannot be measured.
+        """Value texts as `rank` would value records of that source, ids and texts; NaN if one cannot be measured.
 
         The id decides which of two models measures a text: give a changed copy the id of its original, whose model
         has not been trained on it.
         """
         return self._values(config, source, pa.array(ids, pa.string()), texts)
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Value records as `values_of` does, under the ids of their originals."""
+        return by_source(records, ids, partial(self.values_of, config))
 
     def _values(self, config: Config, source: str, ids: pa.Array, texts: Sequence[str]) -> Floats:
         halves = _halves(ids, config.seed, source) % len(self.models)
@@ -101,7 +108,7 @@ class Ppl:
 
 
 def bits_per_byte(model: Path, texts: Sequence[str]) -> Floats:
-    """Return each text's bits per byte under a model's file or folder; NaN where no token can be measured.
+    """Return each text's bits per byte under a model's file or folder; NaN if no token can be measured.
 
     Raises:
         ConfigError: The model is KenLM's or a causal LM, and what it needs is not installed.
@@ -136,22 +143,22 @@ def fit_ppl(config: Config, run: RunFolder, log: Log) -> Ppl:
         references: list[SourceSettings | Ids] = [chosen]
     else:
         references = [_half_of(config, chosen, 1 - half) for half in (0, 1)]
-    told = [_train(config, run, log, reference, at) for at, reference in enumerate(references)]
-    return Ppl(tuple(path for path, _ in told), hash_json([identity for _, identity in told]), settings.slice)
+    models = [_train(config, run, log, reference, at) for at, reference in enumerate(references)]
+    return Ppl(tuple(path for path, _ in models), hash_json([identity for _, identity in models]), settings.slice)
 
 
 def _train(config: Config, run: RunFolder, log: Log, reference: SourceSettings | Ids, at: int) -> tuple[Path, str]:
-    """Train one model, unless that is done already; return its path and identity."""
+    """Train one model if that is not done yet; return its path and identity."""
     order = config.select.ppl.order
     identity, texts = reference_texts(config, run, reference)
     identity = hash_json([identity, order])
     path = run.path / "values" / "ppl" / f"model_{at}.npz"
-    told = path.with_suffix(".json")
-    if not (path.is_file() and told.is_file() and read_json(told) == {"identity": identity}):
+    record = path.with_suffix(".json")
+    if not (path.is_file() and record.is_file() and read_json(record) == {"identity": identity}):
         log.note(f"select: training n-gram model {at + 1}")
-        told.unlink(missing_ok=True)
+        record.unlink(missing_ok=True)
         ByteModel.train(texts, order).save(path)
-        write_json(told, {"identity": identity})
+        write_json(record, {"identity": identity})
     return path, identity
 
 

@@ -5,9 +5,10 @@ probability unless the model's tokenizer puts a start token before it; it then c
 than the context only the beginning is measured, by its own bytes, and the note "cut:<tokens>" says so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import isnan, log
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mira.arrays import Floats
 from mira.config.settings import Config, PplEndpoint
 from mira.corpus import Shard
 from mira.corpus.index_reader import Block
@@ -29,7 +31,8 @@ from mira.llm.responses.prompt_logprobs import Likelihood, likelihood_form
 from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.methods.rating import Rater, RatingJob, open_caller, rate_corpus
+from mira.selection.methods.method import BaseMethod
+from mira.selection.methods.rating import Rater, RatingJob, open_caller, rate_corpus, rate_records
 from mira.selection.values import TOO_SHORT, Ranked, file_state
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
@@ -55,7 +58,7 @@ class _Context(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MeasuredPpl:
+class MeasuredPpl(BaseMethod):
     """Ranks records by the bits per byte that `score_ppl` has written.
 
     Attributes:
@@ -63,13 +66,11 @@ class MeasuredPpl:
     """
 
     slice: str
-    name: str = "ppl"
-    has_quality: bool = True
-    reads_text: bool = False
+    name = "ppl"
 
     @property
     def to_median(self) -> bool:
-        """Whether what is nearest to the pool's median is best."""
+        """Whether the records nearest to the pool's median are best."""
         return self.slice == "middle"
 
     def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
@@ -82,14 +83,31 @@ class MeasuredPpl:
         Raises:
             RunError: The sidecar is missing, or does not hold exactly the shard's valid records.
         """
-        sign = -1.0 if self.slice == "low" else 1.0
         sidecar = Sidecar(_path(run, shard), run, shard, ["bits_per_byte", "reason_unscored"], "mira select")
         for block in blocks:
             batch = sidecar.take(block)
             bits = batch["bits_per_byte"].to_numpy(zero_copy_only=False).astype(np.float64)
             reasons = batch["reason_unscored"] if pc.any(pc.is_valid(batch["reason_unscored"])).as_py() else None
-            yield Ranked(sign * bits, reasons)
+            yield Ranked(self._sign * bits, reasons)
         sidecar.finish()
+
+    def value_records(
+        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
+    ) -> Floats:
+        """Value records by their bits per byte under the model at `select.ppl.endpoint`; NaN if it measures none.
+
+        Raises:
+            ConfigError: There is no endpoint.
+            JudgeError: The endpoint cannot be used, gave no reply to more records than `teacher.failure_budget` allows,
+                or a limit of cost or requests was reached.
+        """
+        with open_ppl(config, run, log) as rater:
+            rows = rate_records(config, log, rater, records)
+        return self._sign * np.array([row.get("bits_per_byte", np.nan) for row in rows], dtype=np.float64)
+
+    @property
+    def _sign(self) -> float:
+        return -1.0 if self.slice == "low" else 1.0
 
 
 def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
@@ -105,7 +123,7 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         log: Where progress goes.
 
     Returns:
-        rows: source -> rows in its sidecars; unscored: source -> reason -> rows; requests: counts.
+        As `rate_corpus`.
 
     Raises:
         ConfigError: No endpoint is configured, or its context leaves no room for a text.
@@ -113,13 +131,9 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             than `teacher.failure_budget` allows.
         RunError: The corpus is not indexed.
     """
-
-    def path(shard: Shard) -> Path:
-        return _path(run, shard)
-
     with open_ppl(config, run, log) as rater:
-        questions = RatingJob("bits per byte", rater, _COLUMNS, path, excused=frozenset({TOO_SHORT}))
-        return rate_corpus(config, run, log, questions)
+        job = RatingJob("bits per byte", rater, _COLUMNS, partial(_path, run), excused=frozenset({TOO_SHORT}))
+        return rate_corpus(config, run, log, job)
 
 
 @contextmanager
@@ -131,7 +145,7 @@ def open_ppl(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
     """
     settings = config.select.ppl.endpoint
     if settings is None:
-        raise ConfigError("select.ppl.endpoint: there is none", "Add base_url and model of a served causal LM.")
+        raise ConfigError("select.ppl.endpoint is not set", "Add base_url and model of a served causal LM.")
     with open_caller(config, run, log, settings, "ppl", _READING, likelihood_form(settings.form)) as caller:
         asked = _Asked(settings, caller)
         yield Rater(caller, asked.identity, asked.request, _read)

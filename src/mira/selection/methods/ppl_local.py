@@ -1,6 +1,6 @@
 """Bits per byte under a causal LM in a local folder, by transformers (extra `[train]`).
 
-One text at a time, on the GPU where there is one; a served model (`select.ppl.endpoint`) is many times faster. As
+One text at a time, on the GPU if there is one; a served model (`select.ppl.endpoint`) is many times faster. As
 there, the first token has no probability unless the tokenizer puts a start token before it, and of a text that is
 longer than the model's context, or than 8,192 tokens (ours), the beginning is measured by its own bytes.
 """
@@ -74,8 +74,8 @@ def _nats(model: Any, ids: Sequence[int]) -> float:
     with torch.inference_mode():
         for start in range(0, len(ids) - 1, _PIECE):
             piece = every[:, start : start + _PIECE]
-            told = model(input_ids=piece, past_key_values=past, use_cache=True)
-            past, targets = told.past_key_values, every[0, start + 1 : start + 1 + piece.shape[1]]
-            logits = told.logits[0, : len(targets)].float()
+            output = model(input_ids=piece, past_key_values=past, use_cache=True)
+            past, targets = output.past_key_values, every[0, start + 1 : start + 1 + piece.shape[1]]
+            logits = output.logits[0, : len(targets)].float()
             nats += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
     return nats

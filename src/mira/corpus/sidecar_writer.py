@@ -1,0 +1,157 @@
+"""Sidecars written from one stream of answers over many shards, each as soon as its last answer is there."""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mira.corpus.record import Record
+from mira.corpus.shards import Shard
+from mira.progress import Task
+from mira.run_folder.files import write_parquet
+
+__all__ = ["FINGERPRINT", "Place", "ShardResult", "SidecarWriter", "read_result", "write_sidecars"]
+
+FINGERPRINT = b"mira.fingerprint"
+"""Key of a sidecar's metadata: what the sidecar was made from. With the right value, the shard is done."""
+
+_BATCH = 4096  # answers held as objects; beyond that they are columns
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+class ShardResult(NamedTuple):
+    """What came of one shard: source, rows in its sidecar, and unscored rows by reason."""
+
+    source: str
+    rows: int
+    unscored: Counter[str]
+
+
+class Place(NamedTuple):
+    """The record that an answer belongs to."""
+
+    row: int
+    id: str
+    n_tokens: int
+
+
+@dataclass(slots=True)
+class SidecarWriter(Generic[Answer]):
+    """A sidecar in the making: records still awaited, and columns so far.
+
+    Attributes:
+        shard: The shard.
+        path: The sidecar.
+        table: Makes rows of answers; columns `row` and `reason_unscored` among them.
+        metadata: Returns the sidecar's metadata, given its unscored rows by reason.
+    """
+
+    shard: Shard
+    path: Path
+    table: Callable[[Sequence[tuple[Place, Answer]]], pa.Table]
+    metadata: Callable[[Mapping[str, int]], Mapping[bytes, bytes]]
+    complete: bool = False
+    _waiting: dict[Hashable, Place] = field(default_factory=dict)
+    _batch: list[tuple[Place, Answer]] = field(default_factory=list)
+    _tables: list[pa.Table] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether every record has its answer."""
+        return self.complete and not self._waiting
+
+    def expect(self, key: Hashable, record: Record) -> None:
+        """Wait for the answer to a record."""
+        self._waiting[key] = Place(record.row, record.id, record.n_tokens)
+
+    def add(self, key: Hashable, answer: Answer) -> None:
+        """Take an answer."""
+        self._batch.append((self._waiting.pop(key), answer))
+        if len(self._batch) >= _BATCH:
+            self._flush()
+
+    def write(self) -> ShardResult:
+        """Write the sidecar, rows in the shard's order."""
+        self._flush()
+        table = pa.concat_tables(self._tables).sort_by("row")
+        reasons = _reasons(table)
+        write_parquet(self.path, table.replace_schema_metadata(self.metadata(reasons)))
+        return ShardResult(self.shard.source, len(table), reasons)
+
+    def _flush(self) -> None:
+        self._tables.append(self.table(self._batch))
+        self._batch = []
+
+
+def write_sidecars(
+    sidecars: Iterable[SidecarWriter[Answer]],
+    read: Callable[[Shard], Iterator[Record]],
+    question: Callable[[Record], tuple[Hashable, Question]],
+    ask: Callable[[Iterator[Question]], Generator[Answer, None, None] | Iterator[Answer]],
+    key: Callable[[Answer], Hashable],
+    task: Task,
+) -> Iterator[ShardResult]:
+    """Ask about the records of many shards in one stream, so that an endpoint stays busy at their ends.
+
+    Args:
+        sidecars: One per shard, made when the shard's turn comes.
+        read: Shard -> its valid records, in row order.
+        question: Record -> the key of its answer, and the question.
+        ask: Questions -> answers, in any order.
+        key: Answer -> its key.
+        task: Advanced by one for every answer.
+
+    Yields:
+        One result per shard, in the order in which they finish.
+    """
+    owner: dict[Hashable, SidecarWriter[Answer]] = {}
+    finished: list[SidecarWriter[Answer]] = []
+
+    def questions() -> Iterator[Question]:
+        for sidecar in sidecars:
+            for record in read(sidecar.shard):
+                name, asked = question(record)
+                owner[name] = sidecar
+                sidecar.expect(name, record)
+                yield asked
+            sidecar.complete = True
+            if sidecar.done:
+                finished.append(sidecar)
+
+    answers = ask(questions())
+    try:
+        for answer in answers:
+            name = key(answer)
+            sidecar = owner.pop(name)
+            sidecar.add(name, answer)
+            task.advance()
+            if sidecar.done:
+                finished.append(sidecar)
+            while finished:
+                yield finished.pop().write()
+    finally:
+        if isinstance(answers, Generator):
+            answers.close()
+    while finished:
+        yield finished.pop().write()
+
+
+def read_result(path: Path, source: str) -> ShardResult | None:
+    """Return the result that a finished sidecar holds; None if it is missing or damaged."""
+    try:
+        table = pq.read_table(path, columns=["reason_unscored"])
+    except (OSError, pa.ArrowException):
+        return None
+    return ShardResult(source, len(table), _reasons(table))
+
+
+def _reasons(table: pa.Table) -> Counter[str]:
+    counts = pc.value_counts(table["reason_unscored"].drop_null()).to_pylist()
+    return Counter({item["values"]: item["counts"] for item in counts})
