@@ -29,7 +29,7 @@ class Work:
         endpoints: Source -> the endpoint that is asked; None where a student answers on this machine.
         prompt_tokens: Tokens of a prompt besides the record.
         reply_tokens: Tokens of a reply.
-        from_journal: Whether replies that the journal holds can be told before the stage runs.
+        from_journal: Whether the journal's replies can be counted before the stage runs.
     """
 
     records: Mapping[str, int] = field(default_factory=dict)
@@ -46,7 +46,6 @@ class Stage:
 
     Attributes:
         name: Its verb.
-        help: What the verb does, in one line.
         version: Raised whenever its code would give another output for the same input.
         run: What runs; returns a JSON-able summary.
         needs: Stages whose output it reads.
@@ -61,7 +60,6 @@ class Stage:
     """
 
     name: str
-    help: str
     version: int
     run: Callable[[Config, RunFolder, Log], dict[str, Any]]
     needs: Callable[[Config], Sequence[str]]

@@ -8,13 +8,11 @@ import pytest
 
 from docs.pages import CODE, PAGES, ROOT, name_of, prose
 
-PROGRAM = "src/mira/**/*.py"
-"""The program's strings (help, errors, docstrings) and comments. Put it into GLOBS to check them, too."""
 GLOBS = (
     *("*.md", "docs/**/*.md", "design/*.md", ".github/**/*.md", ".github/**/*.yml"),
-    *("benchmarks/*.py", "scripts/*.py", "docs/**/*.py"),
+    *("src/mira/**/*.py", "benchmarks/*.py", "scripts/*.py", "docs/**/*.py"),
 )
-"""What is checked."""
+"""What is checked: pages, and the strings (help, errors, docstrings) and comments of programs."""
 
 BANNED = {
     r"\btold\b": "reported, said",

@@ -117,7 +117,7 @@ def test_reasons_of_rejected_and_bounded_records(tmp_path) -> None:
     made.select(budget="50%", source_max={"ant": "20%"})
     text = made.report(budget="50%").text
     entry = read_json(made.run.thresholds)["sources"]["ant"]
-    assert "ant rejected:bad_json the line is no JSON 1" in text
+    assert "ant rejected:bad_json the line is not JSON 1" in text
     assert "ant rejected:empty_text there is no text 1" in text
     assert entry["reasons"]["cap"] and f"ant cap dropped by the source's cap {entry['reasons']['cap']}" in text
     assert "own cutoff" in text and "2 unscored" not in text and "ant 32 32 ✓" in text

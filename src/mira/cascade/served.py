@@ -71,7 +71,7 @@ def check_cascade(config: Config, rubrics: Mapping[str, Rubric | None]) -> None:
         rubrics: Every group's rubric; None where it is not known yet.
 
     Raises:
-        ConfigError: A group has no endpoint, or a bundle is given for a group that there is not.
+        ConfigError: A group has no endpoint, or a bundle is given for a group that does not exist.
         InputError: A bundle cannot be read, or would be asked with another prompt than it was trained with.
         JudgeError: An endpoint's settings do not fit its bundle.
         RunError: A bundle scores by another rubric than its group's.
@@ -100,7 +100,7 @@ def _cascade_endpoint(config: Config, group: str) -> EndpointSettings:
     if settings is None:
         raise ConfigError(
             f"the cascade needs a served student for {group}",
-            "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}, or one a group in "
+            "Add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}, or one per group in "
             "distill.endpoints.",
         )
     return settings

@@ -177,7 +177,7 @@ def print_explanation(told: dict[str, Any], console: Console | None = None) -> N
 
 
 def print_students(result: StudentsResult, console: Console | None = None) -> None:
-    """Print a group's students and naive ones on the held-out labels, and the notes in words."""
+    """Print a group's students and baselines on the held-out labels, and the notes in words."""
     console = console or wide_console()
     for name, group in result.groups.items():
         if group.held_out is None:
@@ -204,7 +204,7 @@ def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
     """Print what tiny LMs that were trained on each selection predict, and the caveat."""
     console = console or wide_console()
     title = f"Held-out bits per byte, {result['size']} size, {len(result['seeds'])} seeds, "
-    table = Table(title=title + f"{result['train_tokens']:,} tokens a model", title_justify="left")
+    table = Table(title=title + f"{result['train_tokens']:,} tokens per model", title_justify="left")
     table.add_column("arm")
     gold = list(next(iter(result["arms"].values()))["bits_per_byte"])
     for column in gold:
@@ -218,7 +218,7 @@ def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
 
 
 def wide_console() -> Console:
-    """Return a console as wide as the terminal, or wide enough for the tables where there is none."""
+    """Return a console as wide as the terminal, or wide enough for the tables if missing."""
     console = Console()
     return console if console.is_terminal else Console(width=180)
 

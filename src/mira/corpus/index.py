@@ -3,7 +3,7 @@
 `index/<source>/<shard>.parquet` has row (int64), id (string, null where rejected), n_tokens and n_chars (int32; of
 the record's text, 0 where rejected), reason_rejected and detail (string, null where the row is a record).
 `index/<source>/duplicates.parquet` has shard, row, id of the records whose id an earlier record of the source has.
-The files' metadata hold the number of placeholders by type (`mira.placeholders`, where there are any), and a key of
+The files' metadata hold the number of placeholders by type (`mira.placeholders`, if any), and a key of
 everything that they follow from: content, tokenizer, family, fields, version. A file
 whose key still matches is not written again; files of shards and sources that are gone are removed.
 """
@@ -136,7 +136,7 @@ def _jobs(config: Config, run: RunFolder, counter: Tokenizer, found: dict[str, l
 
 
 def _workers(todo: list[Shard]) -> int:
-    """Return the processes that are worth their start: one a core (0), or none but this one (1)."""
+    """Return the processes that are worth their start: one per core (0), or none but this one (1)."""
     return 0 if len(todo) > 1 and sum(map(_bytes, todo)) >= _WORTHWHILE_BYTES else 1
 
 

@@ -33,7 +33,6 @@ def _work(_config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 
 STAGE = Stage(
     name="index",
-    help="Read every source once: ids, tokens, and every rejected line with its reason.",
     version=3,
     run=build_index,
     needs=needs(),

@@ -31,7 +31,7 @@ class FreeJudging:
         teacher: The open teacher.
 
     Attributes:
-        records: The sample, `discover.sample` records a source.
+        records: The sample, `discover.sample` records per source.
         failures: Source -> reason -> records without a single judgment point, after `judge`.
     """
 

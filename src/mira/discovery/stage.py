@@ -142,7 +142,6 @@ def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 
 STAGE = Stage(
     name="discover",
-    help="Cluster the teacher's free-form judgments into each group's rubric.",
     version=1,
     run=discover,
     needs=needs("index", "group"),

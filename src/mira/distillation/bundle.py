@@ -49,7 +49,7 @@ def read_bundle(folder: Path, kind: str = "") -> dict[str, Any]:
     try:
         value = read_json(path)
     except FileNotFoundError:
-        raise InputError(f"{folder} is no scorer bundle: it has no bundle.json", "Make one: mira distill") from None
+        raise InputError(f"{folder} is not a scorer bundle: it has no bundle.json", "Make one: mira distill") from None
     except (OSError, orjson.JSONDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}", "Pull or train the bundle again.") from None
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
@@ -131,7 +131,7 @@ def verify(folder: Path, besides: Collection[str] = ()) -> dict[str, Any]:
         The bundle's `bundle.json`.
 
     Raises:
-        InputError: A file is missing, changed or not listed, or the folder is no safe bundle.
+        InputError: A file is missing, changed or not listed, or the folder is not a safe bundle.
     """
     value = read_bundle(folder)
     expected = {name: sum_ for name, sum_ in _read_sums(folder / SUMS).items() if name not in besides}
@@ -177,14 +177,14 @@ def install(staged: Path, folder: Path) -> None:
     """Put a finished folder in the place of `folder`. Both must be on one file system.
 
     Raises:
-        InputError: `folder` holds something that is no bundle.
+        InputError: `folder` holds something that is not a bundle.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         if any(folder.iterdir()) and not (folder / "bundle.json").is_file():
-            raise InputError(f"{folder} is not empty and is no bundle", "Choose another folder.")
+            raise InputError(f"{folder} is not empty and is not a bundle", "Choose another folder.")
         folder.replace(old)
     staged.replace(folder)
     shutil.rmtree(old, ignore_errors=True)
@@ -269,7 +269,7 @@ def _hub() -> Any:
 def _split(address: str) -> tuple[str, str | None]:
     name, _, revision = address.removeprefix(HUB).partition("@")
     if name.count("/") != 1 or not all(name.split("/")):
-        raise InputError(f"'{address}' is no hub repository", f"Write {HUB}owner/name, or {HUB}owner/name@revision.")
+        raise InputError(f"'{address}' is not a hub repository", f"Write {HUB}owner/name, or {HUB}owner/name@revision.")
     return name, revision or None
 
 

@@ -139,7 +139,7 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
         raise RunError(
             f"{', '.join(unserved)}: tuned, but not served yet",
             f"Serve them (see {run.path / 'jobs'}), add distill: {{endpoint: {{base_url: URL, model: NAME}}}}"
-            " or one a group in distill.endpoints, and run again.",
+            " or one per group in distill.endpoints, and run again.",
         )
     for group in groups:
         _check_tuned(run.student(group.name), group.name, config.distill.sft.where)
@@ -219,7 +219,6 @@ def _unread(config: Config) -> list[str]:
 
 STAGE = Stage(
     name="distill",
-    help="Train each group's student on the labels.",
     version=3,
     run=distill,
     needs=needs("index", "group", "discover", "label"),

@@ -7,7 +7,7 @@ from mira.evaluation.results import PlantedFigures
 __all__ = ["planted_findings"]
 
 _NO_ADVICE = ("mira", "length", "random")
-"""Length is no method of selection, and whatever random order sees it sees by chance."""
+"""Length is not a method of selection, and whatever random order sees it sees by chance."""
 
 
 def planted_findings(
@@ -20,7 +20,7 @@ def planted_findings(
     are ours.
 
     Args:
-        methods: Method -> its figures, one a fault and one for all; "mira" is the
+        methods: Method -> its figures, one per fault and one for all; "mira" is the
             students'.
         sources: Source -> the students' figures of all its pairs.
 

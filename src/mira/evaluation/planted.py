@@ -72,7 +72,7 @@ def judge_scorer(
         min_slots: Scored slots that a record needs.
         failure_budget: Share of the records to which a served judge may give no reply. Beyond it the scorer raises
             JudgeError: a copy that was not looked at must not count as one that was seen through.
-        log: Where replies that did not come are told.
+        log: Where missing replies are reported.
     """
 
     def score(records: Sequence[Record]) -> Floats:

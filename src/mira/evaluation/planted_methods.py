@@ -36,7 +36,7 @@ def planted_methods(config: Config, run: RunFolder, log: Log, pairs: Sequence[Pa
         pairs: Records with their copies.
 
     Returns:
-        Method -> its figures, one a fault and one for all.
+        Method -> its figures, one per fault and one for all.
     """
     found: dict[str, list[PlantedFigures]] = {}
     for name in dict.fromkeys(config.evaluate.methods) if pairs else ():

@@ -253,7 +253,7 @@ class EvaluationResult:
         agreement: With the teacher's held-out labels.
         planted: Planted faults.
         check: Scores against `evaluate.check_field`; None, and {} in the file, if the field is not set.
-        students: Group -> its student, as "student", and the naive ones. Empty without labels or predictions.
+        students: Group -> its student, as "student", and the baselines. Empty without labels or predictions.
     """
 
     method: str = ""

@@ -45,7 +45,7 @@ class SignatureTask:
 
     Attributes:
         minhash: How near duplicates are sketched; None where they are not looked for.
-        benchmarks: Key of the benchmarks' n-grams; "" if there are none.
+        benchmarks: Key of the benchmarks' n-grams; "" without benchmarks.
         key: What the file must carry to count as done.
     """
 

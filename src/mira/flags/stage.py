@@ -70,7 +70,7 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         "by": {benchmark: {"records", "tokens"}}}},
         "benchmarks": {name: {"texts", "too_short", "ngrams", "common", "only_common", "records", "tokens"}},
         "read": shards read now, "written": sidecars written now, "shards": all}. `near_duplicates` counts those that
-        are no exact duplicates.
+        are not exact duplicates.
 
     Raises:
         ConfigError: rensa is needed and not installed, or the settings contradict each other.
@@ -249,7 +249,6 @@ def _files(config: Config, run: RunFolder) -> dict[str, str]:
 
 STAGE = Stage(
     name="flag",
-    help="Flag duplicates, and records that share text with given benchmarks.",
     version=2,
     run=flag,
     needs=needs("index"),

@@ -164,7 +164,6 @@ def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 
 STAGE = Stage(
     name="group",
-    help="Cluster the sources of each family into groups.",
     version=1,
     run=group,
     needs=needs("index"),

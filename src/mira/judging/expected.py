@@ -47,7 +47,7 @@ def expected_scores(names: Sequence[str], tokens: Sequence[Token], *, truncated:
 def with_expected_scores(
     judgement: Judgement, names: Sequence[str], tokens: Sequence[Token], *, truncated: bool = False
 ) -> Judgement:
-    """Return `judgement` with expected scores where there are any, and its digits in `raw_scores`.
+    """Return `judgement` with expected scores if any, and its digits in `raw_scores`.
 
     A slot keeps its digit where the tokens do not say that digit: some servers report the tokens of thinking that is
     no part of the reply.

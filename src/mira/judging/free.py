@@ -159,7 +159,7 @@ def _number(head: re.Match[str]) -> int:
 def _last_list(lines: list[tuple[int, _Value | None]]) -> list[_Value | None]:
     """Return the lines of the last complete list: a list ends where a number comes that it has already.
 
-    A list is complete when no other one is longer. Lists of one line each are no lists: numbers were just repeated.
+    A list is complete when no other one is longer. Lists of one line each are not lists: numbers were just repeated.
     """
     lists: list[list[_Value | None]] = [[]]
     numbers: set[int] = set()

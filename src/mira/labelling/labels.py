@@ -31,7 +31,7 @@ def load_labels(run: RunFolder, group: str, without: Collection[str] = ()) -> pa
         without: Columns to leave out: rationales are most of the bytes.
 
     Raises:
-        RunError: There are none.
+        RunError: The group has no labels yet.
     """
     path = run.labels(group)
     if not path.is_file():

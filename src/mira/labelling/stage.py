@@ -37,7 +37,7 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Have the teacher judge a sample of every group's records; write labels/<group>.parquet.
 
     With recorded replies, the sample is the records that the recording knows. With a live teacher it is
-    `label.sample` records a source, a share `label.replicates` of them judged twice. A record and its replicates
+    `label.sample` records per source, a share `label.replicates` of them judged twice. A record and its replicates
     share one split.
 
     Returns:
@@ -175,7 +175,6 @@ def _reads(config: Config) -> Sequence[str]:
 
 STAGE = Stage(
     name="label",
-    help="Have the teacher judge a sample on the rubric (or take its recorded replies).",
     version=1,
     run=label,
     needs=needs("index", "group", "discover"),

@@ -265,7 +265,7 @@ def _check_output(stage: Stage, run: RunFolder, record: dict[str, Any]) -> tuple
 
 
 def _keep_sums(stage: Stage, run: RunFolder, record: dict[str, Any]) -> None:
-    """Record the files' times where they are other ones: then the next check has no need to read the files."""
+    """Record the files' times if they have changed, so that the next check need not read the files."""
     _, found = _check_output(stage, run, record)
     if found != load_sums(run, stage.name):
         save_sums(run, stage.name, found)

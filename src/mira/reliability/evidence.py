@@ -216,7 +216,7 @@ def _retests(scores: Floats, record: NDArray[np.int64]) -> Floats:
 
 
 def _aligned(table: pa.Table | None, source: str, ids: NDArray[Any], slots: list[str]) -> Floats:
-    """Return predictions in the order of `ids`, NaN where there is none."""
+    """Return predictions in the order of `ids`, NaN if missing."""
     if table is None:
         return np.full((len(ids), len(slots)), np.nan)
     own = table.filter(pc.equal(table["source"], source))

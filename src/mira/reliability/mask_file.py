@@ -24,7 +24,7 @@ def read_mask(path: Path, sources: Collection[str], slots: Collection[str]) -> d
         (source, slot) -> why it is masked.
 
     Raises:
-        InputError: The file cannot be read, a line is no such object, or it names an unknown slot.
+        InputError: The file cannot be read, a line is not such an object, or it names an unknown slot.
     """
     try:
         lines = path.read_bytes().splitlines()

@@ -188,7 +188,6 @@ def _known(value: float) -> float | None:
 
 STAGE = Stage(
     name="reliability",
-    help="Test every (source, slot) cell on the labels, and mask what fails.",
     version=1,
     run=reliability,
     needs=needs("group", "discover", "label", "distill"),

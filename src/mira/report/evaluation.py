@@ -98,7 +98,7 @@ class Evaluation:
         others: Other scorers of the same pairs.
         faults: One row a fault.
         findings: What the faults come to, in words.
-        students: Group -> its student and the naive ones.
+        students: Group -> its student and the baselines.
         check_field: The field that says what was done to a record; "" where none is set.
         checks: How well the student, and the teacher, tell such records from clean ones.
     """

@@ -192,7 +192,7 @@ def _ranked(con: duckdb.DuckDBPyConnection, picks: Sequence[_Pick]) -> list[_Pic
 
 
 def _labels(run: RunFolder, source: SourceRow) -> pa.Table | None:
-    """Return a source's first judgements that hold a score; None where there are none."""
+    """Return a source's first judgements that hold a score; None if it has none."""
     path = run.labels(source.group)
     if not source.group or not path.is_file():
         return None
@@ -223,7 +223,7 @@ def _scores(
 
 
 def _slot_names(run: RunFolder, group: str, scored: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return slot -> name: from the rubric, or nameless where there is none."""
+    """Return slot -> name: from the rubric, or nameless if missing."""
     if group and run.rubric(group).is_file():
         return {a.slot: a.name for a in Rubric.load(run.rubric(group)).anchors}
     columns = {column for row in scored.values() for column in row}

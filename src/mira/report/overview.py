@@ -35,8 +35,8 @@ _WORDS: Mapping[str, str] = {
     f"unscored:{Unscored.ENDPOINT_ERROR}": "no reply after all retries",
     f"unscored:{Unscored.NOT_RECORDED}": "no recorded reply",
     f"unscored:{Unscored.NOT_FINITE}": "the student's score is not finite",
-    f"rejected:{Rejection.BAD_JSON}": "the line is no JSON",
-    f"rejected:{Rejection.NOT_AN_OBJECT}": "the line is no JSON object",
+    f"rejected:{Rejection.BAD_JSON}": "the line is not JSON",
+    f"rejected:{Rejection.NOT_AN_OBJECT}": "the line is not a JSON object",
     f"rejected:{Rejection.INVALID_UTF8}": "the line is not valid UTF-8",
     f"rejected:{Rejection.MISSING_FIELD}": "a field is missing",
     f"rejected:{Rejection.BAD_FIELD}": "a field is of the wrong type",
@@ -107,7 +107,7 @@ class SourceRow:
         name: Its name.
         group: Its group, or "".
         scope: Where its records compete, or "" where nothing of it does or its domains compete apart.
-        threshold: Its cutoff, or None where there is none on the scale of quality.
+        threshold: Its cutoff, or None if missing on the scale of quality.
         tally: What became of its records.
         reasons: Why.
     """
@@ -217,7 +217,7 @@ def overview(
         run: The run folder.
         thresholds: thresholds.json.
         group_of: Source -> group.
-        manifest: manifest.json, or {} where there is none.
+        manifest: manifest.json, or {} if missing.
 
     Raises:
         RunError: A source is not indexed.

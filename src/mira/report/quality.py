@@ -113,7 +113,7 @@ def sidecars(folder: Path) -> str:
     """Return a folder's Parquet files as an SQL list.
 
     Raises:
-        RunError: There are none.
+        RunError: The sidecars are missing.
     """
     paths = sorted(folder.glob("*.parquet"))
     if not paths:

@@ -77,7 +77,6 @@ def _read(run: RunFolder) -> Mapping[str, Any]:
 
 STAGE = Stage(
     name="report",
-    help="Write the HTML report.",
     version=3,
     run=report,
     needs=needs("select"),

@@ -82,11 +82,11 @@ class RunFolder:
         return self.path / "jobs" / group
 
     def cascade(self, source: str) -> Path:
-        """Folder of a source's score sidecars after the cascade, one a shard."""
+        """Folder of a source's score sidecars after the cascade, one per shard."""
         return self.path / "cascade" / source
 
     def scores(self, source: str) -> Path:
-        """Folder of a source's score sidecars, one a shard."""
+        """Folder of a source's score sidecars, one per shard."""
         return self.path / "scores" / source
 
     def dataman(self, source: str) -> Path:
@@ -102,11 +102,11 @@ class RunFolder:
         return self.path / "signatures" / source
 
     def flags(self, source: str) -> Path:
-        """Folder of a source's flag sidecars, one a shard: duplicates and contamination."""
+        """Folder of a source's flag sidecars, one per shard: duplicates and contamination."""
         return self.path / "flags" / source
 
     def selection(self, source: str) -> Path:
-        """Folder of a source's selection sidecars, one a shard."""
+        """Folder of a source's selection sidecars, one per shard."""
         return self.path / "selection" / source
 
     def selected(self, source: str) -> Path:

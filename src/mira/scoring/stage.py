@@ -226,7 +226,6 @@ def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
 
 STAGE = Stage(
     name="score",
-    help="Score every record with its group's student.",
     version=1,
     run=score,
     needs=needs("index", "group", "distill"),

@@ -96,7 +96,7 @@ def held_out_quality(
 ) -> dict[tuple[str, str], float]:
     """Return the quality of held-out labelled records by the model that was fitted on the training split alone.
 
-    An encoder student may be fitted on all labels in the end, so that its scores of labelled records are no evidence.
+    An encoder student may be fitted on all labels in the end, so that its scores of labelled records are not evidence.
     Where the cascade decides, what it judged again counts as it was judged.
 
     Args:

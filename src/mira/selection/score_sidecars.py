@@ -33,7 +33,7 @@ def check_merged(run: RunFolder, shard: Shard) -> None:
     """Check that a shard's cascade sidecar was merged from the scores that are there now.
 
     Raises:
-        RunError: There is none, or it was merged from other scores.
+        RunError: It is missing, or it was merged from other scores.
     """
     name = f"{shard.name}.parquet"
     path, scores = run.cascade(shard.source) / name, run.scores(shard.source) / name

@@ -159,7 +159,6 @@ def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 
 STAGE = Stage(
     name="select",
-    help="Keep the best records under the token budget.",
     version=2,
     run=select,
     needs=_needs,

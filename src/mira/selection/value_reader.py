@@ -24,7 +24,7 @@ class ValueChunk:
     """Consecutive records of a shard's values.
 
     Attributes:
-        values: float64, NaN if there is none.
+        values: float64, NaN if missing.
         ties: Tie hashes.
         n_tokens: Tokens, int32.
         reasons: Why there is no value, or "masked_source"; null elsewhere.

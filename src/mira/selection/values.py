@@ -128,7 +128,7 @@ class SelectionMethod(Protocol):
                 by its text does so as `rank` would under this id. A random order uses the record's own id.
 
         Returns:
-            One value per record; NaN if there is none.
+            One value per record; NaN if missing.
 
         Raises:
             ConfigError: The method cannot value records outside the corpus.

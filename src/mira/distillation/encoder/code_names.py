@@ -39,7 +39,7 @@ class Names:
 
 
 def code_of(text: str) -> str:
-    """Return the fenced code of a text, blocks joined by newlines; "" where there is none."""
+    """Return the fenced code of a text, blocks joined by newlines; "" if missing."""
     return "\n".join(textwrap.dedent(block) for block in _FENCE.findall(text))
 
 

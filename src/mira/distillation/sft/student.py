@@ -28,7 +28,7 @@ def bundle_prompt(folder: Path) -> tuple[Rubric, Prompt]:
     """Return the rubric and the prompt that a bundle was trained with.
 
     Raises:
-        InputError: The folder is no bundle of kind "sft", or this version of mira would put another prompt.
+        InputError: The folder is not a bundle of kind "sft", or this version of mira would put another prompt.
     """
     facts = read_bundle(folder, "sft")
     try:
@@ -64,7 +64,7 @@ def served_settings(folder: Path, settings: EndpointSettings) -> EndpointSetting
 
     Raises:
         JudgeError: The user asks for another order of slots than the student was trained with.
-        InputError: The folder is no bundle of kind "sft".
+        InputError: The folder is not a bundle of kind "sft".
     """
     facts = read_bundle(folder, "sft")
     order = facts["prompt_settings"]["slot_order"]
@@ -94,7 +94,7 @@ def served_student(folder: Path, settings: EndpointSettings, journal: Journal, *
         options: Passed to `EndpointJudge`.
 
     Raises:
-        InputError: The folder is no bundle, or its prompt is not the one it was trained with.
+        InputError: The folder is not a bundle, or its prompt is not the one it was trained with.
         JudgeError: The endpoint's settings do not fit the student.
     """
     rubric, prompt = bundle_prompt(folder)
@@ -111,7 +111,7 @@ class SftStudent(Judge):
         batch: Records decoded together. Batches pad, and may change the last digits of probabilities.
 
     Raises:
-        InputError: The folder is no bundle of kind "sft", or its prompt is not the one it was trained with.
+        InputError: The folder is not a bundle of kind "sft", or its prompt is not the one it was trained with.
         MiraError: torch or transformers is not installed.
     """
 

@@ -88,7 +88,7 @@ def parse_arm(name: str, default: str) -> tuple[str, str]:
     method, colon, scope = name.partition(":")
     if method not in method_names() or (colon and scope not in _SCOPES):
         raise ConfigError(
-            f"proxy: '{name}' is no method",
+            f"proxy: '{name}' is not a method",
             f"Known: {', '.join(method_names())}; each also with a scope: mira:{', mira:'.join(_SCOPES)}.",
         )
     return method, scope or default

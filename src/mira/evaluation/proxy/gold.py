@@ -50,7 +50,7 @@ class GoldSet:
 
 
 def gold_sets(config: Config, run: RunFolder, gold_bytes: int, record_bytes: int) -> list[GoldSet]:
-    """Collect the gold sets: two a group out of the held-out labels, and those of `evaluate.proxy.gold`.
+    """Collect the gold sets: two per group out of the held-out labels, and those of `evaluate.proxy.gold`.
 
     A "keep" set holds held-out records with the teacher's verdict keep, the highest overall score first; where a group
     has no such record, the best quarter by overall score. A "drop" set holds those with the verdict drop, the lowest

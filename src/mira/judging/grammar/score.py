@@ -9,7 +9,7 @@ __all__ = ["Found", "later_score", "score_at"]
 
 
 class Found(NamedTuple):
-    """A score, or why there is none.
+    """A score, or why it is missing.
 
     Attributes:
         value: In [0, 10], or None.

@@ -61,7 +61,7 @@ class Imported:
         replies: Replies that are new in the journal.
         known: Replies that it held already.
         failures: Requests that failed; they are asked again.
-        unreadable: Lines that are no result of this export: torn, or of another program.
+        unreadable: Lines without a result of this export: torn, or from another program.
     """
 
     replies: int

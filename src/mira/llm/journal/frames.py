@@ -40,7 +40,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes between `start` and `end` that are no whole group; a torn tail when `end` is the file's end."""
+    """Bytes between `start` and `end` that hold no whole group; a torn tail when `end` is the file's end."""
 
     start: int
     end: int

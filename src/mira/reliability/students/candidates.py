@@ -84,7 +84,9 @@ def check_compared(config: Config, run: RunFolder) -> None:
     for entry in config.distill.compare:
         bundles = list(_bundles(Path(entry)))
         if not bundles:
-            raise InputError(f"distill.compare: {entry} is no bundle and holds none", "Name a folder with bundle.json.")
+            raise InputError(
+                f"distill.compare: {entry} is not a bundle and holds no bundle", "Name a folder with bundle.json."
+            )
         if not any(read_bundle(folder).get("rubric") in rubrics for folder in bundles):
             raise InputError(
                 f"distill.compare: {entry} scores by a rubric that no group of this run has",

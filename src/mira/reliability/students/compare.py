@@ -1,4 +1,4 @@
-"""Several students of one group, cell by cell: which one is good enough, and is a dearer one worth it?"""
+"""Several students of one group, cell by cell: which one is good enough, and is a more expensive one worth it?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -41,7 +41,7 @@ class Need:
             more labels are not known to change.
         labels: Further records of the source to label; None where hopeless.
         chance: Probability that rho is above the threshold, i.e. that any number of labels would do; None where it
-            cannot be told.
+            cannot be estimated.
         why: Why it is masked, or barely trusted.
     """
 
@@ -69,7 +69,7 @@ class LabelPlan:
         source: The source.
         labels: Records to label.
         unmasks: Slots that this is projected to unmask.
-        chance: Mean chance over those slots; None where it cannot be told.
+        chance: Mean chance over those slots; None if it cannot be estimated.
         per_100: Cells per 100 labels.
         unlabelled: Valid records without a label.
         enough: Whether the source has as many unlabelled records.

@@ -55,7 +55,7 @@ def compare_group_students(config: Config, run: RunFolder, log: Log) -> Students
 
     Raises:
         RunError: A stage before has not run.
-        InputError: An entry of `distill.compare` is no bundle, or scores by another rubric.
+        InputError: An entry of `distill.compare` is not a bundle, or scores by another rubric.
     """
     there = load_groups(run) if run.groups.is_file() else []
     groups = [g for g in there if run.rubric(g.name).is_file() and run.labels(g.name).is_file()]
