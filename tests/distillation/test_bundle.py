@@ -53,7 +53,7 @@ def test_a_push_replaces_an_older_bundle_and_nothing_else(bundle, tmp_path):
     other = tmp_path / "photos"
     other.mkdir()
     (other / "cat.jpg").write_bytes(b"cat")
-    with pytest.raises(InputError, match="not empty and is no bundle"):
+    with pytest.raises(InputError, match="not empty and is not a bundle"):
         push(bundle, str(other))
     assert (other / "cat.jpg").read_bytes() == b"cat"
 
@@ -238,7 +238,7 @@ def test_what_the_hub_refuses_is_told_with_a_fitting_way_out(bundle, tmp_path, c
 
 
 def test_a_hub_address_needs_an_owner(bundle, tmp_path):
-    with pytest.raises(InputError, match="no hub repository"):
+    with pytest.raises(InputError, match="not a hub repository"):
         pull("hf://student", tmp_path / "x")
     assert issubclass(InputError, MiraError)
 

@@ -193,7 +193,7 @@ def test_batch_files_give_the_same_labels(live: tuple[Path, Replay]) -> None:
 def test_exporting_and_importing_at_once_is_a_mistake(live: tuple[Path, Replay]) -> None:
     project, _ = live
     requests = project / "requests.jsonl"
-    with pytest.raises(ConfigError, match="one at a time"):
+    with pytest.raises(ConfigError, match="cannot be combined"):
         _cli("label", project / "mira.yaml", "--export", requests, "--import", requests)
     assert not requests.exists()
 

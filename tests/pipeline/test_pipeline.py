@@ -17,6 +17,7 @@ from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.errors import ConfigError, InputError, RunError
 from mira.evaluation.stage import evaluate
+from mira.pipeline.fingerprints import stage_files, stage_settings
 from mira.pipeline.preflight import check_teacher
 from mira.pipeline.registry import STAGES
 from mira.pipeline.runner import run_extra, run_stages, stage_states
@@ -81,11 +82,11 @@ def test_an_embedding_model_in_a_folder_is_known_by_its_content(project: Path) -
     config = _config(project, "embedding.model=model")
     stages = [s for s in STAGES if s.name in ("group", "discover", "distill")]
     run = RunFolder(config.run)
-    before = [stage.files(config, run)["embedding.model"] for stage in stages]
-    assert all("embedding.model" not in stage.settings(config) for stage in stages)
-    assert all("embedding.model" in s.settings(_config(project, "embedding.model=org/model")) for s in stages)
+    before = [stage_files(stage, config, run)["embedding.model"] for stage in stages]
+    assert all("embedding.model" not in stage_settings(stage, config) for stage in stages)
+    assert all("embedding.model" in stage_settings(s, _config(project, "embedding.model=org/model")) for s in stages)
     (project / "model" / "config.json").write_text("{ }")
-    assert not set(before) & {stage.files(config, run)["embedding.model"] for stage in stages}
+    assert not set(before) & {stage_files(stage, config, run)["embedding.model"] for stage in stages}
 
 
 def test_a_base_model_in_a_folder_is_known_by_its_content_and_the_sizes_of_its_weights(project: Path) -> None:
@@ -95,15 +96,15 @@ def test_a_base_model_in_a_folder_is_known_by_its_content_and_the_sizes_of_its_w
     for name, text in files.items():
         (project / name).write_text(text)
     config = _config(project, "distill.student=sft", "distill.sft={model: base, chat_template: chat.jinja}")
-    assert str(project) not in json.dumps(distill.settings(config)), "a project can be moved"
-    found = [distill.files(config, RunFolder(config.run))]
+    assert str(project) not in json.dumps(stage_settings(distill, config)), "a project can be moved"
+    found = [stage_files(distill, config, RunFolder(config.run))]
     for name, text in files.items():
         (project / name).write_text(text + " ")
-        found.append(distill.files(config, RunFolder(config.run)))
+        found.append(stage_files(distill, config, RunFolder(config.run)))
     models, templates = ([f[f"distill.sft.{name}"] for f in found] for name in ("model", "chat_template"))
     assert len(set(models)) == 3 and models[2] == models[3]
     assert len(set(templates[:3])) == 1 and templates[3] != templates[0]
-    assert distill.files(_config(project, "distill.sft.model=base"), RunFolder(config.run)) == {}, "no encoder's"
+    assert stage_files(distill, _config(project, "distill.sft.model=base"), RunFolder(config.run)) == {}, "no encoder's"
 
 
 def test_benchmarks_at_urls_and_in_folders_are_known_by_their_content(project: Path) -> None:

@@ -18,7 +18,8 @@ from mira.report.render import Page, render
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json, write_bytes
 from mira.run_folder.paths import RunFolder
-from mira.stage import Stage, needs, reads
+from mira.selection.stage import STAGE as SELECT
+from mira.stage import Stage, reads
 
 __all__ = ["STAGE", "report"]
 
@@ -79,7 +80,7 @@ STAGE = Stage(
     name="report",
     version=3,
     run=report,
-    needs=needs("select"),
+    needs=lambda config: (*SELECT.needs(config), SELECT.name),
     reads=reads(),
     settings=lambda _config: {},
     outputs=lambda run: [run.report],

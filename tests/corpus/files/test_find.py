@@ -118,8 +118,8 @@ def test_state_json_is_obeyed_at_any_depth(project: Project, path: str) -> None:
         ([{"filename": "a/../../b.arrow"}], "outside its folder"),
         ([{"filename": "/etc/passwd"}], "outside its folder"),
         ([{"filename": "s3://bucket/x.arrow"}], "outside its folder"),
-        (["a.arrow"], "no list of file names"),
-        ({"a": 1}, "no list of file names"),
+        (["a.arrow"], "not a list of file names"),
+        ({"a": 1}, "not a list of file names"),
         ([{"filename": "gone.arrow"}], "names gone.arrow, which is not there"),
     ],
 )

@@ -33,7 +33,7 @@ def test_names():
     assert parse_arm("mira", "group") == ("mira", "group")
     assert parse_arm("mira:source", "group") == ("mira", "source")
     for name in ("mira:", "mira:shard", "best", "", "mira:group:x"):
-        with pytest.raises(ConfigError, match="no method"):
+        with pytest.raises(ConfigError, match="not a method"):
             parse_arm(name, "group")
 
 

@@ -209,7 +209,7 @@ def test_students_beside_the_runs_own_and_from_elsewhere(done, tmp_path):
 
 def test_mistakes_are_told(done, tmp_path):
     config, run = done
-    with pytest.raises(InputError, match="is no bundle and holds none"):
+    with pytest.raises(InputError, match="is not a bundle and holds no bundle"):
         compare_group_students(settings(run.path.parent, compare=[str(tmp_path / "nothing")]), run, Quiet())
     served(run, tmp_path / "other", error=1.0)
     write_json(tmp_path / "other" / "bundle.json", {"kind": "endpoint", "rubric": "another", "endpoint": "0"})
