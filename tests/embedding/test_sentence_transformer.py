@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mira.config.settings import DistillSettings, EmbeddingSettings
-from mira.distillation.encoder import student as encoder
-from mira.distillation.encoder.student import EncoderStudent, train_encoder
+from mira.distillation.encoder.cross_validation import BLOCKS
+from mira.distillation.encoder.student import Effort, EncoderStudent, train_encoder
 from mira.embedding import MiniLM, SentenceTransformerEmbedder, load_embedder
 from mira.errors import ConfigError, InputError
 from mira.progress import Quiet
@@ -88,11 +88,13 @@ def test_what_is_no_model_is_a_clear_error(tmp_path: Path) -> None:
         load(tmp_path / "nothing")
 
 
-def test_a_student_learns_with_it_and_needs_it(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "BLOCKS", encoder.BLOCKS[-1:])
+def test_a_student_learns_with_it_and_needs_it(model: Path, tmp_path: Path) -> None:
+    effort = Effort(blocks=BLOCKS[-1:])
     embedder = load(model, windows=1)
     labels = label_table(RECORDS, SCORES)
-    told = train_encoder(labels, RECORDS, RUBRIC, embedder, DistillSettings(folds=2), 0, tmp_path / "s", Quiet())
+    told = train_encoder(
+        labels, RECORDS, RUBRIC, embedder, DistillSettings(folds=2), 0, tmp_path / "s", Quiet(), effort
+    )
     assert told["features"] == "ngrams+structure+embedding"
     with pytest.raises(InputError, match="trained with embedder sentence-transformers:mini:"):
         EncoderStudent.load(tmp_path / "s")
