@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def test_ray_gives_every_item_its_result(ray_engine: RayEngine, tmp_path: Path) 
     assert sorted(ray_engine.map(_here("_square"), range(20))) == [x * x for x in range(20)]
     assert os.getpid() not in list(ray_engine.map(_here("_write"), [tmp_path / name for name in "abcd"]))
     assert list(ray_engine.map(_here("_square"), [])) == []
+    assert list(ray_engine.map(partial(_here("_square")), [3])) == [9], "any callable will do"
 
 
 def test_an_error_under_ray_is_the_one_that_was_raised(ray_engine: RayEngine) -> None:

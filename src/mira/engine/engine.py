@@ -127,7 +127,12 @@ class RayEngine:
         self._start(address)
         cpus = int(ray.cluster_resources().get("CPU", 1))
         limit = (self.workers if address != "local" else 0) or 2 * max(cpus, 1)
-        task, queue, running = ray.remote(function), iter(items), list[Any]()
+
+        @ray.remote  # type: ignore[untyped-decorator]
+        def task(item: Item) -> Result:
+            return function(item)  # which may be any callable; Ray itself takes functions only
+
+        queue, running = iter(items), list[Any]()
         try:
             running += [task.remote(item) for _, item in zip(range(limit), queue, strict=False)]
             while running:
