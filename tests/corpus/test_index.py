@@ -360,8 +360,8 @@ def test_whole_numbers_of_any_size_are_ids(project: Project) -> None:
     lines += ['{"id": 1e300, "text": "inexact"}', '{"id": "x", "text": "y", "unread": ' + "9" * 5000 + "}"]
     project.put("in.jsonl", "\n".join(lines).encode())
     config = project.config(project.source())
-    assert project.index(config)["sources"]["s"]["rejected"] == {"bad_field": 1}  # type: ignore[index]
-    assert [record.id for record in project.records(config)] == [*ids, "7", "x"]
+    assert project.index(config)["sources"]["s"]["rejected"] == {"bad_field": 1, "bad_json": 1}  # type: ignore[index]
+    assert [record.id for record in project.records(config)] == [*ids, "7"]
     assert "too large to be exact" in str(entries(project)[6]["detail"])
 
 
