@@ -120,7 +120,7 @@ def test_what_does_not_go_together_is_told(bundle: Path, data: Path, tmp_path: P
             score_bundle(folder, inputs, out=tmp_path / "out", **options)
     with pytest.raises(ConfigError, match="--input"):
         score_bundle(bundle, [], out=tmp_path / "out")
-    with pytest.raises(InputError, match="no scorer bundle"):
+    with pytest.raises(InputError, match="not a scorer bundle"):
         score_bundle(tmp_path, inputs, out=tmp_path / "out")
     damaged = pull(str(bundle), tmp_path / "damaged")
     (damaged / "rubric.jsonl").write_bytes((damaged / "rubric.jsonl").read_bytes().replace(b"Name 1", b"Name 9"))

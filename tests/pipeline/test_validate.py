@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_cascade_is_told_before_anything_is_asked(served: t
         assert f"{setting}: there is no group 'text_group_Z'; groups are {A}, {B}" in said
     one = {A: {"base_url": servers[A].url, "model": "m"}}
     assert f"the cascade needs a served student for {B}" in refusal(**{"distill.endpoints": one})
-    assert "no scorer bundle" in refusal(**{"distill.cascade.bundles": bundles | {A: str(project / "nowhere")}})
+    assert "not a scorer bundle" in refusal(**{"distill.cascade.bundles": bundles | {A: str(project / "nowhere")}})
     swapped = {A: bundles[B], B: bundles[A]}
     assert "scores by another rubric than" in refusal(**{"distill.cascade.bundles": swapped})
     encoder = {A: str(project / "run" / "students" / A)}

@@ -108,7 +108,7 @@ def walk(records, budget, limits):
 def worlds(draw):
     size = draw(st.integers(1, 120))
     ties = draw(st.lists(st.integers(0, 2**64 - 1), min_size=size, max_size=size, unique=True))
-    tokens = st.one_of(st.integers(0, 60), st.integers(0, 3), st.sampled_from([1, 500, 2_000]))
+    tokens = st.one_of(st.integers(1, 60), st.integers(1, 3), st.sampled_from([1, 500, 2_000]))  # no record is empty
     records = [(draw(st.sampled_from(UNITS)), draw(VALUE), tie, draw(tokens)) for tie in ties]
     budget, limits = draw(st.integers(0, 1200)), {}
     for unit in draw(st.sets(st.sampled_from(UNITS))):
