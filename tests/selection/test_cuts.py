@@ -108,7 +108,7 @@ def walk(records, budget, limits):
 def worlds(draw):
     size = draw(st.integers(1, 120))
     ties = draw(st.lists(st.integers(0, 2**64 - 1), min_size=size, max_size=size, unique=True))
-    tokens = st.one_of(st.integers(1, 60), st.integers(1, 3), st.sampled_from([1, 500, 2_000]))  # no record is empty
+    tokens = st.one_of(st.integers(0, 60), st.integers(0, 3), st.sampled_from([1, 500, 2_000]))
     records = [(draw(st.sampled_from(UNITS)), draw(VALUE), tie, draw(tokens)) for tie in ties]
     budget, limits = draw(st.integers(0, 1200)), {}
     for unit in draw(st.sets(st.sampled_from(UNITS))):
@@ -132,6 +132,21 @@ def test_skip_keeps_what_a_walk_keeps_whatever_the_shards(world, shards):
         by_unit = {unit: steps.keeps(keys, ties, tokens) for unit, steps in found.units.items()}
         chosen = sorted(r for at, r in enumerate(records) if by_unit[r[0]][at])
         assert (chosen, found.tokens) == walk(records, budget, limits)
+
+
+def test_skip_keeps_what_an_earlier_fetch_settled(monkeypatch):
+    """A later interval may reach back over records that are settled: its steps must not begin before them."""
+    values = [4.0, 3.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0, -3.5, -3.5, -3.5, -3.5]
+    ties = [392, 44891996832, 6432, 2160, 0, 261447486, 479001600, 35184372088833, 296, 337, 1185, 67812]
+    tokens = [59, 34, 2, 3, 57, 1, 1, 1, 2, 3, 1, 1]
+    records = [(A, *record) for record in zip(values, ties, tokens, strict=True)]
+    monkeypatch.setattr(cuts, "_FETCH", 3)
+    limits = {C: (28, 208)}
+    found = find_cutoffs([Problem((A, B, C), 189, limits, skip=True)], sweeper(records, [0]))[0]
+    kept = found.units[A].keeps(rank_keys(np.array(values)), np.array(ties, np.uint64), np.array(tokens))
+    chosen = sorted(record for record, keep in zip(records, kept, strict=True) if keep)
+    assert (chosen, found.tokens) == walk(records, 189, limits)
+    assert (A, -3.5, 1185, 1) in chosen
 
 
 def test_skip_takes_records_of_one_key_together():

@@ -180,8 +180,9 @@ class Interval:
 
     @property
     def before(self) -> Cutoff:
-        """The cutoff that keeps everything ranked before the interval and nothing in it."""
-        return Cutoff(self.low - 1, _FULL) if self.word == "value" else Cutoff(self.value, self.low - 1)
+        """The cutoff before the first record that counts: what `after` settled may lie inside the range."""
+        low = Cutoff(self.low - 1, _FULL) if self.word == "value" else Cutoff(self.value, self.low - 1)
+        return max(low, self.after)
 
 
 class Tally(NamedTuple):
@@ -346,10 +347,8 @@ class _Search:
             cumulated = (self._base + np.cumsum(spread, axis=1))[:, ends]
             over = self._first_over(cumulated)
             if over:
-                before, self._base = (
-                    Cutoff(int(keys[ends[over - 1]]), int(ties[ends[over - 1]])),
-                    cumulated[:, [over - 1]],
-                )
+                before = Cutoff(int(keys[ends[over - 1]]), int(ties[ends[over - 1]]))
+                self._base = cumulated[:, [over - 1]]
             if not self.problem.skip:
                 self.found = Found(before, int(self._base.sum()))
                 return
