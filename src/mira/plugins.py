@@ -50,6 +50,11 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*_BUILT_IN[kind], *_installed(kind)]))
 
 
+def is_known(kind: str, name: str) -> bool:
+    """Return whether a name may be used. A built-in one needs no search for packages."""
+    return name in _BUILT_IN[kind] or name in _installed(kind)
+
+
 def load(kind: str, name: str) -> Any:
     """Return the object behind a name.
 

@@ -73,10 +73,8 @@ class Run:
         Raises:
             InputError: The run has no such table yet.
         """
-        self._check(name)
-        if not source:
-            return self.sql(f"SELECT * FROM {name}")
-        return self.sql(f"SELECT * FROM {name} WHERE source = $source", {"source": source})
+        where, parameters = ("WHERE source = $source", {"source": source}) if source else ("", {})
+        return self._query(f"SELECT * FROM {name} {where}", parameters, self._only(name))
 
     def sql(self, query: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run a DuckDB query over the tables, e.g. "SELECT source, avg(quality) FROM selection GROUP BY source".
@@ -88,8 +86,7 @@ class Run:
         Raises:
             duckdb.Error: The query is wrong.
         """
-        found = self._connection().sql(query, params=dict(parameters or {}))
-        return pa.table({}) if found is None else found.to_arrow_table()  # None for a statement without a result
+        return self._query(query, parameters or {}, self._files())
 
     @property
     def index(self) -> pa.Table:
@@ -119,8 +116,7 @@ class Run:
     @property
     def kept(self) -> pa.Table:
         """The records that were kept, as in `selection`."""
-        self._check("selection")
-        return self.sql("SELECT * FROM selection WHERE kept")
+        return self._query("SELECT * FROM selection WHERE kept", {}, self._only("selection"))
 
     @property
     def thresholds(self) -> dict[str, Any]:
@@ -158,12 +154,15 @@ class Run:
         """
         return explain(self.config, self.folder, id, source)
 
-    def _check(self, name: str) -> None:
-        if name not in self._files():
+    def _only(self, name: str) -> dict[str, list[Path]]:
+        """Return one table's files."""
+        files = self._files()
+        if name not in files:
             raise InputError(
                 f"{self.folder.path}: table '{name}' does not exist yet",
-                f"Tables so far: {', '.join(self._files()) or 'none; run mira index first'}",
+                f"Tables so far: {', '.join(files) or 'none; run mira index first'}",
             )
+        return {name: files[name]}
 
     def _files(self) -> dict[str, list[Path]]:
         path = self.folder.path
@@ -173,10 +172,10 @@ class Run:
         found["cells"] = [self.folder.reliability] if self.folder.reliability.is_file() else []
         return {name: paths for name, paths in found.items() if paths}
 
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        """Return a database whose views are the tables as they are now."""
+    def _query(self, query: str, parameters: Mapping[str, Any], files: Mapping[str, list[Path]]) -> pa.Table:
+        """Run a query over views of the tables as they are now."""
         self._con = self._con or duckdb.connect(":memory:", config={"memory_limit": _MEMORY})
-        for name, paths in self._files().items():
+        for name, paths in files.items():
             listed = ", ".join("'" + glob.escape(str(p)).replace("'", "''") + "'" for p in paths)
             read = f"read_parquet([{listed}], filename = true, union_by_name = true)"
             columns = "* EXCLUDE (filename)"
@@ -185,7 +184,8 @@ class Run:
             elif name == "labels":
                 columns = f'parse_filename(filename, true) AS "group", {columns}'
             self._con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {read}")
-        return self._con
+        found = self._con.sql(query, params=dict(parameters))
+        return pa.table({}) if found is None else found.to_arrow_table()  # None for a statement without a result
 
 
 def open_run(path: Path | str) -> Run:

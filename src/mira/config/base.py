@@ -26,8 +26,8 @@ def known_names(kind: str) -> Callable[[str], str]:
     """Return a check that a name is built in, or added by an installed package."""
 
     def check(name: str) -> str:
-        if name not in (known := plugins.names(kind)):
-            raise ValueError(f"input should be {', '.join(map(repr, known))}")
+        if not plugins.is_known(kind, name):
+            raise ValueError(f"input should be {', '.join(map(repr, plugins.names(kind)))}")
         return name
 
     return check

@@ -23,7 +23,7 @@ def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
         InputError: The built-in model's file is missing or changed.
         JudgeError: The endpoint cannot be used, or a key is missing.
     """
-    if settings.model in plugins.names(plugins.EMBEDDERS):
+    if plugins.is_known(plugins.EMBEDDERS, settings.model):
         added: Embedder = plugins.load(plugins.EMBEDDERS, settings.model)(settings, threads)
         return added
     if settings.model.startswith(("http://", "https://")):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mira.config.loading import load_config
 from mira.config.settings import Config
@@ -163,9 +163,10 @@ def _run_stage(
         _remove_all(stage.resumed(config, run))
     inputs = _inputs(stage, config, run, manifest)
     record = manifest["stages"].get(stage.name)
-    reasons = () if force and record else _reasons(stage, inputs, run, manifest)
+    reasons, output = ((), None) if force and record else _examine(stage, inputs, run, record)
     if not reasons and not force:
-        _keep_sums(stage, run, record)
+        if output is not None and output.sums != output.recorded:  # then the next check need not read the files
+            save_sums(run, stage.name, output.sums)
         log.note(f"{stage.name:<12} up to date")
         check_budget(config, stage.name, record["summary"])
         return
@@ -240,35 +241,43 @@ def _inputs(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, An
 
 
 def _reasons(stage: Stage, inputs: dict[str, Any], run: RunFolder, manifest: dict[str, Any]) -> tuple[str, ...]:
-    record = manifest["stages"].get(stage.name)
+    return _examine(stage, inputs, run, manifest["stages"].get(stage.name))[0]
+
+
+class _Output(NamedTuple):
+    """A stage's output: files that are not as the stage left them, what there is now, and what was recorded."""
+
+    changed: list[str]
+    sums: Sums
+    recorded: Sums | None
+
+
+def _examine(
+    stage: Stage, inputs: dict[str, Any], run: RunFolder, record: dict[str, Any] | None
+) -> tuple[tuple[str, ...], _Output | None]:
+    """Return why a stage must run, if it must, and its output as far as that was looked at."""
     if record is None:
-        return ("not run yet",)
+        return ("not run yet",), None
     if record["fingerprint"] != hash_json(inputs):
-        return tuple(changes(record["inputs"], inputs))
-    if names := _check_output(stage, run, record)[0]:
+        return tuple(changes(record["inputs"], inputs)), None
+    output = _check_output(stage, run, record)
+    if names := output.changed:
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        return (f"its output was changed or removed: {names[0]}{more}",)
-    if "journal" in record and record["journal"] != journal_state(run):
-        return ("replies have arrived",)
-    return ()
+        return (f"its output was changed or removed: {names[0]}{more}",), output
+    arrived = "journal" in record and record["journal"] != journal_state(run)
+    return (("replies have arrived",) if arrived else ()), output
 
 
-def _check_output(stage: Stage, run: RunFolder, record: dict[str, Any]) -> tuple[list[str], Sums]:
-    """Return the files of a stage that are not as it left them, and what is there now."""
-    known = load_sums(run, stage.name)
+def _check_output(stage: Stage, run: RunFolder, record: dict[str, Any]) -> _Output:
+    recorded = load_sums(run, stage.name)
+    known = recorded
     if known is not None and digest_of(known) != record["digest"]:
         known = None  # of another run of the stage
     found = measure(run, stage.outputs(run), known)
     if known is not None:
-        return changed(known, found), found
-    return ([] if digest_of(found) == record["digest"] else [f"a file of {stage.outputs(run)[0].name}"]), found
-
-
-def _keep_sums(stage: Stage, run: RunFolder, record: dict[str, Any]) -> None:
-    """Record the files' times if they have changed, so that the next check need not read the files."""
-    _, found = _check_output(stage, run, record)
-    if found != load_sums(run, stage.name):
-        save_sums(run, stage.name, found)
+        return _Output(changed(known, found), found, recorded)
+    same = digest_of(found) == record["digest"]
+    return _Output([] if same else [f"a file of {stage.outputs(run)[0].name}"], found, recorded)
 
 
 def _remove_damaged(stage: Stage, config: Config, run: RunFolder, record: dict[str, Any]) -> None:
@@ -276,7 +285,7 @@ def _remove_damaged(stage: Stage, config: Config, run: RunFolder, record: dict[s
     resumed = stage.resumed(config, run)
     known = load_sums(run, _resumed_name(stage))
     if known is None:
-        if resumed and _check_output(stage, run, record)[0]:
+        if resumed and _check_output(stage, run, record).changed:
             _remove_all(resumed)
         return
     found = measure(run, resumed, known)

@@ -10,6 +10,7 @@ from mira.llm.failures import check_failures
 from mira.progress import Quiet
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.methods.method import find_method
 from mira.unscored import Unscored
 
 __all__ = ["awaits_replies", "check_budget", "journal_state"]
@@ -49,17 +50,12 @@ def _judged(config: Config, stage: str, summary: Mapping[str, Any]) -> Iterator[
         yield merged, sum(group["judgements"] for group in groups.values())
     elif stage == "score":
         yield _counts(summary["unscored"]), sum(summary["rows"].values())
-    elif stage == "select" and summary["method"] == config.select.method and _is_asked(config):
+    elif stage == "select" and summary["method"] == (method := config.select.method):
+        if find_method(method).endpoint(config) is None:
+            return
         sources = summary["sources"]
         unscored = {source: _rated(counts["reasons"]) for source, counts in sources.items()}
         yield unscored, sum(counts["records_in"] for counts in sources.values())
-
-
-def _is_asked(config: Config) -> bool:
-    """Return whether the selection's values come from an endpoint."""
-    select = config.select
-    served = {"ppl": select.ppl.endpoint, "dataman": None if select.dataman.scores else select.dataman.endpoint}
-    return served.get(select.method) is not None
 
 
 def _rated(reasons: Mapping[str, int]) -> Counter[str]:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mira.config.base import Settings
 from mira.config.settings import Config, SelectSettings
 from mira.corpus import describe_kept
 from mira.progress import Log
@@ -12,12 +13,10 @@ from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_json, read_json, remove_folder, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.map_shards import map_shards
-from mira.selection.methods.method import find_method, load_method, method_names
+from mira.selection.methods.method import find_method, load_method
 from mira.selection.planning import Plan, make_plan, rows_of
 from mira.selection.thresholds import place, thresholds
-from mira.selection.values import (
-    of_all,
-)
+from mira.selection.values import of_all
 from mira.selection.write import Rule, WriteTask, write_shard
 from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
@@ -135,9 +134,9 @@ def _needs(config: Config) -> tuple[str, ...]:
 
 
 def _unread(config: Config) -> list[str]:
-    """Return the sections of other methods."""
-    sections = {name: find_method(name).section for name in method_names()}
-    return [section for name, section in sections.items() if section and name != config.select.method]
+    """Return the sections of other methods: a method's section has its name."""
+    sections = [name for name, value in config.select if isinstance(value, Settings)]
+    return [f"select.{name}" for name in sections if name != config.select.method]
 
 
 def _files(config: Config, run: RunFolder) -> Mapping[str, str]:

@@ -41,4 +41,4 @@ def _files(config: Config, run: RunFolder) -> dict[str, str]:
     return {"select.dataman.scores": hash_json([[p.relative_to(folder).as_posix(), hash_file(p)] for p in found])}
 
 
-METHOD = Method(name="dataman", load=_load, files=_files, section="select.dataman", endpoint=_endpoint)
+METHOD = Method(name="dataman", load=_load, files=_files, endpoint=_endpoint)

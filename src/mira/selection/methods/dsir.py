@@ -222,5 +222,4 @@ METHOD = Method(
     load=fit_dsir,
     needs=lambda config: target_needs(config.select.dsir.target),
     files=lambda config, _run: target_files(config, "select.dsir.target", config.select.dsir.target),
-    section="select.dsir",
 )

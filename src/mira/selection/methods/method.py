@@ -73,8 +73,6 @@ class Method:
         load: Returns the method, ready to rank; fits it, or has its endpoint asked, first where that is needed.
         needs: Stages whose output it reads besides `index`.
         files: Files that it reads but no setting names: name -> hash.
-        section: Its section of the settings, e.g. "select.dsir"; "" if it has none. The files that the section
-            names count as inputs only while the method is selected.
         endpoint: The endpoint that it calls; None if it uses none.
     """
 
@@ -82,7 +80,6 @@ class Method:
     load: Callable[[Config, RunFolder, Log], SelectionMethod]
     needs: Callable[[Config], Sequence[str]] = lambda _config: ()
     files: Callable[[Config, RunFolder], Mapping[str, str]] = lambda _config, _run: {}
-    section: str = ""
     endpoint: Callable[[Config], EndpointSettings | None] = lambda _config: None
 
 

@@ -23,6 +23,5 @@ METHOD = Method(
     load=_load,
     needs=lambda config: () if config.select.ppl.endpoint else target_needs(config.select.ppl.reference),
     files=lambda config, _run: target_files(config, "select.ppl.reference", config.select.ppl.reference),
-    section="select.ppl",
     endpoint=lambda config: config.select.ppl.endpoint,
 )
