@@ -113,12 +113,18 @@ def test_python_runs(page: Path, finished_run: Path, tmp_path: Path, monkeypatch
 
 
 def test_the_anchors_example_is_a_rubric(tmp_path: Path) -> None:
-    (block,) = [b for b in blocks(ROOT / "docs" / "reference" / "anchors.md") if b.language == "json"]
     path = tmp_path / "text_group_A_dim_anchors.jsonl"
-    path.write_text(block.text, encoding="utf-8")
-    rubric = mira.Rubric.load(path)
-    assert rubric.slots == ["A1", "A2"]
-    assert rubric.anchors[0].references[0].dimension == "Conceptual Depth"
+    found = []
+    for block in blocks(ROOT / "docs" / "reference" / "anchors.md"):
+        if block.language == "json":
+            path.write_text(block.text, encoding="utf-8")
+            found.append(mira.Rubric.load(path))
+    own, other = found
+    assert own.slots == other.slots == ["A1", "A2"]
+    assert own.anchors[0].references[0].dimension == "Conceptual Depth"
+    for one, same in zip(own.anchors, other.anchors, strict=True):
+        assert (one.name, one.cluster_size) == (same.name, same.cluster_size)
+        assert (one.exemplar.score, one.exemplar.reason) == (same.exemplar.score, same.exemplar.reason)
 
 
 def test_the_reply_example_is_a_reply() -> None:

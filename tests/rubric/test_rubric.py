@@ -35,10 +35,10 @@ def test_hash_changes_with_any_part() -> None:
         ("", "slots are []"),
         ('{"slot": "A1", "name": "x"}\n{"slot": "A1", "name": "y"}\n', "slots are ['A1', 'A1']"),
         ('{"slot": "A2", "name": "x"}\n', "slots are ['A2']"),
-        ('{"slot": "A1"}\n', "anchors.jsonl:1: not an anchor: field 'name' is missing"),
+        ('{"slot": "A1"}\n', "anchors.jsonl:1: not an anchor: field 'name' is missing; found keys: slot"),
         ('{"slot": "A1", "name": "x"}\n[]\n', "anchors.jsonl:2: not an anchor"),
         ("not json\n", "anchors.jsonl:1: not an anchor"),
-        ('\n{"slot": "A1", "name": "x", "exemplar": "a reason alone"}\n', "anchors.jsonl:2: not an anchor"),
+        ('\n{"slot": "A1", "name": "x", "exemplar": 5}\n', "anchors.jsonl:2: not an anchor"),
     ],
 )
 def test_wrong_rubric_files(tmp_path: Path, text: str, message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from mira.corpus.record import Record
 from mira.family import FamilyName
 from mira.judging.fence import FENCE_VERSION, fenced_message
-from mira.rubric.rubric import Anchor, Rubric
+from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import hash_json
 from mira.tokens import Tokenizer
 
@@ -190,11 +190,15 @@ def _references(rubric: Rubric) -> str:
     """Return the references of the largest slots; of a rubric that has none at all, their exemplars."""
     bare = not any(anchor.references for anchor in rubric.anchors)
     lines = [
-        f"[{anchor.slot}] {anchor.name}: {reference.score:g}/10 — {reference.reason}"
+        f"[{anchor.slot}] {anchor.name}{_score(reference)} — {reference.reason}"
         for anchor in rubric.anchors[: rubric.n_referenced]
         for reference in ((anchor.exemplar,) if bare and anchor.exemplar.reason else anchor.references)
     ]
     return "\n".join(["Calibration references (real judgments, low / middle / high):", *lines]) if lines else ""
+
+
+def _score(reference: Reference) -> str:
+    return "" if reference.score is None else f": {reference.score:g}/10"
 
 
 def _think_blocks(n: int) -> str:
