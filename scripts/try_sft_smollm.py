@@ -55,7 +55,7 @@ def _judged(student, config, run, table, log):
     tasks = []
     for source in sorted(set(table["source"].to_pylist())):
         ids = table.filter(pc.equal(table["source"], source))["id"].to_pylist()
-        tasks += [JudgeTask(record) for record in fetch(config, run, source, ids)]
+        tasks += [JudgeTask(record) for record in fetch(config.corpus, run, source, ids)]
     with log.task("held-out records", len(tasks)) as progress:
         for judgement in student.judge(tasks):
             progress.advance()

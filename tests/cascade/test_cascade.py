@@ -77,7 +77,7 @@ def made(tmp_path):
         write_json(run.groups, {"groups": [{"name": GROUP, "family": "text", "group": "A", "sources": ["docs"]}]})
         write_json(run.thresholds, {"sources": {"docs": {"threshold": 5.0}}})
         start = 0
-        for shard in shards(config)["docs"]:
+        for shard in shards(config.corpus)["docs"]:
             ids = pq.read_table(run.index("docs") / f"{shard.name}.parquet")["id"].to_pylist()
             numbers = [int(id[2:]) for id in ids]
             table = sidecar([judgement(i, guess_of(i)) for i in numbers], list(range(len(ids))))

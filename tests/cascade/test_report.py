@@ -39,7 +39,7 @@ def made(tmp_path):
         write_json(run.groups, {"groups": [group]})
         anchors = tuple(Anchor(s, s, 1, Reference("r", 5.0, "why")) for s in SLOTS)
         Rubric(GROUP, anchors).save(run.rubric(GROUP))
-        for shard in shards(config)["docs"]:
+        for shard in shards(config.corpus)["docs"]:
             index = pq.read_table(run.index("docs") / f"{shard.name}.parquet")
             numbers = [int(id[2:]) for id in index["id"].to_pylist()]
             scores = sidecar([judgement(i, guess_of(i)) for i in numbers], index["row"])

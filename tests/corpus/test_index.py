@@ -51,7 +51,7 @@ def test_a_bad_line_is_counted_with_its_reason_and_place(project: Project, line:
     assert good == expected
     counts = {"rows": 2, "valid": 1, "rejected": {reason: 1}, "tokens": 2}
     assert summary == {"sources": {"s": counts}, "shards": 1, "indexed": 1, "skipped": 0}
-    assert totals(config, project.run) == {"s": counts}
+    assert totals(config.corpus, project.run) == {"s": counts}
     assert [r.id for r in project.records(config)] == ["ok"]
 
 
@@ -271,25 +271,25 @@ def test_the_index_is_the_same_bytes_again(project: Project) -> None:
 
 def test_peek_reads_the_first_valid_record(project: Project) -> None:
     project.lines("in.jsonl", {"text": " "}, GOOD)
-    assert peek(project.config(project.source()), "s").text == GOOD["text"]
+    assert peek(project.config(project.source()).corpus, "s").text == GOOD["text"]
     project.lines("in.jsonl", {"text": " "})
     with pytest.raises(InputError, match=r"every record is rejected\n.*First: .*in\.jsonl:1: "):
-        peek(project.config(project.source()), "s")
+        peek(project.config(project.source()).corpus, "s")
     project.lines("in.jsonl")
     with pytest.raises(InputError, match="no record in it"):
-        peek(project.config(project.source()), "s")
+        peek(project.config(project.source()).corpus, "s")
 
 
 def test_without_index_totals_tells_the_way(project: Project) -> None:
     project.lines("in.jsonl", GOOD)
     with pytest.raises(RunError, match="source 's' is not indexed yet"):
-        totals(project.config(project.source()), project.run)
+        totals(project.config(project.source()).corpus, project.run)
 
 
 def test_small_inputs_need_no_processes(monkeypatch: pytest.MonkeyPatch, project: Project) -> None:
     project.lines("a.jsonl", GOOD)
     project.lines("b.jsonl", GOOD)
-    found = shards(project.config(project.source("*.jsonl")))["s"]
+    found = shards(project.config(project.source("*.jsonl")).corpus)["s"]
     assert index_module._workers(found) == 1
     monkeypatch.setattr(index_module, "_WORTHWHILE_BYTES", 1)
     assert index_module._workers(found) == 0
@@ -306,7 +306,7 @@ def test_indexing_in_processes_gives_the_same_index(project: Project, monkeypatc
     monkeypatch.setattr(index_module, "_WORTHWHILE_BYTES", 1)
     project.index(config)
     assert {p.name: p.read_bytes() for p in project.run.index("s").iterdir()} == alone
-    assert len(shards(config)["s"]) == len(alone) - 1 > 1
+    assert len(shards(config.corpus)["s"]) == len(alone) - 1 > 1
 
 
 def test_a_zstd_file_of_a_large_window(project: Project) -> None:
@@ -376,7 +376,7 @@ def test_records_of_another_schema_at_the_head_are_counted(project: Project, nam
     config = project.config(project.source(name))
     counts = project.index(config)["sources"]["s"]  # type: ignore[index]
     assert (counts["valid"], counts["rejected"]) == (900, {"missing_field": 300})
-    warning = check_fields(config.source("s"), shards(config)["s"], 2**20)
+    warning = check_fields(config.source("s"), shards(config.corpus)["s"], 2**20)
     assert warning.startswith("field 'text' is missing in the first 100 records")
 
 
@@ -387,7 +387,7 @@ def test_names_like_miras_own_do_not_collide(project: Project) -> None:
     project.lines("data/lo::cal.jsonl", {"id": "d", "text": "d"})
     project.lines(f"data/{'f' * 120}/{'g' * 120}/{'h' * 200}.jsonl", {"id": "e", "text": "e"})
     config = project.config(project.source("data"), shard_bytes=1024)
-    found = shards(config)["s"]
+    found = shards(config.corpus)["s"]
     assert len({shard.name for shard in found}) == len(found) > 5
     assert "duplicates" not in {shard.name for shard in found}
     assert max(len(shard.name) for shard in found) < 200

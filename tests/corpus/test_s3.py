@@ -78,7 +78,7 @@ def test_a_bucket_gives_what_the_same_files_give(tmp_path: Path) -> None:
     kept = []
     for name, top in (("far", "s3://corpus/in"), ("near", str(tmp_path / "local"))):
         config = _config(tmp_path / name, top)
-        assert len(shards(config)["docs"]) > 2, "a plain file is sliced"
+        assert len(shards(config.corpus)["docs"]) > 2, "a plain file is sliced"
         run_stages(config)
         folders = ("selection", "selected")
         kept.append(
@@ -96,9 +96,9 @@ def test_what_is_wrong_with_a_bucket_is_told(bucket: Any, tmp_path: Path) -> Non
     ):
         config = Config.model_validate({"run": tmp_path / "run", "sources": [{"name": "s", "path": path}]})
         with pytest.raises(InputError, match=message):
-            shards(config)
+            shards(config.corpus)
     config = _config(tmp_path / "run", "s3://corpus/in")
-    shards(config)
+    shards(config.corpus)
     bucket.stop()
     with pytest.raises(MiraError, match=r"s3://corpus/in/") as caught:
         build_index(config, RunFolder(tmp_path / "run"), Quiet())
@@ -109,4 +109,4 @@ def test_what_is_wrong_with_a_bucket_is_told(bucket: Any, tmp_path: Path) -> Non
 def test_without_s3fs_the_extra_is_named(tmp_path: Path) -> None:
     config = Config.model_validate({"run": tmp_path / "run", "sources": [{"name": "s", "path": "s3://b/a.jsonl"}]})
     with pytest.raises(ConfigError, match=r"pip install 'mira-select\[s3\]'"):
-        shards(config)
+        shards(config.corpus)

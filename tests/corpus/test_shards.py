@@ -20,7 +20,7 @@ ROW = {"id": "1", "text": "x"}
 
 
 def found(project: Project, path: object, **settings: object) -> list[Shard]:
-    return shards(project.config(project.source(path), **settings))["s"]
+    return shards(project.config(project.source(path), **settings).corpus)["s"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_reading_does_not_depend_on_slicing(
 
     def read(config: Config) -> list[object]:
         parser = Parser(config.sources[0], config.max_record_bytes)
-        return [(item.id, item.text) for s in shards(config)["s"] for item in parser.parse(s)]  # type: ignore[union-attr]
+        return [(item.id, item.text) for s in shards(config.corpus)["s"] for item in parser.parse(s)]  # type: ignore[union-attr]
 
     whole = read(project.config(project.source()))
     assert len(whole) == sum(bool(line) for line in lines)
@@ -109,16 +109,19 @@ def test_remote_files(project: Project) -> None:
     try:
         source = {"name": "s", "path": "memory://box/**/*.jsonl"}
         config = project.config(source, shard_bytes=1024)
-        slices = shards(config)["s"]
+        slices = shards(config.corpus)["s"]
         assert {s.path for s in slices} == {"memory:///box/a.jsonl", "memory:///box/deep/b.jsonl"}
         assert len(slices) > 4
         summary = project.index(config)
         assert summary["sources"]["s"]["rejected"] == {"bad_json": 1}  # type: ignore[index]
         assert [r.id for r in project.records(config)] == [*map(str, range(200)), "b"]
         assert project.index(config)["indexed"] == 0
-        assert [s.name for s in shards(project.config(source | {"path": "memory://box"}))["s"]] == ["a", "deep__b"]
+        assert [s.name for s in shards(project.config(source | {"path": "memory://box"}).corpus)["s"]] == [
+            "a",
+            "deep__b",
+        ]
         with pytest.raises(InputError, match="matches no file"):
-            shards(project.config(source | {"path": "memory://nothing/*.jsonl"}))
+            shards(project.config(source | {"path": "memory://nothing/*.jsonl"}).corpus)
     finally:
         fs.rm("/box", recursive=True)
 
@@ -157,14 +160,14 @@ def test_errors_of_a_remote_file_system_are_told_with_the_file(project: Project,
         assert "\n" not in caught.value.message
         monkeypatch.setattr(Flaky, "broken", "checksum")
         with pytest.raises(InputError, match=r"source 's': .*box/a\.jsonl: LookupError: the token has expired"):
-            shards(config)
+            shards(config.corpus)
     finally:
         fs.rm("/box", recursive=True)
 
 
 def test_a_path_with_a_password_is_refused_without_telling_it(project: Project) -> None:
     with pytest.raises(ConfigError, match="user name and password") as caught:
-        shards(project.config({"name": "s", "path": "ftp://me:hush@host/a.jsonl"}))
+        shards(project.config({"name": "s", "path": "ftp://me:hush@host/a.jsonl"}).corpus)
     assert "hush" not in str(caught.value)
 
 
@@ -178,9 +181,9 @@ def test_paths_that_cannot_be_used(project: Project) -> None:
     with pytest.raises(InputError, match=r"in\.txt: unknown format\n.*\.jsonl"):
         found(project, "in.*")
     with pytest.raises(ConfigError, match="nosuch"):
-        shards(project.config({"name": "s", "path": "nosuch://a/b.jsonl"}))
+        shards(project.config({"name": "s", "path": "nosuch://a/b.jsonl"}).corpus)
     with pytest.raises(ConfigError, match="used twice: s"):
-        shards(project.config(project.source(), project.source()))
+        shards(project.config(project.source(), project.source()).corpus)
 
 
 def test_a_dataset_with_splits_asks_for_one(project: Project) -> None:

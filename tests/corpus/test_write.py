@@ -30,7 +30,13 @@ COPIES = [
 
 
 def copy(project: Project, config: Config, kept: dict[int, dict[str, object]], nth: int = 0) -> Path:
-    path = copy_kept(config, project.run, shards(config)["s"][nth], kept, project.folder / "out")
+    path = copy_kept(
+        shards(config.corpus)["s"][nth],
+        kept,
+        project.folder / "out",
+        field=config.select.provenance_field,
+        longest=config.max_record_bytes,
+    )
     assert path is not None
     return path
 
@@ -71,7 +77,7 @@ def test_without_the_field_the_copy_is_the_input(
     config = project.config(project.source(), shard_bytes=1024, select={"provenance_field": "p/v"})
     kept = {i: {"n": i} for i in range(len(lines)) if mask >> i & 1}
     start, found = 0, b""
-    for nth, shard in enumerate(shards(config)["s"]):
+    for nth, shard in enumerate(shards(config.corpus)["s"]):
         size = b"".join(lines).count(b"\n", shard.start or 0, shard.stop)
         inside = {i - start: kept[i] for i in kept if start <= i < start + size}
         found += copy(project, config, inside, nth).read_bytes()
@@ -110,7 +116,7 @@ def test_a_truncated_file_gives_what_there_is(project: Project) -> None:
 def test_a_table_without_readable_columns_has_no_copy(project: Project, name: str) -> None:
     project.put(name, b"PAR1 and nothing that a reader could use")
     config = project.config(project.source(name))
-    assert copy_kept(config, project.run, shards(config)["s"][0], {}, project.folder / "out") is None
+    assert copy_kept(shards(config.corpus)["s"][0], {}, project.folder / "out", field="mira", longest=2**20) is None
     with pytest.raises(ConservationError, match="0 of 1 kept rows"):
         copy(project, config, {0: {}})
     assert list((project.folder / "out").iterdir()) == []
@@ -169,7 +175,7 @@ def test_a_dataset_stays_one(project: Project) -> None:
     (folder / "dataset_info.json").write_bytes(orjson.dumps(info))
     config = project.config(project.source("ds"))
     paths = [copy(project, config, {i: {"n": i} for i in ROWS}, nth) for nth in (0, 1)]
-    describe_kept(config, shards(config)["s"], project.folder / "out")
+    describe_kept(shards(config.corpus)["s"], project.folder / "out", "mira")
     assert [p.name for p in paths] == names
     with pa.ipc.open_stream(paths[1]) as reader:
         assert reader.read_all().num_rows == len(ROWS)
@@ -189,7 +195,7 @@ def test_a_description_of_odd_form_is_not_copied(project: Project, info: bytes) 
     (project.folder / "ds" / "dataset_info.json").write_bytes(info)
     config = project.config(project.source("ds"))
     copy(project, config, {0: {"n": 0}})
-    describe_kept(config, shards(config)["s"], project.folder / "out")
+    describe_kept(shards(config.corpus)["s"], project.folder / "out", "mira")
     state = orjson.loads((project.folder / "out" / "state.json").read_bytes())
     assert state["_data_files"] == [{"filename": "data.arrow"}]
     assert isinstance(orjson.loads((project.folder / "out" / "dataset_info.json").read_bytes()), dict)
@@ -250,7 +256,7 @@ def test_types_without_a_kernel_are_copied(project: Project, suffix: str) -> Non
 def test_new_bytes_are_never_written_under_old_rows(project: Project, when: str) -> None:
     path = project.put("in.jsonl", b'{"text": "old"}\n')
     config = project.config(project.source("in.jsonl"))
-    [shard] = shards(config)["s"]
+    [shard] = shards(config.corpus)["s"]
 
     class Kept(dict[int, dict[str, object]]):
         def __getitem__(self, row: int) -> dict[str, object]:
@@ -261,7 +267,7 @@ def test_new_bytes_are_never_written_under_old_rows(project: Project, when: str)
     if when == "before":
         path.write_bytes(b'{"text": "new"}\n')
     with pytest.raises(RunError, match=r"in\.jsonl has changed while mira was at work"):
-        copy_kept(config, project.run, shard, Kept({0: {}}), project.folder / "out")
+        copy_kept(shard, Kept({0: {}}), project.folder / "out", field="mira", longest=2**20)
     assert not list((project.folder / "out").glob("*"))
 
 

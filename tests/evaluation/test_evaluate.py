@@ -85,9 +85,9 @@ def write_scores(config, run):
     student = EncoderStudent.load(run.student(GROUP))
     dropped = ["rationales", "domain_tag", "brief"]
     names = [n for n in judgement_schema(3).names if n not in dropped]
-    for source, parts in corpus.shards(config).items():
+    for source, parts in corpus.shards(config.corpus).items():
         for shard in parts:
-            records = list(corpus.read(config, run, shard))
+            records = list(corpus.read(config.corpus, run, shard))
             table = judgements_table(list(student.judge(map(JudgeTask, records))), 3).select(names)
             table = table.append_column("row", pa.array([r.row for r in records], pa.int64()))
             table = table.append_column("n_tokens", pa.array([r.n_tokens for r in records], pa.int32()))
@@ -112,7 +112,7 @@ def world(tmp_path_factory):
     rubric = Rubric(GROUP, tuple(Anchor(f"A{i}", f"slot {i}", 5, Reference("r", 5.0, "why")) for i in (1, 2, 3)))
     rubric.save(run.rubric(GROUP))
     ids = {s: [f"{s}{i:03d}" for i in range(120)] for s in SOURCES}
-    records = [r for s in SOURCES for r in corpus.fetch(config, run, s, ids[s])]
+    records = [r for s in SOURCES for r in corpus.fetch(config.corpus, run, s, ids[s])]
     labels = write_labels(run, records)
     train_encoder(labels, records, rubric, None, config.distill, 0, run.student(GROUP), Quiet())
     write_scores(config, run)
@@ -223,8 +223,8 @@ def test_originals_have_the_values_that_selection_gives_them(world, method):
     config, run = world
     select(with_select(config, method=method), run, Quiet())
     chosen = load_method(method, config, run, Quiet())
-    for source, parts in corpus.shards(config).items():
-        rows = [r for shard in parts for r in corpus.read(config, run, shard)]
+    for source, parts in corpus.shards(config.corpus).items():
+        rows = [r for shard in parts for r in corpus.read(config.corpus, run, shard)]
         stored = [v for shard in parts for v in pq.read_table(values_path(run, method, source, shard.name))["value"]]
         values = chosen.values_of(config, source, [r.id for r in rows], [r.text for r in rows])
         np.testing.assert_allclose(values, [v.as_py() for v in stored], rtol=1e-12)
@@ -233,7 +233,7 @@ def test_originals_have_the_values_that_selection_gives_them(world, method):
 def test_a_copy_is_measured_by_its_originals_model(world):
     """The other model was trained on the original: it finds copies easy, whatever is wrong with them."""
     config, run = world
-    records = [r for s in SOURCES for r in corpus.fetch(config, run, s, [f"{s}{i:03d}" for i in range(20)])]
+    records = [r for s in SOURCES for r in corpus.fetch(config.corpus, run, s, [f"{s}{i:03d}" for i in range(20)])]
     twins = [replace(r, id=f"{r.id}~twin") for r in records]
     pairs = [Pair(r, twin, Fault.SHUFFLED) for r, twin in zip(records, twins, strict=True)]
     scorer = method_scorer(load_method("ppl", config, run, Quiet()), config, run, Quiet(), pairs)

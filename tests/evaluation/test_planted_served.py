@@ -65,7 +65,7 @@ def configured(world, url="", *, teacher=None, **select_settings):
 
 
 def pairs_of(world, config, ids=("r0", "r1", "r2", "r3")):
-    return plant(corpus.fetch(config, world.run, "ant", list(ids)))
+    return plant(corpus.fetch(config.corpus, world.run, "ant", list(ids)))
 
 
 def by_fault(found):

@@ -29,7 +29,7 @@ def test_one_row_a_valid_record_in_order(world):
     path.write_bytes(b'{"id": "z", "text": "zz"}\n\nbroken\n' + path.read_bytes() + b'{"id": "a", "text": "again"}\n')
     build_index(world.config(), world.run, Quiet())
     summary = world.flag()
-    (shard, _) = shards(world.config())["ant"]
+    (shard, _) = shards(world.config().corpus)["ant"]
     table = pq.read_table(flags_path(world.run, shard))
     assert table.schema.names == ["row", "id", "duplicate_of", "near_duplicate_of", "contaminated_by", "overlap"]
     assert table["row"].to_pylist() == [0, 3, 4, 5]
@@ -54,7 +54,7 @@ def test_nothing_is_redone_while_nothing_changes_and_bytes_are_the_same(world):
 def test_an_interrupted_run_goes_on_where_it_stopped(world):
     summary = world.flag()
     before = files(world, "flags")
-    (shard,) = shards(world.config())["bee"]
+    (shard,) = shards(world.config().corpus)["bee"]
     signature_path(world.run, shard).unlink()
     flags_path(world.run, shard).unlink()
     signature_path(world.run, shard).with_name(".x.tmp").touch()
@@ -120,14 +120,14 @@ def test_near_duplicates_are_counted(tmp_path):
 
 
 def test_flags_are_asked_for_only_where_they_are_used(world):
-    (shard,) = shards(world.config())["bee"]
+    (shard,) = shards(world.config().corpus)["bee"]
     assert len(dropped_rows(world.config(), world.run, shard).rows) == 0
     with pytest.raises(RunError, match="mira flag"):
         dropped_rows(world.config(duplicates="drop"), world.run, shard)
     world.flag()
     world.put("bee", [{"f": LEAK}])
     build_index(world.config(), world.run, Quiet())
-    (shard,) = shards(world.config())["bee"]
+    (shard,) = shards(world.config().corpus)["bee"]
     with pytest.raises(RunError, match="has changed since it was flagged"):
         dropped_rows(world.config(duplicates="drop"), world.run, shard)
 
@@ -139,7 +139,7 @@ def test_dropping_what_is_not_looked_for_is_refused(world):
 
 def test_rows_that_do_not_add_up_are_noticed(world, monkeypatch):
     world.flag()
-    (shard,) = shards(world.config())["bee"]
+    (shard,) = shards(world.config().corpus)["bee"]
     path = flags_path(world.run, shard)
     metadata = {**pq.read_schema(path).metadata, b"mira.counts": b'{"records": {"records": 1, "tokens": 1}}'}
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)

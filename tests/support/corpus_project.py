@@ -45,4 +45,9 @@ class Project:
         return build_index(config, self.run, Quiet())
 
     def records(self, config: Config) -> list[Record]:
-        return [r for source in shards(config).values() for shard in source for r in read(config, self.run, shard)]
+        return [
+            r
+            for source in shards(config.corpus).values()
+            for shard in source
+            for r in read(config.corpus, self.run, shard)
+        ]

@@ -55,7 +55,7 @@ class World:
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return "source/id" -> its flags."""
         found = {}
-        for source, parts in shards(self.config()).items():
+        for source, parts in shards(self.config().corpus).items():
             for shard in parts:
                 for row in pq.read_table(flags_path(self.run, shard)).to_pylist():
                     found[f"{source}/{row['id']}"] = row
@@ -69,7 +69,7 @@ class World:
         config = self.config(**flags)
         ids = {(k.split("/")[0], r["row"], r["id"]) for k, r in self.rows().items()}
         found: dict[str, str] = {}
-        for source, parts in shards(config).items():
+        for source, parts in shards(config.corpus).items():
             for shard in parts:
                 rows, reasons = dropped_rows(config, self.run, shard)
                 here = {r["row"]: r["id"] for r in pq.read_table(flags_path(self.run, shard)).to_pylist()}

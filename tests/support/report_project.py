@@ -87,7 +87,7 @@ class Project:
         return Anchor(f"A{i + 1}", f"Name {i} {self.word}", 90 - i, point, names, (point, point), 0.625)
 
     def _scores(self, source: str) -> None:
-        for shard in shards(self.config())[source]:
+        for shard in shards(self.config().corpus)[source]:
             index = pq.read_table(self.run.index(source) / f"{shard.name}.parquet")
             valid = index.filter(pa.compute.is_null(index["reason_rejected"]))
             columns: dict[str, Any] = {name: valid[name] for name in ("row", "id", "n_tokens")}

@@ -75,7 +75,7 @@ class World:
 
     def score(self, source: str, change: Any = lambda table: table) -> None:
         items = {i.id: i for part in self.sources[source] for i in part}
-        for shard in shards(self.config())[source]:
+        for shard in shards(self.config().corpus)[source]:
             index = pq.read_table(self.run.index(source) / f"{shard.name}.parquet")
             valid = index.filter(pa.compute.is_null(index["reason_rejected"]))
             duplicates = pq.read_table(self.run.index(source) / "duplicates.parquet")

@@ -127,7 +127,7 @@ def cascade(
     selected = student_selection(config, run, log)
     thresholds = {s: entry["threshold"] for s, entry in read_json(selected.thresholds)["sources"].items()}
     errors = _errors(config, run)
-    of_source = shards(config)
+    of_source = shards(config.corpus)
     summary: dict[str, Any] = {}
     shutil.rmtree(run.path / "cascade", ignore_errors=True)  # an interrupted cascade must not leave two mixed
     for group in read_json(run.groups)["groups"]:
@@ -191,7 +191,7 @@ def _cascade_source(plan: _Plan, parts: Sequence[Shard], judge: Judge, log: Log)
         for shard in parts:
             ids, close, by_hash = plan.pick(shard, reach)
             wanted = {id for id, yes in zip(ids, close | by_hash, strict=True) if yes}
-            records = (r for r in read(plan.config, plan.run, shard) if r.id in wanted)
+            records = (r for r in read(plan.config.corpus, plan.run, shard) if r.id in wanted)
             judgements = sorted(judge.judge(JudgeTask(r) for r in records), key=lambda j: j.id)
             path = plan.run.scores(plan.source) / f"{shard.name}.parquet"
             scores = pq.read_table(path)

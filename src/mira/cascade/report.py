@@ -74,7 +74,7 @@ def selection_after(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     after = select_by("cascade", config, run, log)
     sources = {
         source: [_changed(before, after, source, shard.name) for shard in parts]
-        for source, parts in shards(config).items()
+        for source, parts in shards(config.corpus).items()
     }
     counted = {source: _sum(parts) for source, parts in sources.items()}
     every = _sum(list(counted.values()))
@@ -118,7 +118,7 @@ def _simulated(config: Config, run: RunFolder, thresholds: Mapping[str, Any]) ->
     sources = labelled["source"].to_pylist()
     truth, guess = (labelled[c].to_numpy() for c in ("truth", "guess"))
     error = quality_errors(sources, truth, guess)
-    tokens = _as_in_corpus(labelled, {s: t["tokens"] for s, t in totals(config, run).items()})
+    tokens = _as_in_corpus(labelled, {s: t["tokens"] for s, t in totals(config.corpus, run).items()})
     errors = np.array([error[s] for s in sources])
     pool_of = {source: key for key, pool in thresholds["scopes"].items() for source in pool["sources"]}
     pools = np.array([pool_of.get(s, "") for s in sources])

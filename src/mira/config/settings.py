@@ -1,5 +1,7 @@
 """mira.yaml: typed settings, one class per section. `mira init` writes each field's description beside it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +32,7 @@ __all__ = [
     "BenchmarkSettings",
     "CascadeSettings",
     "Config",
+    "CorpusSettings",
     "DataManEndpoint",
     "DataManSettings",
     "DiscoverSettings",
@@ -79,6 +82,33 @@ class EvaluateSettings(Settings):
     proxy: ProxySettings = ProxySettings()
 
 
+@dataclass(frozen=True, slots=True)
+class CorpusSettings:
+    """What of the settings says how the corpus is read: `Config.corpus`.
+
+    Attributes:
+        run: The run folder, where the index and the fingerprints of files are.
+        sources: The sources.
+        tokenizer: Name or path of the tokenizer that counts the records' tokens.
+        shard_bytes: Bytes per shard of plain JSONL files.
+        max_record_bytes: Longer lines and rows are rejected.
+    """
+
+    run: Path
+    sources: Sequence[SourceSettings]
+    tokenizer: str
+    shard_bytes: int
+    max_record_bytes: int
+
+    def source(self, name: str) -> SourceSettings:
+        """Return the settings of source `name`.
+
+        Raises:
+            KeyError: There is no such source.
+        """
+        return {source.name: source for source in self.sources}[name]
+
+
 class Config(Settings):
     """The settings in mira.yaml."""
 
@@ -112,5 +142,9 @@ class Config(Settings):
         Raises:
             KeyError: There is no such source.
         """
-        found = {source.name: source for source in self.sources}
-        return found[name]
+        return self.corpus.source(name)
+
+    @property
+    def corpus(self) -> CorpusSettings:
+        """What the rooms below need to find and read records."""
+        return CorpusSettings(self.run, self.sources, self.tokenizer, self.shard_bytes, self.max_record_bytes)

@@ -20,7 +20,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config.settings import Config, SourceSettings
+from mira.config.settings import Config, CorpusSettings, SourceSettings
 from mira.corpus import database
 from mira.corpus.files.lines import size_of
 from mira.corpus.parse import Parser
@@ -95,13 +95,14 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         RunError: A worker process died.
     """
     counter = tokenizer(config.tokenizer)
-    found = shards(config)
+    corpus = config.corpus
+    found = shards(corpus)
     for source in config.sources:
         log.note(f"  {source.name}: {described(source, config.run)}")
         with _readable(source.name, found[source.name][0].path):
             if warning := check_fields(source, found[source.name], config.max_record_bytes):
                 log.note(f"  WARNING: {source.name}: {warning}")
-    jobs = _jobs(config, run, counter, found)
+    jobs = _jobs(corpus, run, counter, found)
     _remove_gone(run, set(found))
     for source in config.sources:
         _sweep(run.index(source.name), {shard_path(run, s).name for s in found[source.name]})
@@ -111,7 +112,7 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             task.advance(len(done))
     for source in config.sources:
         _find_duplicates(run, source.name, found[source.name])
-    sums = totals(config, run)
+    sums = totals(corpus, run)
     for name, counts in sums.items():
         _check_usable(run, name, found[name], counts)
         _tell_rejected(run, name, found[name], counts, log)
@@ -123,14 +124,14 @@ def build_index(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return {"sources": sums, "shards": n, "indexed": len(jobs), "skipped": n - len(jobs)}
 
 
-def _jobs(config: Config, run: RunFolder, counter: Tokenizer, found: dict[str, list[Shard]]) -> list[_Job]:
+def _jobs(corpus: CorpusSettings, run: RunFolder, counter: Tokenizer, found: dict[str, list[Shard]]) -> list[_Job]:
     """Return what is not up to date."""
-    pairs = [(source, shard) for source in config.sources for shard in found[source.name]]
-    keys = [_key(config, counter, source, shard) for source, shard in pairs]
+    pairs = [(source, shard) for source in corpus.sources for shard in found[source.name]]
+    keys = [_key(corpus, counter, source, shard) for source, shard in pairs]
     stale = [(*pair, k) for pair, k in zip(pairs, keys, strict=True) if read_key(shard_path(run, pair[1])) != k]
     threads = 1 if _workers([shard for _, shard, _ in stale]) != 1 else 0
     return [
-        _Job(source, shard, config.tokenizer, threads, config.max_record_bytes, shard_path(run, shard), key)
+        _Job(source, shard, corpus.tokenizer, threads, corpus.max_record_bytes, shard_path(run, shard), key)
         for source, shard, key in stale
     ]
 
@@ -146,19 +147,19 @@ def _bytes(shard: Shard) -> int:
     return size_of(shard.path)
 
 
-def _key(config: Config, counter: Tokenizer, source: SourceSettings, shard: Shard) -> str:
-    fields = [source.name, source.family, dict(source.fields), config.max_record_bytes]
+def _key(corpus: CorpusSettings, counter: Tokenizer, source: SourceSettings, shard: Shard) -> str:
+    fields = [source.name, source.family, dict(source.fields), corpus.max_record_bytes]
     return hash_json([VERSION, shard.name, shard.fingerprint, counter.identity, *fields])
 
 
-def check_shard(config: Config, run: RunFolder, shard: Shard) -> None:
+def check_shard(corpus: CorpusSettings, run: RunFolder, shard: Shard) -> None:
     """Check that a shard's index is there and up to date.
 
     Raises:
         RunError: It is not.
     """
     key = read_key(shard_path(run, shard))
-    if key != _key(config, tokenizer(config.tokenizer), config.source(shard.source), shard):
+    if key != _key(corpus, tokenizer(corpus.tokenizer), corpus.source(shard.source), shard):
         what = "has changed since it was indexed" if key else "is not indexed yet"
         raise RunError(f"source '{shard.source}': {shard.path} {what}", "Run the index stage first: mira run does.")
 
@@ -298,7 +299,7 @@ def _find_duplicates(run: RunFolder, source: str, found: list[Shard]) -> None:
             writer.write_table(pa.table(columns, schema=written))
 
 
-def totals(config: Config, run: RunFolder) -> dict[str, dict[str, Any]]:
+def totals(corpus: CorpusSettings, run: RunFolder) -> dict[str, dict[str, Any]]:
     """Count what the index holds.
 
     Returns:
@@ -308,7 +309,7 @@ def totals(config: Config, run: RunFolder) -> dict[str, dict[str, Any]]:
     Raises:
         RunError: A source is not indexed yet.
     """
-    return {source.name: _source_totals(run, source.name) for source in config.sources}
+    return {source.name: _source_totals(run, source.name) for source in corpus.sources}
 
 
 def _source_totals(run: RunFolder, source: str) -> dict[str, Any]:

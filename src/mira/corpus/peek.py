@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from mira.config.settings import Config, SourceSettings
+from mira.config.settings import CorpusSettings, SourceSettings
 from mira.corpus.families import REQUIRED, FieldProblem, look_up, render
 from mira.corpus.files.lines import read_lines, size_of
 from mira.corpus.files.tables import schema
@@ -30,15 +30,15 @@ _USUAL = {
 }
 
 
-def peek(config: Config, source: str) -> Record:
+def peek(corpus: CorpusSettings, source: str) -> Record:
     """Return the first valid record of a source, without an index; `n_tokens` is 0.
 
     Raises:
         InputError: As of `check_fields`, or no record is valid; with the first reason.
     """
-    settings, found = config.source(source), shards(config)[source]
-    check_fields(settings, found, config.max_record_bytes)
-    parser = Parser(settings, config.max_record_bytes)
+    settings, found = corpus.source(source), shards(corpus)[source]
+    check_fields(settings, found, corpus.max_record_bytes)
+    parser = Parser(settings, corpus.max_record_bytes)
     first = ""
     for item in (item for shard in found for item in parser.parse(shard)):
         if isinstance(item, Record):

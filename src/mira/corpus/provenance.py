@@ -2,12 +2,11 @@
 
 from itertools import islice
 
-from mira import corpus
-from mira.config.settings import Config, SourceSettings
+from mira.config.settings import CorpusSettings, SelectSettings, SourceSettings
 from mira.corpus.files.lines import Damaged
 from mira.corpus.files.tables import schema
 from mira.corpus.parse import BadLine, Parser, to_object
-from mira.corpus.shards import Shard, format_of
+from mira.corpus.shards import Shard, format_of, shards
 from mira.errors import ConfigError
 
 __all__ = ["check_provenance"]
@@ -15,7 +14,7 @@ __all__ = ["check_provenance"]
 _LOOKED_AT = 100  # rows of a source
 
 
-def check_provenance(config: Config) -> None:
+def check_provenance(corpus: CorpusSettings, select: SelectSettings) -> None:
     """Check `select.provenance_field` against the columns of each source's first file, or its first lines.
 
     A record further on may have the field still; writing it is then refused.
@@ -24,13 +23,13 @@ def check_provenance(config: Config) -> None:
         ConfigError: A record has a field of that name.
         MiraError: A source cannot be found.
     """
-    field = config.select.provenance_field
-    if not config.select.write_selected:
+    field = select.provenance_field
+    if not select.write_selected:
         return
     if not field:
         raise ConfigError("select.provenance_field is empty", "Choose a name, e.g. select: {provenance_field: mira}.")
-    for source, found in corpus.shards(config).items():
-        where = _holder(config.source(source), found[0], field, config.max_record_bytes) if found else ""
+    for source, found in shards(corpus).items():
+        where = _holder(corpus.source(source), found[0], field, corpus.max_record_bytes) if found else ""
         if where:
             raise ConfigError(
                 f"select.provenance_field: the records of source '{source}' have a field '{field}' already ({where})",

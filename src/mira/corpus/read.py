@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings
 from mira.corpus import database
 from mira.corpus.index import check_shard, duplicates_path, shard_path
 from mira.corpus.parse import Parser
@@ -20,16 +20,16 @@ from mira.run_folder.paths import RunFolder
 __all__ = ["fetch", "field_values", "pick", "read", "sample_ids"]
 
 
-def read(config: Config, run: RunFolder, shard: Shard) -> Iterator[Record]:
+def read(corpus: CorpusSettings, run: RunFolder, shard: Shard) -> Iterator[Record]:
     """Yield a shard's valid records in order of row, with `n_tokens` from the index. Memory is bounded.
 
     Raises:
         RunError: The shard is not indexed, or has changed since.
     """
-    check_shard(config, run, shard)
+    check_shard(corpus, run, shard)
     shard.check_unchanged()
     doubled = _duplicate_rows(run, shard)
-    items = Parser(config.source(shard.source), config.max_record_bytes).parse(shard)
+    items = Parser(corpus.source(shard.source), corpus.max_record_bytes).parse(shard)
     for counted, item in zip_longest(_counts(run, shard), items):
         if counted is None or item is None or item.row != counted[0]:
             raise RunError(f"{shard.path} has changed while it was read", "Run again.")
@@ -55,19 +55,19 @@ def _counts(run: RunFolder, shard: Shard) -> Iterator[tuple[int, int]]:
 
 
 def fetch(
-    config: Config, run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
+    corpus: CorpusSettings, run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
 ) -> list[Record]:
     """Return the records that `pick` yields, sorted by id."""
-    return sorted(pick(config, run, source, ids, allow_missing=allow_missing), key=lambda record: record.id)
+    return sorted(pick(corpus, run, source, ids, allow_missing=allow_missing), key=lambda record: record.id)
 
 
 def pick(
-    config: Config, run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
+    corpus: CorpusSettings, run: RunFolder, source: str, ids: Collection[str], *, allow_missing: bool = False
 ) -> Iterator[Record]:
     """Yield the valid records of these ids in order of file and row. Reads only the shards that hold them.
 
     Args:
-        config: The settings.
+        corpus: How the corpus is read.
         run: The run folder.
         source: The source's name.
         ids: Ids; repetitions do not matter.
@@ -91,19 +91,19 @@ def pick(
     rows: dict[str, dict[int, int]] = defaultdict(dict)
     for name, row, _, n_tokens in hits:
         rows[name][row] = n_tokens
-    for shard in shards(config)[source]:
+    for shard in shards(corpus)[source]:
         if shard.name in rows:
-            check_shard(config, run, shard)
+            check_shard(corpus, run, shard)
             shard.check_unchanged()
-            yield from _rows(config, shard, rows[shard.name])
+            yield from _rows(corpus, shard, rows[shard.name])
             shard.check_unchanged()
 
 
-def field_values(config: Config, run: RunFolder, source: str, path: str) -> dict[str, Any]:
+def field_values(corpus: CorpusSettings, run: RunFolder, source: str, path: str) -> dict[str, Any]:
     """Return id -> value of a field outside the record; records where it is missing or null are left out.
 
     Args:
-        config: The settings.
+        corpus: How the corpus is read.
         run: The run folder.
         source: The source's name.
         path: The field, e.g. "meta.kind".
@@ -114,35 +114,35 @@ def field_values(config: Config, run: RunFolder, source: str, path: str) -> dict
     with database.connect(run) as con:
         database.register_source(con, run, source)
         known = {(str(s), int(r)): str(i) for s, r, i in con.execute("SELECT shard, row, id FROM valid").fetchall()}
-    parser, found = Parser(config.source(source), config.max_record_bytes), {}
-    for shard in shards(config)[source]:
-        check_shard(config, run, shard)
+    parser, found = Parser(corpus.source(source), corpus.max_record_bytes), {}
+    for shard in shards(corpus)[source]:
+        check_shard(corpus, run, shard)
         for row, value in parser.values(shard, path):
             if value is not None and (shard.name, row) in known:
                 found[known[shard.name, row]] = value
     return found
 
 
-def _rows(config: Config, shard: Shard, rows: dict[int, int]) -> Iterator[Record]:
+def _rows(corpus: CorpusSettings, shard: Shard, rows: dict[int, int]) -> Iterator[Record]:
     last = max(rows)
-    for item in Parser(config.source(shard.source), config.max_record_bytes).parse(shard, rows):
+    for item in Parser(corpus.source(shard.source), corpus.max_record_bytes).parse(shard, rows):
         if isinstance(item, Record):
             yield with_tokens(item, rows[item.row])
         if item.row >= last:
             return
 
 
-def sample_ids(config: Config, run: RunFolder, source: str, n: int, purpose: str) -> list[str]:
+def sample_ids(run: RunFolder, source: str, n: int, seed: int, purpose: str) -> list[str]:
     """Return the n valid ids of smallest md5(seed, purpose, id), in that order.
 
     A smaller sample is the start of a larger one, and the sample does not depend on the order of files. With files
     added, an id leaves it only for a new one of smaller hash.
 
     Args:
-        config: The settings; `seed` is part of the hash.
         run: The run folder.
         source: The source's name.
         n: How many; fewer are returned where there are fewer.
+        seed: Part of the hash.
         purpose: What for; different purposes give independent samples.
 
     Raises:
@@ -151,6 +151,6 @@ def sample_ids(config: Config, run: RunFolder, source: str, n: int, purpose: str
     with database.connect(run) as con:
         database.register_source(con, run, source)
         found = con.execute(
-            "SELECT id FROM valid ORDER BY md5(concat(?::VARCHAR, id)), id LIMIT ?", [f"{config.seed}/{purpose}/", n]
+            "SELECT id FROM valid ORDER BY md5(concat(?::VARCHAR, id)), id LIMIT ?", [f"{seed}/{purpose}/", n]
         ).fetchall()
     return [str(i) for (i,) in found]

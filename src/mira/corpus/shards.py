@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from fsspec.core import url_to_fs
 
-from mira.config.settings import Config, SourceSettings
+from mira.config.settings import CorpusSettings, SourceSettings
 from mira.corpus.files.find import Found, find, is_s3
 from mira.corpus.files.formats import KNOWN, Format, format_of, without_extension
 from mira.corpus.files.lines import is_remote, open_file
@@ -102,11 +102,11 @@ class _Slice:
     hash: str
 
 
-def shards(config: Config, *, again: bool = False) -> dict[str, list[Shard]]:
+def shards(corpus: CorpusSettings, *, again: bool = False) -> dict[str, list[Shard]]:
     """Find every source's shards.
 
     Args:
-        config: The settings.
+        corpus: How the corpus is read.
         again: Read every local file again, even one whose size and time have not changed.
 
     Returns:
@@ -116,11 +116,11 @@ def shards(config: Config, *, again: bool = False) -> dict[str, list[Shard]]:
         ConfigError: Two sources have one name, or a URL's file system is not installed.
         InputError: A path matches nothing, cannot be read, or has an unknown format.
     """
-    names = Counter(s.name for s in config.sources)
+    names = Counter(s.name for s in corpus.sources)
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
-    cache = _Cache(Path(config.run) / "index" / ".fingerprints.json", empty=again)
-    found = {s.name: _source_shards(config, s, cache) for s in config.sources}
+    cache = _Cache(Path(corpus.run) / "index" / ".fingerprints.json", empty=again)
+    found = {s.name: _source_shards(corpus, s, cache) for s in corpus.sources}
     cache.save()
     return found
 
@@ -189,14 +189,14 @@ def _outside(found: Found, run: Path) -> Found:
     return found
 
 
-def _source_shards(config: Config, source: SourceSettings, cache: "_Cache") -> list[Shard]:
-    stems = {path: _stem(inside) for path, inside in _find(source, config.run).files.items()}
+def _source_shards(corpus: CorpusSettings, source: SourceSettings, cache: "_Cache") -> list[Shard]:
+    stems = {path: _stem(inside) for path, inside in _find(source, corpus.run).files.items()}
     counts = Counter(stem.lower() for stem in stems.values())
     try:
         return [
             shard
             for path, stem in sorted(stems.items())
-            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, config.shard_bytes, cache)
+            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, corpus.shard_bytes, cache)
         ]
     except OSError as error:
         raise InputError(

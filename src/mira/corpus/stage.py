@@ -23,7 +23,7 @@ def _settings(config: Config) -> dict[str, Any]:
 def _files(config: Config, _run: RunFolder) -> dict[str, str]:
     return {
         f"source {source}": hash_json([[s.name, s.fingerprint] for s in found])
-        for source, found in shards(config).items()
+        for source, found in shards(config.corpus).items()
     }
 
 

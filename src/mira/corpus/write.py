@@ -25,7 +25,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from mira.config.settings import Config
 from mira.corpus.families import parse_json
 from mira.corpus.files.lines import Damaged, read_lines
 from mira.corpus.files.sniff import without_bom
@@ -33,7 +32,6 @@ from mira.corpus.files.tables import batches, bytes_of, opened, schema
 from mira.corpus.shards import Format, Shard, format_of
 from mira.errors import ConservationError, InputError
 from mira.run_folder.files import atomic, read_json, write_json
-from mira.run_folder.paths import RunFolder
 
 __all__ = ["copy_kept", "count_kept", "describe_kept"]
 
@@ -52,15 +50,15 @@ _DATASET_STATE: dict[str, Any] = {
 }
 
 
-def copy_kept(config: Config, run: RunFolder, shard: Shard, kept: Kept, folder: Path) -> Path | None:
+def copy_kept(shard: Shard, kept: Kept, folder: Path, *, field: str, longest: int) -> Path | None:
     """Write a shard's kept records to `<folder>/<shard.name><extension>`, atomically.
 
     Args:
-        config: The settings; `select.provenance_field` is the field's name.
-        run: The run folder.
         shard: The shard.
         kept: Row -> what its provenance field holds. May be empty: then the file holds no record.
         folder: Where to write; the file is replaced if it is there.
+        field: Name of the provenance field.
+        longest: Bytes of the longest line that counts as a record.
 
     Returns:
         The file's path; None for a table so damaged that it has no columns, from which nothing was kept.
@@ -72,11 +70,10 @@ def copy_kept(config: Config, run: RunFolder, shard: Shard, kept: Kept, folder: 
     """
     fmt = format_of(shard.path)
     target = folder / f"{shard.name}{fmt.extension}"
-    writers = {"jsonl": _copy_lines, "parquet": _copy_parquet, "arrow": _copy_arrow}
     shard.check_unchanged()
     try:
         with atomic(target) as temporary:
-            _check_all(shard, kept, writers[fmt.kind](config, shard, kept, temporary))
+            _check_all(shard, kept, _copy(shard, kept, temporary, field, longest))
             shard.check_unchanged()
     except pa.ArrowException as error:
         raise _not_copied(shard, error) from None
@@ -110,10 +107,20 @@ def _check_all(shard: Shard, kept: Kept, written: int) -> None:
         )
 
 
-def _copy_lines(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
-    fmt, field = format_of(shard.path), config.select.provenance_field
+def _copy(shard: Shard, kept: Kept, target: Path, field: str, longest: int) -> int:
+    match format_of(shard.path).kind:
+        case "parquet":
+            return _copy_parquet(shard, kept, target, field)
+        case "arrow":
+            return _copy_arrow(shard, kept, target, field)
+        case _:
+            return _copy_lines(shard, kept, target, field, longest)
+
+
+def _copy_lines(shard: Shard, kept: Kept, target: Path, field: str, longest: int) -> int:
+    fmt = format_of(shard.path)
     written, last = 0, max(kept, default=-1)
-    lines = read_lines(shard.path, fmt.compression, shard.start, shard.stop, config.max_record_bytes)
+    lines = read_lines(shard.path, fmt.compression, shard.start, shard.stop, longest)
     with ExitStack() as stack:
         out = _compressed(stack, target, fmt)
         for row, line in _until_damage(lines):
@@ -227,8 +234,8 @@ def _not_copied(shard: Shard, error: Exception) -> InputError:
     )
 
 
-def _copy_parquet(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
-    out = _with_provenance(shard, "parquet", config.select.provenance_field)
+def _copy_parquet(shard: Shard, kept: Kept, target: Path, field: str) -> int:
+    out = _with_provenance(shard, "parquet", field)
     with opened(shard.path, "parquet") as file:
         groups = file.metadata
         compression = groups.row_group(0).column(0).compression if groups.num_row_groups else "ZSTD"
@@ -245,8 +252,8 @@ def _copy_parquet(config: Config, shard: Shard, kept: Kept, target: Path) -> int
     return written
 
 
-def _copy_arrow(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
-    out = _with_provenance(shard, "arrow", config.select.provenance_field)
+def _copy_arrow(shard: Shard, kept: Kept, target: Path, field: str) -> int:
+    out = _with_provenance(shard, "arrow", field)
     written = 0
     with target.open("wb") as file, pa.ipc.new_stream(file, out) as writer:
         for batch in _kept_batches(shard, "arrow", kept, out):
@@ -255,20 +262,20 @@ def _copy_arrow(config: Config, shard: Shard, kept: Kept, target: Path) -> int:
     return written
 
 
-def describe_kept(config: Config, found: Sequence[Shard], folder: Path) -> None:
+def describe_kept(found: Sequence[Shard], folder: Path, field: str) -> None:
     """Write what `datasets.load_from_disk` needs beside a source's kept records; nothing where none are Arrow files.
 
     Args:
-        config: The settings; `select.provenance_field` is a further column.
         found: All shards of the source.
         folder: Where their kept records are.
+        field: Name of the provenance field, which is a further column.
     """
     arrow = [s for s in found if format_of(s.path).kind == "arrow"]
     if not arrow:
         return
     beside = Path(arrow[0].path).parent
     info, state = _description(beside / "dataset_info.json"), _description(beside / "state.json")
-    _add_feature(info, config.select.provenance_field)
+    _add_feature(info, field)
     for stale in ("splits", "download_size", "dataset_size", "size_in_bytes", "download_checksums"):
         info.pop(stale, None)
     state |= {

@@ -45,7 +45,7 @@ class FreeJudging:
             record
             for source in group.sources
             for record in corpus.fetch(
-                config, run, source, corpus.sample_ids(config, run, source, settings.sample, "discover")
+                config.corpus, run, source, corpus.sample_ids(run, source, settings.sample, config.seed, "discover")
             )
         ]
         self._budget = Failures(len(self.records), config.teacher.failure_budget, run.journal)

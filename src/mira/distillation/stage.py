@@ -203,7 +203,7 @@ def _labelled(config: Config, run: RunFolder, labels: pa.Table) -> Iterator[Reco
     for source, id in zip(sources, ids, strict=True):
         wanted.setdefault(source, set()).add(id)
     for source in sorted(wanted):
-        yield from corpus.pick(config, run, source, wanted[source])
+        yield from corpus.pick(config.corpus, run, source, wanted[source])
 
 
 def _unread(config: Config) -> list[str]:

@@ -46,7 +46,9 @@ def check_field(config: Config, run: RunFolder, log: Log, groups: Sequence[Group
     sources = {}
     for group in groups:
         for source in group.sources:
-            values = {i: str(v).strip().lower() for i, v in corpus.field_values(config, run, source, field).items()}
+            values = {
+                i: str(v).strip().lower() for i, v in corpus.field_values(config.corpus, run, source, field).items()
+            }
             if set(values.values()) & CLEAN and set(values.values()) - CLEAN:
                 sources[source] = _source(config, run, group, source, values)
     if not sources:

@@ -192,7 +192,7 @@ def _hash_texts(task: _HashTask) -> None:
     if path.is_file() and (pq.read_metadata(path).metadata or {}).items() >= mark.items():
         return
     schema = pa.schema([("hash", pa.uint64())], metadata=mark)
-    records = read(config, run, shard)
+    records = read(config.corpus, run, shard)
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=False) as writer:
         while batch := list(itertools.islice(records, 4096)):
             texts = (" ".join(record.text.split()).encode("utf-8", "surrogatepass") for record in batch)

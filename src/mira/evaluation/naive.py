@@ -60,6 +60,6 @@ def _texts(config: Config, run: RunFolder, group: Group) -> dict[tuple[str, str]
     texts: dict[tuple[str, str], str] = {}
     for source in group.sources:
         ids = pc.unique(labels.filter(pc.equal(labels["source"], source))["id"]).to_pylist()
-        records = corpus.fetch(config, run, source, ids, allow_missing=True)
+        records = corpus.fetch(config.corpus, run, source, ids, allow_missing=True)
         texts |= {(source, record.id): record.text for record in records}
     return texts

@@ -78,7 +78,7 @@ def _load(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMetho
 
 
 def _thresholds(config: Config, run: RunFolder, method: SelectionMethod, log: Log) -> Mapping[str, float] | None:
-    of_source = shards(config)
+    of_source = shards(config.corpus)
     paths = [values_path(run, method.name, s, shard.name) for s, parts in of_source.items() for shard in parts]
     ranked = method.name == "random" or all(path.is_file() for path in paths)
     if config.select.temperature or not ranked:

@@ -189,9 +189,9 @@ def _unlabelled(config: Config, run: RunFolder, group: Group, source: str) -> li
     if run.labels(group.name).is_file():
         labels = pq.read_table(run.labels(group.name), columns=["id", "source"])
         labelled = set(labels.filter(pc.equal(labels["source"], source))["id"].to_pylist())
-    ids = corpus.sample_ids(config, run, source, config.evaluate.planted + len(labelled), "planted")
+    ids = corpus.sample_ids(run, source, config.evaluate.planted + len(labelled), config.seed, "planted")
     fresh = [i for i in ids if i not in labelled][: config.evaluate.planted]
-    return corpus.fetch(config, run, source, fresh)
+    return corpus.fetch(config.corpus, run, source, fresh)
 
 
 def _tell(result: EvaluationResult, log: Log) -> None:

@@ -8,7 +8,7 @@ texts and more than 1% of them, or more than half of a small benchmark's, three 
 import glob
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ def benchmark_files(config: Config, run: RunFolder, benchmark: BenchmarkSettings
     if tables:
         # a benchmark's name may hold what a source's may not
         source = SourceSettings(name="benchmark", path=tables)
-        alone = config.model_copy(update={"sources": [source], "run": run.signatures(".benchmarks")})
+        alone = replace(config.corpus, sources=[source], run=run.signatures(".benchmarks"))
         try:
             found += shards(alone)["benchmark"]
         except InputError as error:

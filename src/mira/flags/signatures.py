@@ -95,7 +95,7 @@ def make_signatures(task: SignatureTask) -> int:
         pq.ParquetWriter(temporary, schema, use_dictionary=False, compression="zstd") as writer,
     ):
         waiting: list[pa.Table] = []
-        for records, texts in _batched(corpus.read(task.config, task.run, task.shard)):
+        for records, texts in _batched(corpus.read(task.config.corpus, task.run, task.shard)):
             waiting.append(_table(schema, records, texts, task.minhash, known))
             n += len(records)
             if sum(map(len, waiting)) >= 1 << 16:

@@ -83,11 +83,11 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         raise ConfigError(
             "flags.contaminated is drop, but there are no flags.benchmarks", "Name some, or set it to keep."
         )
-    totals = corpus.totals(config, run)
+    totals = corpus.totals(config.corpus, run)
     minhash = load_minhash(settings) if settings.near else None
     key, benchmarks = make_benchmarks(config, run)
     _note_unused(benchmarks, settings.ngram_words, log)
-    found = [shard for shards in corpus.shards(config).values() for shard in shards]
+    found = [shard for shards in corpus.shards(config.corpus).values() for shard in shards]
     for folder, path_of in (("signatures", signature_path), ("flags", flags_path)):
         _remove_strays(run.path / folder, {path_of(run, shard) for shard in found})
     tasks = [SignatureTask(config, run, s, minhash, key, signature_key(run, s, minhash, key)) for s in found]

@@ -108,8 +108,8 @@ def _source_vectors(config: Config, run: RunFolder, log: Log) -> dict[str, Vecto
     vectors = {}
     with log.task("embedding a sample of each source", len(config.sources)) as task:
         for source in config.sources:
-            ids = corpus.sample_ids(config, run, source.name, config.group.sample, "group")
-            records = corpus.fetch(config, run, source.name, ids)
+            ids = corpus.sample_ids(run, source.name, config.group.sample, config.seed, "group")
+            records = corpus.fetch(config.corpus, run, source.name, ids)
             vectors[source.name] = embedder.embed([r.text for r in records]).mean(axis=0)
             task.advance()
     return vectors

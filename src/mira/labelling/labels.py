@@ -54,7 +54,7 @@ def drawn_sample(config: Config, run: RunFolder, group: Group) -> Sample:
     """Draw the records that a live teacher labels; a share of them is judged twice."""
     sample: Sample = {}
     for source in group.sources:
-        ids = corpus.sample_ids(config, run, source, config.label.sample, "label")
+        ids = corpus.sample_ids(run, source, config.label.sample, config.seed, "label")
         twice = round(len(ids) * config.label.replicates)
         sample[source] = {id: 2 if i < twice else 1 for i, id in enumerate(ids)}
     return sample
@@ -72,4 +72,4 @@ def judge_tasks(
 
 
 def _fetch(config: Config, run: RunFolder, source: str, ids: Iterable[str]) -> list[Record]:
-    return corpus.fetch(config, run, source, list(ids))
+    return corpus.fetch(config.corpus, run, source, list(ids))

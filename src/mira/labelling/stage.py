@@ -99,7 +99,7 @@ def _recorded_sample(config: Config, run: RunFolder, group: Group, judge: Judge,
     sample: Sample = {}
     for source in group.sources:
         recorded = judge.ids(source)
-        records = corpus.fetch(config, run, source, recorded, allow_missing=True)
+        records = corpus.fetch(config.corpus, run, source, recorded, allow_missing=True)
         sample[source] = {r.id: recorded[r.id] for r in records}
         lost = len(recorded) - len(records)
         if lost:

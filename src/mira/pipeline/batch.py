@@ -121,11 +121,11 @@ def _labels(config: Config, run: RunFolder, teacher: Teacher) -> Iterator[Reques
 
 
 def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Exported:
-    shards = corpus.shards(config)
+    shards = corpus.shards(config.corpus)
 
     def tasks(sources: Sequence[str]) -> Iterator[JudgeTask]:
         for shard in chain.from_iterable(shards[source] for source in sources):
-            yield from map(JudgeTask, corpus.read(config, run, shard))
+            yield from map(JudgeTask, corpus.read(config.corpus, run, shard))
 
     exported = []
     groups = load_groups(run)

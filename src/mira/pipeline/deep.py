@@ -47,7 +47,7 @@ def check_deep(config: Config) -> Iterator[str]:
 
 
 def _sources(config: Config, recorded: dict[str, str]) -> Iterator[str]:
-    for source, found in corpus.shards(config, again=True).items():
+    for source, found in corpus.shards(config.corpus, again=True).items():
         known = recorded.get(f"source {source}")
         if known is not None and known != hash_json([[s.name, s.fingerprint] for s in found]):
             yield f"source '{source}' has changed"

@@ -61,7 +61,7 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
         pass
     run_stages(config, ["index"], log)
     run = RunFolder(config.run)
-    totals = corpus.totals(config, run)
+    totals = corpus.totals(config.corpus, run)
     valid = {source: counts["valid"] for source, counts in totals.items()}
     mean = {source: counts["tokens"] / max(counts["valid"], 1) for source, counts in totals.items()}
     planned = []

@@ -80,7 +80,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
         check_teacher(config)
     check_mask(config, wanted)
     if "select" in wanted or (config.teacher.endpoint and wanted & {"discover", "label"}):
-        check_provenance(config)
+        check_provenance(config.corpus, config.select)
     with _locked(run), shared_spending(config.teacher):
         manifest = read_manifest(run)
         manifest["config"] = hash_json({stage.name: stage_settings(stage, config) for stage in STAGES})

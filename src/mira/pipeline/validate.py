@@ -40,14 +40,14 @@ def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
     """
     _check_tokenizers(config)
     warnings = 0
-    for source, found in corpus.shards(config).items():
-        record = corpus.peek(config, source)
+    for source, found in corpus.shards(config.corpus).items():
+        record = corpus.peek(config.corpus, source)
         yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
         yield f"source {source}: {corpus.described(config.source(source), config.run)}"
         if warning := corpus.check_fields(config.source(source), found, config.max_record_bytes):
             warnings += 1
             yield f"source {source}: {WARNING}{warning}"
-    check_provenance(config)
+    check_provenance(config.corpus, config.select)
     _check_run_folder(config)
     yield from check_bundles(config)
     if needed_stages(config) & {"discover", "label"}:

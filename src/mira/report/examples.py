@@ -144,7 +144,7 @@ def _of_source(
     masked: frozenset[tuple[str, str]],
 ) -> SourceExamples:
     ids = [p.id for p in picks]
-    records = {r.id: r for r in corpus.fetch(config, run, source.name, ids)}
+    records = {r.id: r for r in corpus.fetch(config.corpus, run, source.name, ids)}
     judged = {row["id"]: row for row in _rows(labels, ids)} if labels else {}
     scored = _scores(con, config, run, source.name, ids)
     names = _slot_names(run, source.group, scored)

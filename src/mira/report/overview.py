@@ -222,7 +222,7 @@ def overview(
     Raises:
         RunError: A source is not indexed.
     """
-    rejected = {name: found["rejected"] for name, found in corpus.totals(config, run).items()}
+    rejected = {name: found["rejected"] for name, found in corpus.totals(config.corpus, run).items()}
     order = [s.name for s in config.sources if s.name in thresholds["sources"]]
     rows = [_scope(key, entry, order) for key, entry in thresholds["scopes"].items()]
     scopes = {row.key: row for row in sorted(rows, key=lambda row: [order.index(name) for name in row.sources])}

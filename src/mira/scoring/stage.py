@@ -54,11 +54,11 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         ConservationError: A sidecar does not hold exactly its shard's valid records.
         MiraError: More records stayed unscored than the failure budget allows.
     """
-    shards = corpus.shards(config)
+    shards = corpus.shards(config.corpus)
     rows: Counter[str] = Counter()
     unscored: dict[str, Counter[str]] = {source: Counter() for source in shards}
     _remove_strays(run, shards)
-    totals = corpus.totals(config, run)
+    totals = corpus.totals(config.corpus, run)
     requests: dict[str, Any] = {}
     failures = Failures(sum(t["valid"] for t in totals.values()), config.teacher.failure_budget, run.journal)
     for group in load_groups(run):
@@ -186,7 +186,7 @@ def _score_here(
     return score_shards(
         shards,
         judge,
-        read=lambda shard: corpus.read(config, run, shard),
+        read=lambda shard: corpus.read(config.corpus, run, shard),
         sidecar=lambda shard: _sidecar_path(run, shard),
         fingerprint=lambda shard: hash_json([records_key(run, shard), judge.identity]),
         task=task,

@@ -66,7 +66,7 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
         ConfigError: A floor or cap names an unknown source.
         BudgetError: Budget, floors and caps contradict each other.
     """
-    of_source = shards(config)
+    of_source = shards(config.corpus)
     settings = _in_effect(config.select, method.name)
     group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
     every = [shard for parts in of_source.values() for shard in parts]

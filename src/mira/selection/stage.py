@@ -56,7 +56,7 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             task.advance()
     if config.select.write_selected:
         for source, found in plan.shards.items():
-            describe_kept(config, found, run.selected(source))
+            describe_kept(found, run.selected(source), config.select.provenance_field)
     result = thresholds(config, plan, counts)
     for note in result["notes"][len(plan.retention.notes) :]:
         log.note(note)

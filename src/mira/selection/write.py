@@ -128,7 +128,8 @@ def write_shard(task: WriteTask) -> Counts:
                     kept_rows.add(block, quality, kept)
             copied, written = None, None
             if config.select.write_selected:
-                copied = copy_kept(config, run, shard, kept_rows, run.selected(shard.source))
+                folder, field = run.selected(shard.source), config.select.provenance_field
+                copied = copy_kept(shard, kept_rows, folder, field=field, longest=config.max_record_bytes)
                 written = count_kept(copied) if copied else 0
             counts = _counts(shard.source, tally, reasons, units, written)
             metadata = {_COUNTS: orjson.dumps(counts), _OF: orjson.dumps(_of(shard, copied))}

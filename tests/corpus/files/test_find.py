@@ -99,7 +99,7 @@ def test_links_are_followed_once(project: Project) -> None:
         assert sorted(found.files.values()) == ["a.jsonl", "there/b.jsonl"]
         assert len(found.left_out["links to what is read already"]) == 3
     config = project.config(project.source(["data/a.jsonl", "data/again.jsonl"]))
-    assert len(shards(config)["s"]) == 1
+    assert len(shards(config.corpus)["s"]) == 1
 
 
 @pytest.mark.parametrize("path", ["data", "data/**/*.arrow"])
@@ -128,14 +128,14 @@ def test_a_state_json_that_cannot_be_obeyed_is_refused(project: Project, files: 
     arrow(project.folder / "secret.arrow")
     project.put("ds/state.json", orjson.dumps({"_data_files": files}))
     with pytest.raises(InputError, match=problem):
-        shards(project.config(project.source("ds")))
+        shards(project.config(project.source("ds")).corpus)
 
 
 def test_splits_further_down_are_refused_too(project: Project) -> None:
     arrow(project.folder / "data/ds/train/a.arrow")
     project.put("data/ds/dataset_dict.json", b'{"splits": ["train", "test"]}')
     with pytest.raises(InputError, match="holds the splits train, test"):
-        shards(project.config(project.source("data")))
+        shards(project.config(project.source("data")).corpus)
 
 
 def test_what_is_no_regular_file_is_left_out(project: Project) -> None:
@@ -152,7 +152,7 @@ def test_what_the_run_itself_wrote_is_no_source(project: Project) -> None:
     project.lines("runner/b.jsonl", ROW)
     for path in (".", "**/*.jsonl"):
         config = project.config(project.source(path))
-        assert [Path(s.path).relative_to(project.folder).as_posix() for s in shards(config)["s"]] == [
+        assert [Path(s.path).relative_to(project.folder).as_posix() for s in shards(config.corpus)["s"]] == [
             "a.jsonl",
             "runner/b.jsonl",
         ]

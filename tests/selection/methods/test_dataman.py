@@ -21,7 +21,7 @@ def world(tmp_path):
 
 
 def put(world, source, change=lambda table: table):
-    for shard in shards(world.config())[source]:
+    for shard in shards(world.config().corpus)[source]:
         index = pq.read_table(world.run.index(source) / f"{shard.name}.parquet")
         ids = index["id"].to_pylist()
         numbers = [int(i[1:] or 0) for i in ids]

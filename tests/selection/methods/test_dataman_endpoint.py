@@ -120,7 +120,7 @@ def test_a_run_asks_selects_and_is_then_up_to_date(world, server):
 
 def test_scores_from_elsewhere_are_neither_asked_for_nor_written_over(world, server):
     score_dataman(config(world, server), world.run, Quiet())
-    shard = shards(world.config())["bee"][0]
+    shard = shards(world.config().corpus)["bee"][0]
     own = world.run.dataman("bee") / f"{shard.name}.parquet"
     pq.write_table(pq.read_table(own).replace_schema_metadata(None), own)
     with pytest.raises(RunError, match="not made by mira"):

@@ -188,7 +188,7 @@ def examples(
 
 def run_records(config: Config, run: RunFolder) -> Fetch:
     """Return how `examples` finds the records of a run."""
-    return lambda source, ids: fetch(config, run, source, ids, allow_missing=True)
+    return lambda source, ids: fetch(config.corpus, run, source, ids, allow_missing=True)
 
 
 def _by_source(labels: pa.Table) -> Iterator[list[dict[str, Any]]]:

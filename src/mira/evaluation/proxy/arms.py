@@ -266,7 +266,7 @@ def _read(
     with log.task("proxy: texts") as task:
         while wanted := {key for queue in queues for key in queue.likely(tokens)} - texts.keys():
             for source in sorted({source for source, _ in wanted}):
-                for record in corpus.fetch(config, run, source, [i for s, i in wanted if s == source]):
+                for record in corpus.fetch(config.corpus, run, source, [i for s, i in wanted if s == source]):
                     text = record.text.encode("utf-8", "surrogatepass")
                     texts[source, record.id] = None if overlap(text) else text
                     task.advance()

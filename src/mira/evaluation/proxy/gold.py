@@ -121,7 +121,7 @@ def _texts(
     found = {}
     for source in sorted({source for source, _ in keys}):
         ids = [i for s, i in keys if s == source]
-        for record in corpus.fetch(config, run, source, ids, allow_missing=True):
+        for record in corpus.fetch(config.corpus, run, source, ids, allow_missing=True):
             found[source, record.id] = record.text.encode("utf-8", "surrogatepass")
     return [(found[key], key) for key in keys if key in found]
 

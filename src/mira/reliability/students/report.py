@@ -132,7 +132,7 @@ class _Compared:
             record
             for source in self.group.sources
             for record in corpus.fetch(
-                self.config, self.run, source,
+                self.config.corpus, self.run, source,
                 pc.unique(self.labels.filter(pc.equal(self.labels["source"], source))["id"]).to_pylist(),
                 allow_missing=True,
             )
@@ -214,7 +214,7 @@ class _Compared:
         return result
 
     def _unlabelled(self) -> dict[str, int]:
-        valid = corpus.totals(self.config, self.run)
+        valid = corpus.totals(self.config.corpus, self.run)
         labelled = {s.source: len(s.ids) for s in self.evidence.sources}
         return {source: max(valid[source]["valid"] - labelled[source], 0) for source in self.group.sources}
 

@@ -66,7 +66,7 @@ class Dsir(BaseMethod):
 
     def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by log w, with noise where that is set; short records have none ("too_short")."""
-        records, mean = read(config, run, shard), config.select.dsir.normalise == "mean"
+        records, mean = read(config.corpus, run, shard), config.select.dsir.normalise == "mean"
         for block in blocks:
             weighed = _weigh_records(records, len(block), self, mean)
             values = _finish(config, shard.source, block.ids, *weighed)
@@ -131,7 +131,7 @@ def fit_dsir(config: Config, run: RunFolder, log: Log) -> Dsir:
     settings = config.select.dsir
     chosen = top_judged(config, run, settings.target_share) if settings.target == "top_judged" else settings.target
     target_identity, texts = reference_texts(config, run, chosen)
-    of_source = shards(config)
+    of_source = shards(config.corpus)
     counted = settings.model_dump(mode="json", include={"buckets", "fit_ngrams", "words"})
     records = [records_key(run, s) for parts in of_source.values() for s in parts]
     identity = hash_json([target_identity, counted, records, config.seed])
@@ -164,10 +164,10 @@ class _CountTask(NamedTuple):
 
 def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
     settings = config.select.dsir
-    by_source = totals(config, run)
+    by_source = totals(config.corpus, run)
     n_tokens = sum(source["tokens"] for source in by_source.values())
     share = min(1.0, settings.fit_ngrams / max(2 * n_tokens, 1))  # two n-grams a token
-    tasks = [_CountTask(config, run, shard, share) for parts in shards(config).values() for shard in parts]
+    tasks = [_CountTask(config, run, shard, share) for parts in shards(config.corpus).values() for shard in parts]
     counts = np.zeros(settings.buckets, np.int64)
     with log.task("select: fit dsir", len(tasks)) as task:
         for part in map_shards(
@@ -180,7 +180,7 @@ def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
 
 def _count_shard(task: _CountTask) -> Counts:
     config, run, shard, share = task
-    records = read(config, run, shard)
+    records = read(config.corpus, run, shard)
     counts = np.zeros(config.select.dsir.buckets, np.int64)
     while batch := list(islice(records, _TEXTS)):
         if share < 1:

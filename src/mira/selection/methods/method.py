@@ -1,7 +1,7 @@
 """Declarations of selection methods: name, stages and files needed, and how a method is loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -118,5 +118,5 @@ def target_files(config: Config, setting: str, target: SourceSettings | str) -> 
     """Return setting -> hash of the texts that a method is fitted on, if they are a source of their own."""
     if not isinstance(target, SourceSettings):
         return {}
-    found = shards(config.model_copy(update={"sources": [target]}))[target.name]
+    found = shards(replace(config.corpus, sources=[target]))[target.name]
     return {setting: hash_json([[s.name, s.fingerprint] for s in found])}

@@ -74,7 +74,7 @@ class Ppl(BaseMethod):
 
     def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its bits per byte."""
-        records = read(config, run, shard)
+        records = read(config.corpus, run, shard)
         for block in blocks:
             values = np.zeros(len(block))
             for start in range(0, len(block), _TEXTS):

@@ -113,8 +113,8 @@ def rate_corpus(config: Config, run: RunFolder, log: Log, job: RatingJob) -> dic
         SpendingStop: A limit of cost or requests was reached. What is paid for is in the journal.
         RunError: The corpus is not indexed, or a sidecar was made by something else.
     """
-    totals = corpus.totals(config, run)
-    of_source = corpus.shards(config)
+    totals = corpus.totals(config.corpus, run)
+    of_source = corpus.shards(config.corpus)
     n_valid = sum(counts["valid"] for counts in totals.values())
     results, todo = _state(config, run, job, of_source, n_valid)
     _remove_strays(job, of_source)
@@ -195,7 +195,7 @@ def _ask(
 
     return write_sidecars(
         (sidecar(shard, fingerprint) for shard, fingerprint in todo),
-        lambda shard: corpus.read(config, run, shard),
+        lambda shard: corpus.read(config.corpus, run, shard),
         question,
         job.rater.caller.complete,
         lambda answer: (answer.asked.source, answer.asked.tag),

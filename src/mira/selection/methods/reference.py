@@ -1,6 +1,7 @@
 """Texts that a baseline is fitted to: a source of its own, the top of the teacher's labels, or a corpus sample."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -35,21 +36,21 @@ def reference_texts(config: Config, run: RunFolder, source: SourceSettings | Ids
         RunError: The corpus is not indexed.
     """
     if isinstance(source, SourceSettings):
-        alone = config.model_copy(update={"sources": [source], "run": run.path / "values" / "reference"})
+        alone = replace(config.corpus, sources=[source], run=run.path / "values" / "reference")
         parts = shards(alone)[source.name]
         identity = hash_json([source.model_dump(mode="json"), [s.fingerprint for s in parts]])
         parser = Parser(source, config.max_record_bytes)
         return identity, (r.text for s in parts for r in parser.parse(s) if isinstance(r, Record))
-    parts_of = shards(config)
+    parts_of = shards(config.corpus)
     identity = hash_json(
         [source, {s: [records_key(run, part) for part in parts_of.get(s, ())] for s in sorted(source)}]
     )
-    return identity, (r.text for name in sorted(source) for r in fetch(config, run, name, source[name]))
+    return identity, (r.text for name in sorted(source) for r in fetch(config.corpus, run, name, source[name]))
 
 
 def corpus_sample(config: Config, run: RunFolder, n: int, purpose: str) -> Ids:
     """Return `n` ids a source, chosen by hash."""
-    return {s.name: sorted(sample_ids(config, run, s.name, n, purpose)) for s in config.sources}
+    return {s.name: sorted(sample_ids(run, s.name, n, config.seed, purpose)) for s in config.sources}
 
 
 def top_judged(config: Config, run: RunFolder, share: float) -> Ids:
