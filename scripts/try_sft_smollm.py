@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mira.config.loading import load_config
 from mira.corpus import fetch
 from mira.demo.demo import prepare_demo
-from mira.distillation.sft.examples import run_records, student_prompt
+from mira.distillation.sft.examples import Tuning, run_records, student_prompt
 from mira.distillation.sft.student import SftStudent
 from mira.distillation.sft.train import tune
 from mira.judging.judge import JudgeTask
@@ -107,8 +107,9 @@ def _main():
     train = _short(labels, "train", given.longest, given.examples)
     held_out = _short(labels, "held_out", given.longest, given.held_out)
     folder = given.folder / "students" / given.group
-    records = run_records(config, run)
-    facts = tune(config, rubric, student_prompt(rubric, config), train, records, folder, log)
+    tuning = Tuning(config.distill.sft, config.discover.corpus, config.seed)
+    records = run_records(config.corpus, run)
+    facts = tune(tuning, rubric, student_prompt(rubric, tuning), train, records, folder, log)
     print(json.dumps({"counts": facts["counts"], "training": facts["training"]}, indent=2))
     started = time.monotonic()
     student = SftStudent(folder)

@@ -16,6 +16,7 @@ from mira.distillation.sft.examples import student_prompt
 from mira.distillation.sft.train import _write_job_bundle
 from mira.rubric.rubric import Rubric
 from support.sft_case import config as sft_config
+from support.sft_case import tuning
 
 
 class Server(ThreadingHTTPServer):
@@ -84,7 +85,8 @@ def sft_bundle(folder: Path, rubric: Rubric) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     config = sft_config(folder, references=False, slot_order="fixed", max_length=4000, max_reply=500)
-    _write_job_bundle(folder, config, rubric, student_prompt(rubric, config), {})
+    chosen = tuning(config)
+    _write_job_bundle(folder, chosen, rubric, student_prompt(rubric, chosen), {})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mira.config.settings import Config, DistillSettings, SftSettings, SourceSettings
 from mira.corpus import Part, Record
+from mira.distillation.sft.examples import Tuning
 from mira.family import FamilyName
 from mira.rubric.judgement import Judgement, Recommendation, judgements_table
 from mira.rubric.rubric import Anchor, Reference, Rubric
@@ -68,3 +69,7 @@ def config(folder: Path, **sft: Any) -> Config:
 
 
 __all__ = ["NAMES", "SOURCES", "Unscored", "config", "judgement", "labels", "lookup", "records", "rubric"]
+
+
+def tuning(config: Config) -> Tuning:
+    return Tuning(config.distill.sft, config.discover.corpus, config.seed)

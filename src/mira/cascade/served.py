@@ -9,9 +9,10 @@ from typing import Any
 from mira.cascade.cascade import cascade
 from mira.config.settings import Config, EndpointSettings
 from mira.distillation.sft.student import bundle_prompt, served_settings, served_student
-from mira.distillation.student import released_scorer
+from mira.distillation.student import released_prompt
 from mira.errors import ConfigError, RunError
 from mira.grouping.groups import load_groups
+from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
 from mira.llm.cost import current_spending
 from mira.llm.failures import check_failures
@@ -40,15 +41,14 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     @contextmanager
     def served(group: str) -> Iterator[Judge]:
         settings, folder = _cascade_endpoint(config, group), config.distill.cascade.bundles.get(group)
-        spending = current_spending(config.teacher)
+        spending, offline = current_spending(config.teacher), config.teacher.offline
         with Journal(run.journal, "cascade") as journal:
             if folder:
-                yield served_student(
-                    Path(folder), settings, journal, spending=spending, offline=config.teacher.offline, log=log
-                )
+                yield served_student(Path(folder), settings, journal, spending=spending, offline=offline, log=log)
             else:
                 rubric = Rubric.load(run.rubric(group), group)
-                yield released_scorer(config, rubric, settings, journal, spending, log)
+                prompt = released_prompt(rubric, config.discover.corpus, settings)
+                yield EndpointJudge(settings, rubric, prompt, journal, spending=spending, offline=offline, log=log)
 
     summary = cascade(config, run, log, served)
     unscored = {source: Counter(told["unscored"]) for source, told in summary.items()}

@@ -52,6 +52,7 @@ __all__ = [
     "SelectSettings",
     "SftSettings",
     "SourceSettings",
+    "StudentSettings",
     "TeacherSettings",
 ]
 
@@ -109,6 +110,23 @@ class CorpusSettings:
         return {source.name: source for source in self.sources}[name]
 
 
+@dataclass(frozen=True, slots=True)
+class StudentSettings:
+    """What of the settings says how a student is opened: `Config.students`.
+
+    Attributes:
+        distill: Where students are served.
+        embedding: How an encoder's texts become vectors.
+        teacher: Limits on cost and requests, which hold for served students too, and whether anything is sent.
+        corpus: What prompts call the records: `discover.corpus`.
+    """
+
+    distill: DistillSettings
+    embedding: EmbeddingSettings
+    teacher: TeacherSettings
+    corpus: str
+
+
 class Config(Settings):
     """The settings in mira.yaml."""
 
@@ -148,3 +166,8 @@ class Config(Settings):
     def corpus(self) -> CorpusSettings:
         """What the rooms below need to find and read records."""
         return CorpusSettings(self.run, self.sources, self.tokenizer, self.shard_bytes, self.max_record_bytes)
+
+    @property
+    def students(self) -> StudentSettings:
+        """What the rooms below need to open a student."""
+        return StudentSettings(self.distill, self.embedding, self.teacher, self.discover.corpus)

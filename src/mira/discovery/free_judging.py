@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
-from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, DiscoverSettings
+from mira.corpus import fetch, sample_ids, tokenizer
+from mira.corpus.record import Record
 from mira.grouping.groups import Group
 from mira.judging.free import build_free_prompt, parse_free_reply
 from mira.judging.teacher import Teacher
 from mira.llm.answer import Answer
-from mira.llm.failures import Failures
 from mira.llm.progress import watch
 from mira.llm.request import Request, about_tokens
 from mira.llm.responses.reply import Reply
@@ -18,37 +18,39 @@ from mira.progress import Log
 from mira.rubric.points import JudgmentPoint
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["FreeJudging"]
+__all__ = ["FreeJudging", "free_sample"]
+
+
+def free_sample(corpus: CorpusSettings, run: RunFolder, group: Group, n: int, seed: int) -> list[Record]:
+    """Draw the records that a live teacher judges freely: `n` per source of a group."""
+    return [
+        record
+        for source in group.sources
+        for record in fetch(corpus, run, source, sample_ids(run, source, n, seed, "discover"))
+    ]
 
 
 class FreeJudging:
     """A group's sample, put to the teacher without a rubric.
 
     Args:
-        config: The settings.
-        run: The run folder.
         group: The group.
+        records: Its sample; see `free_sample`.
+        settings: What the teacher is asked.
         teacher: The open teacher.
 
     Attributes:
-        records: The sample, `discover.sample` records per source.
+        records: The sample.
         failures: Source -> reason -> records without a single judgment point, after `judge`.
     """
 
-    def __init__(self, config: Config, run: RunFolder, group: Group, teacher: Teacher) -> None:
-        settings = config.discover
+    def __init__(self, group: Group, records: list[Record], settings: DiscoverSettings, teacher: Teacher) -> None:
         self._prompt = build_free_prompt(group.family, corpus=settings.corpus, points=settings.slots)
         self._client = teacher.client(self._prompt.hash)
         self._group = group
         self.failures: dict[str, Counter[str]] = {}
-        self.records = [
-            record
-            for source in group.sources
-            for record in corpus.fetch(
-                config.corpus, run, source, corpus.sample_ids(run, source, settings.sample, config.seed, "discover")
-            )
-        ]
-        self._budget = Failures(len(self.records), config.teacher.failure_budget, run.journal)
+        self.records = records
+        self._budget = teacher.failures(len(records))
 
     @property
     def evidence(self) -> str:
@@ -58,9 +60,9 @@ class FreeJudging:
     def requests(self) -> Iterator[Request]:
         """Yield one request a record that fits the teacher's context."""
         settings = self._client.settings
-        tokenizer = corpus.tokenizer(settings.tokenizer)
+        counter = tokenizer(settings.tokenizer)
         for record in self.records:
-            user = self._prompt.user(record, 0, settings.max_model_len - settings.max_tokens, tokenizer)
+            user = self._prompt.user(record, 0, settings.max_model_len - settings.max_tokens, counter)
             if user is None:
                 self._fail(record.source, "overflow")
                 continue

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mira.config.settings import Config
+from mira.config.settings import Config, DiscoverSettings
 from mira.discovery.anchors import Clustering, cluster_points, embed_points
-from mira.discovery.free_judging import FreeJudging
+from mira.discovery.free_judging import FreeJudging, free_sample
 from mira.embedding import Embedder, load_embedder
 from mira.errors import ConfigError, InputError, RunError
 from mira.grouping.groups import Group, load_groups
@@ -40,7 +40,7 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         MiraError: There are too few judgment points, or a given rubric cannot be read.
     """
     groups = load_groups(run)
-    _check_given(config, groups)
+    _check_given(config.discover, groups)
     embedder: Embedder | None = None
     recorded = read_free_judgments(config.teacher.free_judgments) if config.teacher.free_judgments else None
     summary = {}
@@ -50,7 +50,7 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         entry: dict[str, Any] = {"points": len(points), "from": "given" if given else "discovered", **asked}
         if points:
             embedder = embedder or load_embedder(config.embedding)
-            found = _cluster(config, points, embedder)
+            found = _cluster(config.discover, config.seed, points, embedder)
             discovered = Rubric(group.name, found.anchors, config.discover.references)
             write_parquet(run.points(group.name), _points_table(points, found))
             discovered.save(run.path / "discovery" / f"{group.name}_dim_anchors.jsonl")
@@ -66,9 +66,9 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return {"groups": summary}
 
 
-def _check_given(config: Config, groups: Sequence[Group]) -> None:
+def _check_given(settings: DiscoverSettings, groups: Sequence[Group]) -> None:
     names = [g.name for g in groups]
-    strange = next((name for name in config.discover.rubrics if name not in names), None)
+    strange = next((name for name in settings.rubrics if name not in names), None)
     if strange:
         raise ConfigError(
             f"discover.rubrics: there is no group '{strange}'; groups are {', '.join(names)}",
@@ -76,10 +76,9 @@ def _check_given(config: Config, groups: Sequence[Group]) -> None:
         )
 
 
-def _cluster(config: Config, points: Sequence[JudgmentPoint], embedder: Embedder) -> Clustering:
-    settings = config.discover
+def _cluster(settings: DiscoverSettings, seed: int, points: Sequence[JudgmentPoint], embedder: Embedder) -> Clustering:
     matrix = embed_points(points, embedder, settings.name_weight)
-    return cluster_points(points, matrix, slots=settings.slots, references=settings.references, seed=config.seed)
+    return cluster_points(points, matrix, slots=settings.slots, references=settings.references, seed=seed)
 
 
 def _points(
@@ -101,8 +100,10 @@ def _points(
 
 
 def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> tuple[list[JudgmentPoint], dict[str, Any]]:
-    with Teacher(config, run, log) as teacher:
-        judging = FreeJudging(config, run, group, teacher)
+    settings = config.discover
+    with Teacher(config.teacher, settings.corpus, run, log) as teacher:
+        sample = free_sample(config.corpus, run, group, settings.sample, config.seed)
+        judging = FreeJudging(group, sample, settings, teacher)
         points = judging.judge(log)
     check_failures(judging.failures, len(judging.records), config.teacher.failure_budget, log, judging.evidence)
     unscored = {source: dict(counts) for source, counts in judging.failures.items()}

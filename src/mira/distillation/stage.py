@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mira import corpus
-from mira.config.settings import Config
-from mira.corpus.record import Record
+from mira.config.settings import Config, CorpusSettings, StudentSettings
+from mira.corpus import Record, pick
 from mira.distillation.bundle import pull, read_bundle, seal, verify
 from mira.distillation.encoder.student import train_encoder
-from mira.distillation.sft.examples import student_prompt
+from mira.distillation.sft.examples import Tuning, student_prompt
 from mira.distillation.sft.train import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.embedding import load_embedder
@@ -64,7 +63,7 @@ def _train(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, 
     labels = load_labels(run, group.name, without=("rationales", "brief"))
     return train_encoder(
         labels,
-        _labelled(config, run, labels),
+        _labelled(config.corpus, run, labels),
         Rubric.load(run.rubric(group.name), group.name),
         load_embedder(config.embedding),
         config.distill,
@@ -82,7 +81,7 @@ def _serve(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, 
     shutil.rmtree(folder, ignore_errors=True)
     rubric = Rubric.load(run.rubric(group.name), group.name)
     write_endpoint_bundle(folder, rubric, config.distill.endpoint_of(group.name))
-    return {"kind": "endpoint", **_judge_labelled(config, run, group, log)}
+    return {"kind": "endpoint", **_judge_labelled(config.students, config.corpus, run, group, log)}
 
 
 def _use(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
@@ -101,14 +100,16 @@ def _use(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, An
     for name in ("out_of_fold.parquet", _HELD_OUT_FILE):  # they tell of the labels that it was trained on
         (folder / name).unlink(missing_ok=True)
     seal(folder)
-    return {"kind": kind, "bundle": source, **_judge_labelled(config, run, group, log)}
+    return {"kind": kind, "bundle": source, **_judge_labelled(config.students, config.corpus, run, group, log)}
 
 
-def _judge_labelled(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
+def _judge_labelled(
+    students: StudentSettings, corpus: CorpusSettings, run: RunFolder, group: Group, log: Log
+) -> dict[str, Any]:
     """Have a student that learned elsewhere judge the held-out labels, where there are labels; seal its bundle."""
     if not run.labels(group.name).is_file():
         return {"held_out": 0}
-    held_out = _judge_held_out(config, run, group, log)
+    held_out = _judge_held_out(students, corpus, run, group, log)
     seal(run.student(group.name))
     return held_out
 
@@ -116,15 +117,16 @@ def _judge_labelled(config: Config, run: RunFolder, group: Group, log: Log) -> d
 def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> dict[str, Any]:
     """Tune the students; once they are served, have them judge the held-out labels, for `reliability`."""
     summary = {}
+    tuning = Tuning(config.distill.sft, config.discover.corpus, config.seed)
     for group in groups:
         folder, state = run.student(group.name), run.path / "students" / f".{group.name}.json"
         rubric = Rubric.load(run.rubric(group.name), group.name)
-        settings = config.distill.sft.model_dump(mode="json")
-        prompt = student_prompt(rubric, config)
+        settings = tuning.settings.model_dump(mode="json")
+        prompt = student_prompt(rubric, tuning)
         key = hash_json([hash_file(run.labels(group.name)), rubric.hash, prompt.hash, settings, config.seed])
         done = state.is_file() and read_json(state)["key"] == key
         if not (done and (settings["where"] == "job" or _is_tuned(folder))):
-            summary[group.name] = distill_sft(config, run, group.name, log)
+            summary[group.name] = distill_sft(tuning, config.corpus, run, group.name, log)
             if settings["where"] == "job" and folder.is_dir():
                 _set_aside(folder, log)
             write_json(state, {"key": key})
@@ -144,7 +146,7 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
     for group in groups:
         _check_tuned(run.student(group.name), group.name, config.distill.sft.where)
     for group in groups:
-        held_out = _judge_held_out(config, run, group, log)
+        held_out = _judge_held_out(config.students, config.corpus, run, group, log)
         seal(run.student(group.name))
         summary[group.name] = {"kind": "sft", **held_out}
     return summary
@@ -177,13 +179,15 @@ def _is_tuned(folder: Path) -> bool:
     return (folder / "bundle.json").is_file() and read_bundle(folder)["kind"] == "sft"
 
 
-def _judge_held_out(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
+def _judge_held_out(
+    students: StudentSettings, corpus: CorpusSettings, run: RunFolder, group: Group, log: Log
+) -> dict[str, Any]:
     folder = run.student(group.name)
     labels = load_labels(run, group.name)
     held_out = labels.filter(pc.equal(labels["split"], HELD_OUT))
-    with open_student(config, run, group.name, log) as student, log.task("held-out records") as task:
+    with open_student(students, run, group.name, log) as student, log.task("held-out records") as task:
         judgements = []
-        for judgement in student.judge(JudgeTask(record) for record in _labelled(config, run, held_out)):
+        for judgement in student.judge(JudgeTask(record) for record in _labelled(corpus, run, held_out)):
             judgements.append(judgement)
             task.advance()
     judgements.sort(key=lambda j: (j.source, j.id))
@@ -197,13 +201,13 @@ def _judge_held_out(config: Config, run: RunFolder, group: Group, log: Log) -> d
     return {"held_out": len(columns), "unscored": {str(reason): count for reason, count in reasons.items()}}
 
 
-def _labelled(config: Config, run: RunFolder, labels: pa.Table) -> Iterator[Record]:
+def _labelled(corpus: CorpusSettings, run: RunFolder, labels: pa.Table) -> Iterator[Record]:
     sources, ids = labels["source"].to_pylist(), labels["id"].to_pylist()
     wanted: dict[str, set[str]] = {}
     for source, id in zip(sources, ids, strict=True):
         wanted.setdefault(source, set()).add(id)
     for source in sorted(wanted):
-        yield from corpus.pick(config.corpus, run, source, wanted[source])
+        yield from pick(corpus, run, source, wanted[source])
 
 
 def _unread(config: Config) -> list[str]:

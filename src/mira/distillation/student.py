@@ -1,27 +1,26 @@
 """A group's student, whatever its kind, as a judge."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mira.config.settings import Config, EndpointSettings
+from mira.config.settings import DistillSettings, EndpointSettings, StudentSettings
 from mira.distillation.bundle import read_bundle, seal
 from mira.distillation.encoder.student import EncoderStudent
 from mira.distillation.sft.student import served_student
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
-from mira.grouping.groups import known_groups
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
-from mira.judging.prompt import build_prompt
-from mira.llm.cost import Spending, current_spending
+from mira.judging.prompt import Prompt, build_prompt
+from mira.llm.cost import current_spending
 from mira.llm.journal.journal import Journal
 from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["open_student", "released_scorer", "runs_here", "student_kind", "write_endpoint_bundle"]
+__all__ = ["open_student", "released_prompt", "runs_here", "student_kind", "write_endpoint_bundle"]
 
 ENCODER, SFT, ENDPOINT = "encoder", "sft", "endpoint"
 
@@ -48,7 +47,7 @@ def runs_here(run: RunFolder, group: str) -> bool:
 
 
 @contextmanager
-def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterator[Judge]:
+def open_student(settings: StudentSettings, run: RunFolder, group: str, log: Log) -> Iterator[Judge]:
     """Open a group's student and close what it holds.
 
     Raises:
@@ -57,31 +56,30 @@ def open_student(config: Config, run: RunFolder, group: str, log: Log) -> Iterat
     folder = run.student(group)
     if runs_here(run, group):
         # The built-in embedder is loaded by the student where its features need it; another one is known here only.
-        other = config.embedding.model != "minilm" and read_bundle(folder).get("embedder")
-        embedder = load_embedder(config.embedding, threads=1) if other else None
+        other = settings.embedding.model != "minilm" and read_bundle(folder).get("embedder")
+        embedder = load_embedder(settings.embedding, threads=1) if other else None
         yield EncoderStudent.load(folder, embedder)
         return
-    settings = config.distill.endpoint_of(group)
-    if settings is None:
+    endpoint = settings.distill.endpoint_of(group)
+    if endpoint is None:
         raise ConfigError(
             f"{folder} is a served student, but distill.endpoint does not say where it is served",
             "Serve it, and add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
         )
-    spending = current_spending(config.teacher)
+    spending = current_spending(settings.teacher)
+    offline = settings.teacher.offline
     with Journal(run.journal, "student") as journal:
         if student_kind(run, group) == SFT:
-            yield served_student(folder, settings, journal, spending=spending, offline=config.teacher.offline, log=log)
+            yield served_student(folder, endpoint, journal, spending=spending, offline=offline, log=log)
         else:
             rubric = Rubric.load(folder / "rubric.jsonl", group)
-            yield released_scorer(config, rubric, settings, journal, spending, log)
+            prompt = released_prompt(rubric, settings.corpus, endpoint)
+            yield EndpointJudge(endpoint, rubric, prompt, journal, spending=spending, offline=offline, log=log)
 
 
-def released_scorer(
-    config: Config, rubric: Rubric, settings: EndpointSettings, journal: Journal, spending: Spending, log: Log
-) -> EndpointJudge:
-    """Return the judge of a released scorer: the run's rubric, asked at an endpoint."""
-    prompt = build_prompt(rubric, corpus=config.discover.corpus, slot_order=settings.slot_order)
-    return EndpointJudge(settings, rubric, prompt, journal, spending=spending, offline=config.teacher.offline, log=log)
+def released_prompt(rubric: Rubric, corpus: str, endpoint: EndpointSettings) -> Prompt:
+    """Return the prompt of a released scorer: the run's rubric, asked at an endpoint."""
+    return build_prompt(rubric, corpus=corpus, slot_order=endpoint.slot_order)
 
 
 def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettings | None) -> None:
@@ -95,18 +93,23 @@ def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettin
     seal(folder)
 
 
-def served_endpoints(config: Config, run: RunFolder, sources: Iterable[str]) -> dict[str, EndpointSettings | None]:
+def served_endpoints(
+    settings: DistillSettings, groups: Mapping[str, str], sources: Iterable[str]
+) -> dict[str, EndpointSettings | None]:
     """Return source -> the endpoint that scores its records; None where an encoder does.
 
     Before groups are known, the first endpoint of a group stands for all.
+
+    Args:
+        settings: What the students are, and where they are served.
+        groups: Source -> group, as far as it is known (`known_groups`).
+        sources: The sources to tell of.
     """
-    groups = known_groups(config, run)
-    first = next(iter(config.distill.endpoints), "")
-    return {source: _served(config, groups.get(source, first)) for source in sources}
+    first = next(iter(settings.endpoints), "")
+    return {source: _served(settings, groups.get(source, first)) for source in sources}
 
 
-def _served(config: Config, group: str) -> EndpointSettings | None:
-    distill = config.distill
+def _served(distill: DistillSettings, group: str) -> EndpointSettings | None:
     if distill.student == ENCODER:
         return None
     own = distill.bundles.get(group)

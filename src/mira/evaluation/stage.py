@@ -171,7 +171,7 @@ def _judged_pairs(
             records = [r for s in group.sources if mask.get(s) for r in _unlabelled(config, run, group, s)]
             own = plant(records, seed=config.seed)
             copies = [*records, *(p.degraded for p in own)]
-            with open_student(config, run, group.name, log) as judge:
+            with open_student(config.students, run, group.name, log) as judge:
                 scored = judge_scorer(judge, mask, select.trim, select.min_slots, budget, log)(copies)
             values |= {(r.source, r.id): float(v) for r, v in zip(copies, scored, strict=True)}
             pairs += own

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mira.config.settings import Config
+from mira.config.settings import GroupSettings
 from mira.errors import RunError
 from mira.family import FamilyName
 from mira.run_folder.files import read_json
@@ -44,9 +44,9 @@ def load_groups(run: RunFolder) -> list[Group]:
     ]
 
 
-def known_groups(config: Config, run: RunFolder) -> dict[str, str]:
+def known_groups(settings: GroupSettings, run: RunFolder) -> dict[str, str]:
     """Return source -> group, as far as groups are given or clustered already."""
-    given = {source: group for group, sources in config.group.given.items() for source in sources}
+    given = {source: group for group, sources in settings.given.items() for source in sources}
     clustered = load_groups(run) if run.groups.is_file() else []
     found = {source: group.name for group in clustered for source in group.sources}
     return found | given

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
 from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import Config, GroupSettings
 from mira.embedding import load_embedder
 from mira.errors import ConfigError
 from mira.family import FamilyName
@@ -55,7 +55,9 @@ def group(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         rest = [s for s in sources if not any(s in members for members in given.values())]
         if rest:
             matrix = np.stack([vectors[s] for s in rest])
-            labels, choices[family.value] = cluster_sources(matrix, _wanted(config, family, len(rest)), config.seed)
+            labels, choices[family.value] = cluster_sources(
+                matrix, _wanted(config.group, family, len(rest)), config.seed
+            )
             taken = {g.name for g in groups}
             letters = (x for x in _letters() if f"{family}_group_{x}" not in taken)
             for label in dict.fromkeys(labels):
@@ -115,8 +117,8 @@ def _source_vectors(config: Config, run: RunFolder, log: Log) -> dict[str, Vecto
     return vectors
 
 
-def _wanted(config: Config, family: FamilyName, n: int) -> int | None:
-    k = config.group.k
+def _wanted(settings: GroupSettings, family: FamilyName, n: int) -> int | None:
+    k = settings.k
     wanted = None if k == "auto" else k.get(family) if isinstance(k, dict) else k
     if wanted is not None and not 1 <= wanted <= n:
         raise ConfigError(

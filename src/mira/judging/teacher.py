@@ -4,13 +4,14 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from mira import plugins
-from mira.config.settings import Config
+from mira.config.settings import TeacherSettings
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
 from mira.judging.prompt import Prompt, build_prompt
 from mira.judging.recorded import RecordedJudge
 from mira.llm.client import Client
 from mira.llm.cost import current_spending
+from mira.llm.failures import Failures
 from mira.llm.journal.journal import Journal
 from mira.progress import Log
 from mira.rubric.rubric import Rubric
@@ -23,14 +24,15 @@ class Teacher:
     """Opens what the teacher needs and closes it; a context manager.
 
     Args:
-        config: The settings.
+        settings: Who the teacher is, and what may be spent.
+        corpus: What prompts call the records: `discover.corpus`.
         run: The run folder, for the journal.
         log: Where progress goes.
     """
 
-    def __init__(self, config: Config, run: RunFolder, log: Log) -> None:
-        self._config, self._run, self._log = config, run, log
-        self._spending = current_spending(config.teacher)
+    def __init__(self, settings: TeacherSettings, corpus: str, run: RunFolder, log: Log) -> None:
+        self._settings, self._corpus, self._run, self._log = settings, corpus, run, log
+        self._spending = current_spending(settings)
         self._stack = ExitStack()
         self._journal: Journal | None = None
 
@@ -48,7 +50,7 @@ class Teacher:
         Raises:
             MiraError: The recording or the endpoint cannot be used, or the package of the judge cannot be imported.
         """
-        teacher = self._config.teacher
+        teacher = self._settings
         if teacher.replies:
             return RecordedJudge(teacher.replies, rubric)
         if teacher.judge == "built-in":
@@ -62,16 +64,20 @@ class Teacher:
 
     def prompt(self, rubric: Rubric) -> Prompt:
         """Return how records are put to the teacher."""
-        endpoint = self._config.teacher.endpoint
+        endpoint = self._settings.endpoint
         order = endpoint.slot_order if endpoint else "fixed"
-        return build_prompt(rubric, corpus=self._config.discover.corpus, slot_order=order)
+        return build_prompt(rubric, corpus=self._corpus, slot_order=order)
 
     def client(self, purpose: str) -> Client:
         """Return the stream of requests below, for free-form judging."""
-        settings = self._config.teacher.endpoint
+        settings = self._settings.endpoint
         assert settings is not None, "check_teacher comes first"
-        offline = self._config.teacher.offline
+        offline = self._settings.offline
         return Client(settings, self.journal, purpose, spending=self._spending, offline=offline, log=self._log)
+
+    def failures(self, planned: int) -> Failures:
+        """Return the failure budget of so many records."""
+        return Failures(planned, self._settings.failure_budget, self._run.journal)
 
     @property
     def journal(self) -> Journal:

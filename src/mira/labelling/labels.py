@@ -1,20 +1,19 @@
 """Stage `label`: teacher judgements of a sample on the fixed anchors, split into training and held-out records."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import blake2b
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira import corpus
-from mira.config.settings import Config
-from mira.corpus.record import Record
+from mira.config.settings import CorpusSettings, LabelSettings
+from mira.corpus import fetch, sample_ids
 from mira.errors import RunError
 from mira.grouping.groups import Group
 from mira.judging.judge import JudgeTask
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["HELD_OUT", "TRAIN", "Sample", "drawn_sample", "judge_tasks", "label_tasks", "load_labels", "split_of"]
+__all__ = ["HELD_OUT", "TRAIN", "Sample", "drawn_sample", "judge_tasks", "load_labels", "split_of"]
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -45,31 +44,25 @@ def split_of(seed: int, source: str, id: str, held_out: float) -> str:
     return HELD_OUT if int.from_bytes(digest) / 2**64 < held_out else TRAIN
 
 
-def label_tasks(config: Config, run: RunFolder, group: Group) -> Iterator[JudgeTask]:
-    """Yield what a live teacher is asked of a group."""
-    return judge_tasks(config, run, drawn_sample(config, run, group), {})
-
-
-def drawn_sample(config: Config, run: RunFolder, group: Group) -> Sample:
+def drawn_sample(settings: LabelSettings, seed: int, run: RunFolder, group: Group) -> Sample:
     """Draw the records that a live teacher labels; a share of them is judged twice."""
     sample: Sample = {}
     for source in group.sources:
-        ids = corpus.sample_ids(run, source, config.label.sample, config.seed, "label")
-        twice = round(len(ids) * config.label.replicates)
+        ids = sample_ids(run, source, settings.sample, seed, "label")
+        twice = round(len(ids) * settings.replicates)
         sample[source] = {id: 2 if i < twice else 1 for i, id in enumerate(ids)}
     return sample
 
 
 def judge_tasks(
-    config: Config, run: RunFolder, sample: Mapping[str, Mapping[str, int]], n_tokens: dict[tuple[str, str], int]
+    corpus: CorpusSettings,
+    run: RunFolder,
+    sample: Mapping[str, Mapping[str, int]],
+    n_tokens: dict[tuple[str, str], int],
 ) -> Iterator[JudgeTask]:
     """Yield one task per judgement of the sample; notes each record's tokens in `n_tokens`."""
     for source, counts in sample.items():
-        for record in _fetch(config, run, source, counts):
+        for record in fetch(corpus, run, source, list(counts)):
             n_tokens[source, record.id] = record.n_tokens
             for replicate in range(counts[record.id]):
                 yield JudgeTask(record, replicate)
-
-
-def _fetch(config: Config, run: RunFolder, source: str, ids: Iterable[str]) -> list[Record]:
-    return corpus.fetch(config.corpus, run, source, list(ids))

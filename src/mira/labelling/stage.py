@@ -11,14 +11,14 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import Config, CorpusSettings, TeacherSettings
+from mira.corpus import fetch
 from mira.errors import ConservationError, InputError
 from mira.grouping.groups import Group, load_groups
 from mira.judging.judge import Judge
 from mira.judging.teacher import Teacher
 from mira.labelling.labels import HELD_OUT, Sample, drawn_sample, judge_tasks, split_of
-from mira.llm.failures import Failures, check_failures
+from mira.llm.failures import check_failures
 from mira.llm.progress import watch
 from mira.progress import Log
 from mira.rubric.judgement import Judgement, judgements_table
@@ -53,19 +53,20 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         _remove_strays(run, [])
         return {"groups": {}, "note": "no teacher: the student's mask must be given, or every slot counts"}
     # One budget for all groups: what is certain to exceed it is known before the last of them is asked.
-    drawn = {} if config.teacher.replies else {g.name: drawn_sample(config, run, g) for g in groups}
+    drawn = {} if config.teacher.replies else {g.name: drawn_sample(config.label, config.seed, run, g) for g in groups}
     planned = sum(sum(counts.values()) for sample in drawn.values() for counts in sample.values())
-    failures = Failures(planned, config.teacher.failure_budget, run.journal)
-    with Teacher(config, run, log) as teacher:
+    with Teacher(config.teacher, config.discover.corpus, run, log) as teacher:
+        failures = teacher.failures(planned)
         for group in groups:
             rubric = Rubric.load(run.rubric(group.name), group.name)
             judge = teacher.judge(rubric)
             if config.teacher.replies:
                 _check_names(Path(config.teacher.replies), rubric, group)
-                sample = _recorded_sample(config, run, group, judge, log)
+                sample = _recorded_sample(config.corpus, config.teacher, run, group, judge, log)
             else:
                 judge.failures, sample = failures, drawn[group.name]
-            table = _label_group(config, run, group, judge, sample, log)
+            table = _label_group(config.corpus, run, group, judge, sample, log)
+            table = _with_split(table, config.seed, config.label.held_out)
             write_parquet(run.labels(group.name), table)
             unscored = _unscored(table)
             failed.update(unscored)
@@ -95,42 +96,50 @@ def _check_names(path: Path, rubric: Rubric, group: Group) -> None:
         )
 
 
-def _recorded_sample(config: Config, run: RunFolder, group: Group, judge: Judge, log: Log) -> Sample:
+def _recorded_sample(
+    corpus: CorpusSettings, teacher: TeacherSettings, run: RunFolder, group: Group, judge: Judge, log: Log
+) -> Sample:
     sample: Sample = {}
     for source in group.sources:
         recorded = judge.ids(source)
-        records = corpus.fetch(config.corpus, run, source, recorded, allow_missing=True)
+        records = fetch(corpus, run, source, recorded, allow_missing=True)
         sample[source] = {r.id: recorded[r.id] for r in records}
         lost = len(recorded) - len(records)
         if lost:
             log.note(f"  {source}: {lost:,} recorded replies are of records that this corpus does not hold")
     if not any(sample.values()):
         raise InputError(
-            f"{config.teacher.replies}: no reply is of a record of {', '.join(group.sources)}",
+            f"{teacher.replies}: no reply is of a record of {', '.join(group.sources)}",
             "The ids and sources in the recording must be those of the corpus.",
         )
     return sample
 
 
-def _label_group(config: Config, run: RunFolder, group: Group, judge: Judge, sample: Sample, log: Log) -> pa.Table:
+def _label_group(
+    corpus: CorpusSettings, run: RunFolder, group: Group, judge: Judge, sample: Sample, log: Log
+) -> pa.Table:
     n_tokens: dict[tuple[str, str], int] = {}
     expected = sum(sum(counts.values()) for counts in sample.values())
     description = f"labelling {group.name}"
     with watch(judge.stats, log, description, expected) as progress:
         judgements = []
-        for judgement in judge.judge(judge_tasks(config, run, sample, n_tokens)):
+        for judgement in judge.judge(judge_tasks(corpus, run, sample, n_tokens)):
             judgements.append(judgement)
             progress.advance()
     if len({(j.source, j.id, j.replicate) for j in judgements}) != expected or len(judgements) != expected:
         raise ConservationError(f"{group.name}: {expected:,} judgements were asked for, {len(judgements):,} came back")
-    return _table(config, sorted(judgements, key=lambda j: (j.source, j.id, j.replicate)), n_tokens, judge.n_slots)
+    return _table(sorted(judgements, key=lambda j: (j.source, j.id, j.replicate)), n_tokens, judge.n_slots)
 
 
-def _table(config: Config, judgements: list[Judgement], n_tokens: dict[tuple[str, str], int], n_slots: int) -> pa.Table:
-    table = judgements_table(judgements, n_slots)
+def _table(judgements: list[Judgement], n_tokens: dict[tuple[str, str], int], n_slots: int) -> pa.Table:
     tokens = pa.array([n_tokens[j.source, j.id] for j in judgements], pa.int32())
-    split = pa.array([split_of(config.seed, j.source, j.id, config.label.held_out) for j in judgements], pa.string())
-    return table.append_column("n_tokens", tokens).append_column("split", split)
+    return judgements_table(judgements, n_slots).append_column("n_tokens", tokens)
+
+
+def _with_split(table: pa.Table, seed: int, held_out: float) -> pa.Table:
+    records = zip(table["source"].to_pylist(), table["id"].to_pylist(), strict=True)
+    split = pa.array([split_of(seed, source, id, held_out) for source, id in records], pa.string())
+    return table.append_column("split", split)
 
 
 def _unscored(table: pa.Table) -> dict[str, Counter[str]]:

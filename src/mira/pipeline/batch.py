@@ -9,13 +9,13 @@ from pathlib import Path
 
 from mira import corpus
 from mira.config.settings import Config
-from mira.discovery.free_judging import FreeJudging
+from mira.discovery.free_judging import FreeJudging, free_sample
 from mira.distillation.student import open_student
 from mira.errors import ConfigError, RunError
 from mira.grouping.groups import load_groups
 from mira.judging.judge import JudgeTask
 from mira.judging.teacher import Teacher
-from mira.labelling.labels import label_tasks
+from mira.labelling.labels import drawn_sample, judge_tasks
 from mira.llm.journal.batch_files import Exported, Imported, export_batch, import_batch, outstanding
 from mira.llm.journal.frames import KEY_BYTES
 from mira.llm.journal.journal import Journal
@@ -76,7 +76,7 @@ def _export(config: Config, run: RunFolder, stage: str, path: Path, log: Log) ->
             "batch files need teacher.endpoint: its model and sampling are part of every request",
             "Add it to the settings; with teacher: {offline: true} nothing is sent to its address.",
         )
-    with Teacher(config, run, log) as teacher:
+    with Teacher(config.teacher, config.discover.corpus, run, log) as teacher:
         return export_batch(teacher_requests(config, stage, teacher), teacher.journal, path)
 
 
@@ -106,8 +106,10 @@ def import_results(config: Config, paths: Sequence[Path]) -> Imported:
 
 
 def _free(config: Config, run: RunFolder, teacher: Teacher) -> Iterator[Request]:
-    groups = [g for g in load_groups(run) if g.name not in config.discover.rubrics]
-    return chain.from_iterable(FreeJudging(config, run, group, teacher).requests() for group in groups)
+    settings = config.discover
+    groups = [g for g in load_groups(run) if g.name not in settings.rubrics]
+    samples = ((group, free_sample(config.corpus, run, group, settings.sample, config.seed)) for group in groups)
+    return chain.from_iterable(FreeJudging(group, sample, settings, teacher).requests() for group, sample in samples)
 
 
 def _labels(config: Config, run: RunFolder, teacher: Teacher) -> Iterator[Request]:
@@ -117,7 +119,8 @@ def _labels(config: Config, run: RunFolder, teacher: Teacher) -> Iterator[Reques
         judge = teacher.judge(Rubric.load(run.rubric(group.name), group.name))
         if judge.client is None:
             raise ConfigError("teacher.replies is set: there is nothing to ask", "Remove it to have the teacher asked.")
-        yield from judge.requests(label_tasks(config, run, group))
+        sample = drawn_sample(config.label, config.seed, run, group)
+        yield from judge.requests(judge_tasks(config.corpus, run, sample, {}))
 
 
 def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Exported:
@@ -130,7 +133,7 @@ def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Expo
     exported = []
     groups = load_groups(run)
     for number, group in enumerate(groups):
-        with open_student(config, run, group.name, log) as student:
+        with open_student(config.students, run, group.name, log) as student:
             if student.client is None:
                 raise ConfigError(f"{group.name}'s student runs here: there is nothing to export", "Run: mira score")
             target = path if len(groups) == 1 else path.with_name(f"{path.stem}-{group.name}{path.suffix}")

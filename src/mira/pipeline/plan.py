@@ -113,7 +113,7 @@ def _spent(asked: Mapping[str, int], work: Work, mean: Mapping[str, float]) -> t
 def _cascade(config: Config, run: RunFolder, valid: dict[str, int], mean: dict[str, float]) -> PlannedStage:
     """Plan the served part of a cascade: a share of each source's records near the threshold, and the audit slice."""
     settings = config.distill.cascade
-    groups = known_groups(config, run)
+    groups = known_groups(config.group, run)
     first = next(iter(config.distill.endpoints), "")
     endpoints = {source: config.distill.endpoint_of(groups.get(source, first)) for source in valid}
     for source, group in groups.items():

@@ -49,7 +49,7 @@ def count_unanswered(config: Config, stage: str, log: Log) -> Unanswered | None:
     with (
         # Nothing is looked up in the teacher's journal, and opening the run's would keep a running stage out of it.
         scratch_folder() as folder,
-        Teacher(config, RunFolder(folder), log) as teacher,
+        Teacher(config.teacher, config.discover.corpus, RunFolder(folder), log) as teacher,
         log.task(f"counting what {stage} has replies for") as task,
     ):
         for request in teacher_requests(config, stage, teacher):

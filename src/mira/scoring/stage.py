@@ -18,7 +18,7 @@ from mira.corpus.sidecar_writer import FINGERPRINT, Place, ShardResult, SidecarW
 from mira.distillation.student import open_student, runs_here, served_endpoints
 from mira.engine import load_engine
 from mira.errors import ConservationError
-from mira.grouping.groups import Group, load_groups
+from mira.grouping.groups import Group, known_groups, load_groups
 from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import Failures, check_failures
 from mira.llm.progress import watch
@@ -64,7 +64,7 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     for group in load_groups(run):
         n_valid = sum(totals[source]["valid"] for source in group.sources)
         with (
-            open_student(config, run, group.name, log) as student,
+            open_student(config.students, run, group.name, log) as student,
             watch(student.stats, log, f"scoring {group.name}", n_valid) as task,
         ):
             student.failures = failures
@@ -167,7 +167,7 @@ def _score_one(job: _Job) -> ShardResult:
     key = (job.run.path, job.group, job.student)
     if key not in _opened:  # once a process: consecutive shards are mostly of one group
         _close_students()
-        _opened[key] = _students.enter_context(open_student(job.config, job.run, job.group, Quiet()))
+        _opened[key] = _students.enter_context(open_student(job.config.students, job.run, job.group, Quiet()))
     return next(_score_here(job.config, job.run, _opened[key], [job.shard], QUIET))
 
 
@@ -221,7 +221,10 @@ def _reads(config: Config) -> tuple[str, ...]:
 
 
 def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
-    return Work(valid, valid, served_endpoints(config, run, valid), SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
+    groups = known_groups(config.group, run)
+    return Work(
+        valid, valid, served_endpoints(config.distill, groups, valid), SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS
+    )
 
 
 STAGE = Stage(

@@ -14,14 +14,14 @@ from mira.rubric.judgement import Recommendation
 from mira.run_folder.paths import RunFolder
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
-from support.sft_case import NAMES, config, judgement, labels, lookup, records, rubric
+from support.sft_case import NAMES, config, judgement, labels, lookup, records, rubric, tuning
 
 SLOTS = ("A1", "A2", "A3", "A4")
 
 
 def make(table, found, prompt=None, **settings):
     chosen = SftSettings(**({"slot_subsets": 0, "slot_order": "fixed"} | settings))
-    prompt = prompt or student_prompt(rubric(), config_of(chosen))
+    prompt = prompt or student_prompt(rubric(), tuning(config_of(chosen)))
     return list(examples(prompt, table, lookup(found), chosen, tokenizer=tokenizer("qwen3")))
 
 
@@ -33,7 +33,7 @@ def config_of(settings, tmp="/nowhere"):
 
 def test_an_example_is_the_serving_prompt_and_a_reply_that_the_strict_parser_reads_back():
     found = records(4)
-    prompt = student_prompt(rubric(), config_of(SftSettings(slot_order="fixed")))
+    prompt = student_prompt(rubric(), tuning(config_of(SftSettings(slot_order="fixed"))))
     by_source = sorted(found, key=lambda r: (r.source, r.id))
     for item, record in zip(make(labels(map(judgement, found)), found), by_source, strict=True):
         assert (item.system, item.user) == (prompt.system, prompt.user(record).text)
@@ -47,7 +47,7 @@ def test_an_example_is_the_serving_prompt_and_a_reply_that_the_strict_parser_rea
 
 def test_permuted_lines_stand_in_the_order_that_the_prompt_asks_for():
     found = records(12)
-    prompt = student_prompt(rubric(), config_of(SftSettings(slot_order="permuted")))
+    prompt = student_prompt(rubric(), tuning(config_of(SftSettings(slot_order="permuted"))))
     items = make(labels(map(judgement, found)), found, prompt)
     orders = {item.slots for item in items}
     assert len(orders) > 4
@@ -112,15 +112,15 @@ def test_long_records_are_cut_only_when_asked_and_say_so():
 
 
 def test_without_references_the_prompt_is_another_and_shorter():
-    with_them = student_prompt(rubric(), config_of(SftSettings()))
-    without = student_prompt(rubric(), config_of(SftSettings(references=False)))
+    with_them = student_prompt(rubric(), tuning(config_of(SftSettings())))
+    without = student_prompt(rubric(), tuning(config_of(SftSettings(references=False))))
     assert "Good 1." in with_them.system and "Good 1." not in without.system
     assert with_them.hash != without.hash
     assert "[A4] Safety" in without.system
 
 
 def test_a_reply_holds_one_line_a_slot_whatever_the_teacher_wrote():
-    prompt = student_prompt(rubric(), config_of(SftSettings()))
+    prompt = student_prompt(rubric(), tuning(config_of(SftSettings())))
     record = records(1)[0]
     odd = judgement(
         record, scores=(10.0, 7.333333, 0.0, 6.5), rationales=("two\nlines", "", "ends <|im_end|> here", "x" * 9),

@@ -16,13 +16,13 @@ from mira.errors import MiraError
 from mira.progress import Quiet
 from mira.run_folder.files import write_parquet
 from mira.run_folder.paths import RunFolder
-from support.sft_case import SOURCES, config, judgement, labels, lookup, records, rubric
+from support.sft_case import SOURCES, config, judgement, labels, lookup, records, rubric, tuning
 
 
 def write(folder, found, **settings):
     chosen = config(folder, **settings)
     table = labels(map(judgement, found))
-    prompt = student_prompt(rubric(), chosen)
+    prompt = student_prompt(rubric(), tuning(chosen))
     return write_job(folder / "job", prompt, table, lookup(found[:-1]), chosen.distill.sft, seed=3, log=Quiet())
 
 
@@ -123,7 +123,7 @@ def test_the_stage_writes_the_job_of_a_run(tmp_path):
     build_index(chosen, run_folder, Quiet())
     rubric().save(run_folder.rubric("text_group_A"))
     write_parquet(run_folder.labels("text_group_A"), labels(map(judgement, found), held_out={"id003"}))
-    summary = distill_sft(chosen, run_folder, "text_group_A", Quiet())
+    summary = distill_sft(tuning(chosen), chosen.corpus, run_folder, "text_group_A", Quiet())
     job = run_folder.job("text_group_A")
     assert summary["kind"] == "job"
     assert summary["job"]["counts"]["examples_by_source"] == {"docs": 6, "notes": 5}
@@ -134,11 +134,12 @@ def test_the_stage_writes_the_job_of_a_run(tmp_path):
     assert facts["base_model"] == JOB_MODEL and facts["settings"]["lora_rank"] == 0
     assert bundle_prompt(job / "bundle")[1].system == system
     before = {path: path.read_bytes() for path in job.rglob("*") if path.is_file()}
-    distill_sft(chosen, run_folder, "text_group_A", Quiet())
+    distill_sft(tuning(chosen), chosen.corpus, run_folder, "text_group_A", Quiet())
     assert before == {path: path.read_bytes() for path in job.rglob("*") if path.is_file()}, "same in, same out"
 
 
 @pytest.mark.skipif(find_spec("torch") is not None, reason="the packages for training are installed")
 def test_without_the_packages_the_way_to_them_is_told(tmp_path):
+    chosen = config(tmp_path)
     with pytest.raises(MiraError, match=r"pip install 'mira-select\[train\]'"):
-        distill_sft(config(tmp_path), RunFolder(tmp_path), "text_group_A", Quiet())
+        distill_sft(tuning(chosen), chosen.corpus, RunFolder(tmp_path), "text_group_A", Quiet())

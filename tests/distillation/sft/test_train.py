@@ -26,7 +26,7 @@ from mira.llm.journal.journal import Journal
 from mira.progress import Quiet
 from mira.run_folder.files import read_json, sha256_file, write_json
 from support import tiny_lm
-from support.sft_case import config, judgement, labels, lookup, records, rubric
+from support.sft_case import config, judgement, labels, lookup, records, rubric, tuning
 
 tiny_lm.needs_training()
 pytestmark = pytest.mark.filterwarnings(
@@ -52,7 +52,7 @@ def one_thread():
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lm") / "base-lm"
     chosen = config(folder, references=False, slot_subsets=0, slot_order="fixed")
-    prompt = student_prompt(rubric(), chosen)
+    prompt = student_prompt(rubric(), tuning(chosen))
     items = examples(prompt, LABELS, lookup(FOUND), chosen.distill.sft)
     return tiny_lm.save(folder, [item.system + item.user + item.reply for item in items])
 
@@ -64,7 +64,9 @@ def settings(base, **changes):
 
 def train(base, folder, log=None, table=LABELS, **changes):
     chosen = settings(base, **changes)
-    return tune(chosen, rubric(), student_prompt(rubric(), chosen), table, lookup(FOUND), folder, log or Quiet())
+    return tune(
+        tuning(chosen), rubric(), student_prompt(rubric(), tuning(chosen)), table, lookup(FOUND), folder, log or Quiet()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +261,9 @@ def test_a_checkpoint_from_a_job_becomes_the_same_kind_of_bundle(base, student, 
 
     chosen = settings(base, slot_order="fixed")
     job, output = tmp_path / "job", tmp_path / "output"
-    _write_job_bundle(job / "bundle", chosen, rubric(), student_prompt(rubric(), chosen), verify(student)["counts"])
+    _write_job_bundle(
+        job / "bundle", tuning(chosen), rubric(), student_prompt(rubric(), tuning(chosen)), verify(student)["counts"]
+    )
     checkpoint = output / "checkpoint-7"
     model = AutoModelForCausalLM.from_pretrained(student)
     model.config.use_cache = False

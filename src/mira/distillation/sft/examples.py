@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mira.config.settings import Config, SftSettings
+from mira.config.settings import CorpusSettings, SftSettings
 from mira.corpus import Record, fetch
 from mira.errors import RunError
 from mira.judging.fence import defuse
@@ -137,11 +137,26 @@ class Tally:
         }
 
 
-def student_prompt(rubric: Rubric, config: Config) -> Prompt:
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What a tuned student follows from, besides rubric and labels.
+
+    Attributes:
+        settings: How it is tuned: `distill.sft`.
+        corpus: What its prompt calls the records: `discover.corpus`.
+        seed: Seed of slot subsets and of training.
+    """
+
+    settings: SftSettings
+    corpus: str
+    seed: int
+
+
+def student_prompt(rubric: Rubric, tuning: Tuning) -> Prompt:
     """Return the prompt that a tuned student of this rubric is trained and served with."""
-    settings = config.distill.sft
+    settings = tuning.settings
     shown = rubric if settings.references else replace(rubric, n_referenced=0)
-    return build_prompt(shown, corpus=config.discover.corpus, slot_order=settings.slot_order)
+    return build_prompt(shown, corpus=tuning.corpus, slot_order=settings.slot_order)
 
 
 def read_labels(run: RunFolder, group: str) -> pa.Table:
@@ -186,9 +201,9 @@ def examples(
             yield maker.example(row, found.get(row["id"]))
 
 
-def run_records(config: Config, run: RunFolder) -> Fetch:
+def run_records(corpus: CorpusSettings, run: RunFolder) -> Fetch:
     """Return how `examples` finds the records of a run."""
-    return lambda source, ids: fetch(config.corpus, run, source, ids, allow_missing=True)
+    return lambda source, ids: fetch(corpus, run, source, ids, allow_missing=True)
 
 
 def _by_source(labels: pa.Table) -> Iterator[list[dict[str, Any]]]:

@@ -8,18 +8,18 @@ import os
 import resource
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from mira._version import __version__
-from mira.config.settings import Config, SftSettings
+from mira.config.settings import CorpusSettings, SftSettings
 from mira.distillation.bundle import install, seal
 from mira.distillation.model_card import write_card
 from mira.distillation.sft.chat import Chat, require_train
-from mira.distillation.sft.examples import Fetch, Tally, examples, read_labels, run_records, student_prompt
+from mira.distillation.sft.examples import Fetch, Tally, Tuning, examples, read_labels, run_records, student_prompt
 from mira.distillation.sft.jobs import JOB_MODEL, write_job
 from mira.distillation.sft.tokens import IGNORED, tokenize
 from mira.errors import ConfigError, MiraError
@@ -37,11 +37,12 @@ _STATE_BYTES = 16  # a parameter: float32 weight, its gradient, and two moments 
 _LORA_BYTES = 4  # a parameter: float32 weight; the adapters are small beside it
 
 
-def distill_sft(config: Config, run: RunFolder, group: str, log: Log) -> dict[str, Any]:
+def distill_sft(tuning: Tuning, corpus: CorpusSettings, run: RunFolder, group: str, log: Log) -> dict[str, Any]:
     """Tune a group's student, or only write its job; the job's files are written in both cases.
 
     Args:
-        config: The settings.
+        tuning: What the student follows from.
+        corpus: How the corpus is read.
         run: A run folder with the group's rubric and labels, and with indexed sources.
         group: The group.
         log: Where progress goes.
@@ -52,20 +53,20 @@ def distill_sft(config: Config, run: RunFolder, group: str, log: Log) -> dict[st
     Raises:
         MiraError: No label can be trained on, the base model cannot be used, or a package is missing.
     """
-    settings = config.distill.sft
+    settings = tuning.settings
     if settings.where == "here":
         require_train()
     rubric = Rubric.load(run.rubric(group), group)
-    prompt, labels, records = student_prompt(rubric, config), read_labels(run, group), run_records(config, run)
-    job = write_job(run.job(group), prompt, labels, records, settings, seed=config.seed, log=log)
-    _write_job_bundle(run.job(group) / "bundle", config, rubric, prompt, job["counts"])
+    prompt, labels, records = student_prompt(rubric, tuning), read_labels(run, group), run_records(corpus, run)
+    job = write_job(run.job(group), prompt, labels, records, settings, seed=tuning.seed, log=log)
+    _write_job_bundle(run.job(group) / "bundle", tuning, rubric, prompt, job["counts"])
     if settings.where == "job":
         return {"kind": "job", "job": job}
-    return tune(config, rubric, prompt, labels, records, run.student(group), log) | {"job": job}
+    return tune(tuning, rubric, prompt, labels, records, run.student(group), log) | {"job": job}
 
 
 def tune(
-    config: Config, rubric: Rubric, prompt: Prompt, labels: pa.Table, records: Fetch, folder: Path, log: Log
+    tuning: Tuning, rubric: Rubric, prompt: Prompt, labels: pa.Table, records: Fetch, folder: Path, log: Log
 ) -> dict[str, Any]:  # fmt: skip
     """Tune a base model on labels and put the bundle in `folder`.
 
@@ -79,7 +80,7 @@ def tune(
         MiraError: See `distill_sft`.
     """
     require_train()
-    settings = config.distill.sft
+    settings = tuning.settings
     if settings.batch_size % settings.micro_batch:
         raise ConfigError("distill.sft.micro_batch does not divide batch_size", "Make batch_size a multiple of it.")
     work = folder.with_name(f".{folder.name}.sft")
@@ -88,11 +89,11 @@ def tune(
     chat = Chat.load(settings.model, _template(settings))
     chat.tokenizer.save_pretrained(work / "tokenizer")
     tokenizer = load_tokenizer(str(work / "tokenizer" / "tokenizer.json"))
-    items = examples(prompt, labels, records, settings, seed=config.seed, tokenizer=tokenizer)
+    items = examples(prompt, labels, records, settings, seed=tuning.seed, tokenizer=tokenizer)
     data = tokenize(items, chat, settings, len(prompt.slots), work / "data.arrow", log, len(labels))
-    trained = _train(config, chat, data, work, log)
+    trained = _train(settings, tuning.seed, chat, data, work, log)
     training = _training(trained, time.monotonic() - started)
-    facts = _facts(config, rubric, prompt, data.counts()) | {"training": training}
+    facts = _facts(tuning, rubric, prompt, data.counts()) | {"training": training}
     staged = work / "bundle"
     shutil.rmtree(staged, ignore_errors=True)
     _write_bundle(staged, trained, chat, rubric, prompt, facts)
@@ -162,20 +163,19 @@ def _check_fits(settings: SftSettings, shape: Any, parameters: int) -> None:
         )
 
 
-def _train(config: Config, chat: Chat, data: Tally, work: Path, log: Log) -> _Trained:
+def _train(settings: SftSettings, seed: int, chat: Chat, data: Tally, work: Path, log: Log) -> _Trained:
     import torch  # noqa: PLC0415
     from datasets import Dataset  # noqa: PLC0415
     from transformers import PrinterCallback  # noqa: PLC0415
     from transformers.trainer_utils import get_last_checkpoint  # noqa: PLC0415
     from trl import SFTTrainer  # noqa: PLC0415
 
-    settings = config.distill.sft
     output = work / "trainer"
-    _keep_only_own_checkpoints(output, hash_json([settings.model_dump(), config.seed, hash_file(work / "data.arrow")]))
+    _keep_only_own_checkpoints(output, hash_json([settings.model_dump(), seed, hash_file(work / "data.arrow")]))
     model = _load(settings)
     _stop_at(model, chat)
     trainer = SFTTrainer(
-        model=model, args=_arguments(config, output), train_dataset=Dataset.from_file(str(work / "data.arrow")),
+        model=model, args=_arguments(settings, seed, output), train_dataset=Dataset.from_file(str(work / "data.arrow")),
         processing_class=chat.tokenizer, peft_config=_lora(settings),
     )  # fmt: skip
     _check_masks(trainer, data, chat)
@@ -198,11 +198,11 @@ def _train(config: Config, chat: Chat, data: Tally, work: Path, log: Log) -> _Tr
     )  # fmt: skip
 
 
-def _arguments(config: Config, output: Path) -> Any:
+def _arguments(settings: SftSettings, seed: int, output: Path) -> Any:
     import torch  # noqa: PLC0415
     from trl import SFTConfig  # noqa: PLC0415
 
-    settings, cuda = config.distill.sft, torch.cuda.is_available()
+    cuda = torch.cuda.is_available()
     return SFTConfig(
         output_dir=str(output),
         # The data is tokenized, masked and measured already: left to itself, the trainer cuts at 1,024 tokens.
@@ -224,8 +224,8 @@ def _arguments(config: Config, output: Path) -> Any:
         bf16=cuda,
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
-        seed=config.seed,
-        data_seed=config.seed,
+        seed=seed,
+        data_seed=seed,
         report_to=[],
         disable_tqdm=True,
     )
@@ -293,8 +293,8 @@ def _reporter(progress: Task) -> Any:
     return Reporter()
 
 
-def _facts(config: Config, rubric: Rubric, prompt: Prompt, counts: dict[str, Any]) -> dict[str, Any]:
-    settings = config.distill.sft
+def _facts(tuning: Tuning, rubric: Rubric, prompt: Prompt, counts: dict[str, Any]) -> dict[str, Any]:
+    settings = tuning.settings
     return {
         "kind": "sft",
         "mira": __version__,
@@ -302,7 +302,7 @@ def _facts(config: Config, rubric: Rubric, prompt: Prompt, counts: dict[str, Any
         "rubric": rubric.hash,
         "prompt": prompt.hash,
         "prompt_settings": {
-            "corpus": config.discover.corpus,
+            "corpus": tuning.corpus,
             "n_referenced": rubric.n_referenced if settings.references else 0,
             "slot_order": settings.slot_order,
         },
@@ -310,7 +310,7 @@ def _facts(config: Config, rubric: Rubric, prompt: Prompt, counts: dict[str, Any
         "max_length": settings.max_length,
         "max_reply": settings.max_reply,
         "settings": settings.model_dump(mode="json", exclude={"model", "where", "chat_template"}),
-        "seed": config.seed,
+        "seed": tuning.seed,
         "counts": counts,
     }
 
@@ -330,14 +330,12 @@ def _training(trained: _Trained, seconds: float) -> dict[str, Any]:
     }
 
 
-def _write_job_bundle(folder: Path, config: Config, rubric: Rubric, prompt: Prompt, counts: dict[str, Any]) -> None:
+def _write_job_bundle(folder: Path, tuning: Tuning, rubric: Rubric, prompt: Prompt, counts: dict[str, Any]) -> None:
     """Write what makes a bundle of the job's checkpoint (see `adopt`)."""
-    here = config.distill.sft
-    job = here.model_copy(update={"model": JOB_MODEL, "lora_rank": 0, "micro_batch": 1})
-    config = config.model_copy(update={"distill": config.distill.model_copy(update={"sft": job})})
+    job = tuning.settings.model_copy(update={"model": JOB_MODEL, "lora_rank": 0, "micro_batch": 1})
     rubric.save(folder / "rubric.jsonl")
     write_bytes(folder / "system_prompt.txt", prompt.system.encode())
-    write_json(folder / "bundle.json", _facts(config, rubric, prompt, counts))
+    write_json(folder / "bundle.json", _facts(replace(tuning, settings=job), rubric, prompt, counts))
 
 
 def _write_bundle(
