@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mira.evaluation.proxy.results import Difference, ProxyResult
 from mira.evaluation.results import AgreementFigures, ComparisonResult
 from mira.progress import printable
 from mira.reliability.students.results import StudentsResult
@@ -200,21 +201,21 @@ def _student_table(name: str, figures: StudentTable) -> Table:
     return table
 
 
-def print_proxy(result: dict[str, Any], console: Console | None = None) -> None:
+def print_proxy(result: ProxyResult, console: Console | None = None) -> None:
     """Print what tiny LMs that were trained on each selection predict, and the caveat."""
     console = console or wide_console()
-    title = f"Held-out bits per byte, {result['size']} size, {len(result['seeds'])} seeds, "
-    table = Table(title=title + f"{result['train_tokens']:,} tokens per model", title_justify="left")
+    title = f"Held-out bits per byte, {result.size} size, {len(result.seeds)} seeds, "
+    table = Table(title=title + f"{result.train_tokens:,} tokens per model", title_justify="left")
     table.add_column("arm")
-    gold = list(next(iter(result["arms"].values()))["bits_per_byte"])
+    gold = list(next(iter(result.arms.values())).bits_per_byte)
     for column in gold:
         table.add_column(column, justify="right")
-    for arm, told in result["arms"].items():
-        table.add_row(arm, *(f"{told['bits_per_byte'][g]['mean']:.3f}" for g in gold))
-        if told.get("difference"):
-            table.add_row(f"  less {result['baseline']}", *(_difference(told["difference"][g]) for g in gold))
+    for name, arm in result.arms.items():
+        table.add_row(name, *(f"{arm.bits_per_byte[g].mean:.3f}" for g in gold))
+        if arm.difference:
+            table.add_row(f"  less {result.baseline}", *(_difference(arm.difference[g]) for g in gold))
     console.print(table)
-    console.print(result["caveat"])
+    console.print(result.caveat)
 
 
 def wide_console() -> Console:
@@ -237,5 +238,7 @@ def _interval(value: float | None, low: float, high: float, digits: int = 2) -> 
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _difference(figures: Mapping[str, Any] | None) -> str:
-    return _interval(figures["mean"], figures["low"], figures["high"], 3) if figures else "-"
+def _difference(figures: Difference) -> str:
+    if figures.low is None or figures.high is None:
+        return f"{figures.mean:+.3f}"
+    return f"{figures.mean:+.3f} [{figures.low:+.3f}, {figures.high:+.3f}]"

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -14,10 +14,12 @@ from mira.errors import ConfigError
 from mira.evaluation.proxy.arms import BASELINE, Arm, arm_plans, draw_arms, parse_arm
 from mira.evaluation.proxy.gold import GoldSet, Overlap, gold_sets
 from mira.evaluation.proxy.model import SIZES, Size, Tokens, device, require_torch, train_and_measure
+from mira.evaluation.proxy.results import ArmResult, Difference, GoldResult, ModelSize, ProxyResult, SeedFigures
 from mira.evaluation.proxy.stats import Measured, bits_per_byte, differences, t_figures
 from mira.progress import Log, Task
 from mira.run_folder.files import hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import write_result
 
 __all__ = ["CAVEAT", "proxy"]
 
@@ -48,7 +50,7 @@ def proxy(
     methods: Sequence[str] = ("mira",),
     seeds: int = 2,
     size: Literal["smoke", "gpu"] = "smoke",
-) -> dict[str, Any]:
+) -> ProxyResult:
     """Train the same tiny LM on each method's selection, and write proxy.json. The run's own selection stays.
 
     Every arm sees the same number of tokens (bytes) in the same number of passes over equally much text. A seed draws
@@ -69,19 +71,10 @@ def proxy(
         size: "smoke" or "gpu".
 
     Returns:
-        What proxy.json holds:
-
-        - caveat; size, model, device; seeds; baseline; confidence; train_tokens a model, data_tokens of a draw, and
-          passes over it;
-        - gold -> kind ("keep", "drop" as the control, "given"), texts, bytes that are measured;
-        - arms -> method, scope; records and tokens kept outside gold; gold_removed: kept records that are gold;
-          overlap_removed: drawn records that share too much with gold; sources -> mean share of the training tokens;
-          loss: training loss at the end in bits a token, one a seed; bits_per_byte and difference (to the baseline,
-          paired by seed; below 0 is better): each gold set -> figures (see `proxy_stats`), also "keep" and "drop", the
-          unweighted means over groups.
+        What proxy.json holds.
 
     Raises:
-        ConfigError: A method, a scope, the size or the number of seeds is none.
+        ConfigError: A method, a scope or the size is unknown, or the number of seeds is below 1.
         RunError: There is nothing to measure on, or what a method needs is not in the run folder yet.
         BudgetError: Budget, floors and caps contradict each other.
         MiraError: torch or transformers is missing.
@@ -96,7 +89,7 @@ def proxy(
 
 def measure(
     config: Config, run: RunFolder, log: Log, methods: Sequence[str], seeds: Sequence[int], size: Size, name: str
-) -> dict[str, Any]:
+) -> ProxyResult:
     """Do what `proxy` does, with a size and seeds of one's own; `name` is what proxy.json calls the size."""
     started = time.monotonic()
     gold = gold_sets(config, run, size.gold_bytes, size.record_bytes)
@@ -107,21 +100,21 @@ def measure(
             for seed in seeds:
                 task.detail(f"{arm.name}, seed {seed}")
                 runs[arm.name, seed] = _one_run(run, arm.stream(seed), gold, size, seed, task)
-    result = {
-        "caveat": CAVEAT,
-        "size": name,
-        "model": asdict(size) | {"parameters": size.parameters},
-        "device": device(),
-        "seeds": list(seeds),
-        "baseline": BASELINE,
-        "confidence": config.evaluate.interval,
-        "train_tokens": size.tokens,
-        "data_tokens": arms[BASELINE].length,
-        "passes": size.tokens / arms[BASELINE].length,
-        "gold": {s.name: {"kind": s.kind, "texts": len(s.texts), "bytes": s.bytes} for s in gold},
-        "arms": _figures(config, arms, seeds, runs, gold),
-    }
-    write_json(run.path / "proxy.json", result)
+    result = ProxyResult(
+        caveat=CAVEAT,
+        size=name,
+        model=ModelSize(**asdict(size), parameters=size.parameters),
+        device=device(),
+        seeds=list(seeds),
+        baseline=BASELINE,
+        confidence=config.evaluate.interval,
+        train_tokens=size.tokens,
+        data_tokens=arms[BASELINE].length,
+        passes=size.tokens / arms[BASELINE].length,
+        gold={s.name: GoldResult(s.kind, len(s.texts), s.bytes) for s in gold},
+        arms=_figures(config, arms, seeds, runs, gold),
+    )
+    write_result(run.path / "proxy.json", result)
     _tell(result, time.monotonic() - started, log)
     return result
 
@@ -183,7 +176,7 @@ def _figures(
     seeds: Sequence[int],
     runs: Mapping[tuple[str, int], Run],
     gold: Sequence[GoldSet],
-) -> dict[str, Any]:
+) -> dict[str, ArmResult]:
     sizes = {s.name: np.array([len(text) for text in s.texts], np.int64) for s in gold}
     stops = np.cumsum([len(s.texts) for s in gold])
     measured: dict[str, Measured] = {}
@@ -195,54 +188,68 @@ def _figures(
         if of_kind := [s.name for s in gold if s.kind == kind]:
             shown[kind] = of_kind
     confidence = config.evaluate.interval
-    found = {}
-    for name, arm in arms.items():
-        found[name] = _told(config, arm, seeds) | {
-            "loss": [runs[name, seed][1] for seed in seeds],
-            "bits_per_byte": {
-                key: t_figures(bits_per_byte(measured[name], sizes, sets), confidence) for key, sets in shown.items()
-            },
-        }
-        if name != BASELINE:
-            found[name]["difference"] = {
-                key: differences(measured[name], measured[BASELINE], sizes, sets, confidence, config.seed)
-                for key, sets in shown.items()
-            }
-    return found
 
+    def absolute(arm: str, sets: Sequence[str]) -> SeedFigures:
+        return t_figures(bits_per_byte(measured[arm], sizes, sets), confidence)
 
-def _told(config: Config, arm: Arm, seeds: Sequence[int]) -> dict[str, Any]:
-    method, scope = parse_arm(arm.name, config.select.scope)
-    shares = [arm.shares(seed) for seed in seeds]
+    def relative(arm: str, sets: Sequence[str]) -> Difference:
+        return differences(measured[arm], measured[BASELINE], sizes, sets, confidence, config.seed)
+
     return {
-        "method": method,
-        "scope": scope,
-        "records": arm.records,
-        "tokens": arm.tokens,
-        "gold_removed": arm.gold,
-        "overlap_removed": arm.overlapping,
-        "sources": {
-            source: sum(share.get(source, 0.0) for share in shares) / len(shares)
-            for source in sorted({source for share in shares for source in share})
-        },
+        name: _arm_result(
+            config,
+            arm,
+            seeds,
+            loss=[runs[name, seed][1] for seed in seeds],
+            bits={key: absolute(name, sets) for key, sets in shown.items()},
+            difference={} if name == BASELINE else {key: relative(name, sets) for key, sets in shown.items()},
+        )
+        for name, arm in arms.items()
     }
 
 
-def _tell(result: Mapping[str, Any], seconds: float, log: Log) -> None:
-    kinds = [kind for kind in ("keep", "drop") if kind in result["arms"][BASELINE]["bits_per_byte"]]
-    kinds += [name for name, s in result["gold"].items() if s["kind"] == "given"]
-    for name, arm in result["arms"].items():
+def _arm_result(
+    config: Config,
+    arm: Arm,
+    seeds: Sequence[int],
+    loss: list[float],
+    bits: dict[str, SeedFigures],
+    difference: dict[str, Difference],
+) -> ArmResult:
+    method, scope = parse_arm(arm.name, config.select.scope)
+    shares = [arm.shares(seed) for seed in seeds]
+    return ArmResult(
+        method=method,
+        scope=scope,
+        records=arm.records,
+        tokens=arm.tokens,
+        gold_removed=arm.gold,
+        overlap_removed=arm.overlapping,
+        sources={
+            source: sum(share.get(source, 0.0) for share in shares) / len(shares)
+            for source in sorted({source for share in shares for source in share})
+        },
+        loss=loss,
+        bits_per_byte=bits,
+        difference=difference,
+    )
+
+
+def _tell(result: ProxyResult, seconds: float, log: Log) -> None:
+    kinds: list[str] = [kind for kind in ("keep", "drop") if kind in result.arms[BASELINE].bits_per_byte]
+    kinds += [name for name, s in result.gold.items() if s.kind == "given"]
+    for name, arm in result.arms.items():
         parts = []
         for kind in kinds:
-            bits = arm["bits_per_byte"][kind]
-            spread = "" if bits["sd"] is None else f" ± {bits['sd']:.3f}"
-            gain = "" if name == BASELINE else f" ({_difference(arm['difference'][kind])} to {BASELINE})"
-            parts.append(f"{kind} {bits['mean']:.3f}{spread}{gain}")
+            bits = arm.bits_per_byte[kind]
+            spread = "" if bits.sd is None else f" ± {bits.sd:.3f}"
+            gain = "" if name == BASELINE else f" ({_difference(arm.difference[kind])} to {BASELINE})"
+            parts.append(f"{kind} {bits.mean:.3f}{spread}{gain}")
         log.note(f"{name}: bits per byte on {', '.join(parts)}")
-    log.note(f"{len(result['arms']) * len(result['seeds'])} models in {seconds:,.0f} s on {result['device']}")
-    log.note(result["caveat"])
+    log.note(f"{len(result.arms) * len(result.seeds)} models in {seconds:,.0f} s on {result.device}")
+    log.note(result.caveat)
 
 
-def _difference(figures: Mapping[str, Any]) -> str:
-    interval = "" if figures["low"] is None else f" [{figures['low']:+.3f}, {figures['high']:+.3f}]"
-    return f"{figures['mean']:+.3f}{interval}"
+def _difference(figures: Difference) -> str:
+    interval = "" if figures.low is None else f" [{figures.low:+.3f}, {figures.high:+.3f}]"
+    return f"{figures.mean:+.3f}{interval}"

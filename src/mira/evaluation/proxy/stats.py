@@ -1,13 +1,14 @@
 """Figures of the small-LM proxy: bits per byte, their spread over seeds, and differences paired by seed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
 from mira.arrays import Floats
+from mira.evaluation.proxy.results import Difference, SeedFigures
 from mira.stats import generator, percentile_interval, resamples
 
 __all__ = ["Measured", "Sizes", "bits_per_byte", "differences", "t_figures"]
@@ -21,22 +22,19 @@ Sizes = Mapping[str, npt.NDArray[np.int64]]
 _RESAMPLES = 1000
 
 
-def t_figures(values: Sequence[float], confidence: float) -> dict[str, Any]:
+def t_figures(values: Sequence[float], confidence: float) -> SeedFigures:
     """Return values with their mean, standard deviation (n - 1) and Student's interval of the mean.
 
     Args:
-        values: One a seed.
+        values: One per seed.
         confidence: In (0, 1).
-
-    Returns:
-        seeds, mean, sd, low, high; the last three None for a single value.
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
-        return {"seeds": list(values), "mean": mean, "sd": None, "low": None, "high": None}
+        return SeedFigures(list(values), mean)
     sd = float(np.std(values, ddof=1))
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / n**0.5
-    return {"seeds": list(values), "mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    return SeedFigures(list(values), mean, sd, mean - half, mean + half)
 
 
 def bits_per_byte(measured: Measured, sizes: Sizes, sets: Sequence[str]) -> list[float]:
@@ -47,7 +45,7 @@ def bits_per_byte(measured: Measured, sizes: Sizes, sets: Sequence[str]) -> list
 
 def differences(
     arm: Measured, baseline: Measured, sizes: Sizes, sets: Sequence[str], confidence: float, seed: int
-) -> dict[str, Any]:
+) -> Difference:
     """Compare an arm with the baseline, seed by seed.
 
     Args:
@@ -57,21 +55,16 @@ def differences(
         sets: One gold set, or several whose unweighted mean is compared.
         confidence: Of the intervals, in (0, 1).
         seed: Of the bootstrap.
-
-    Returns:
-        `t_figures` of the differences in bits per byte (below 0: the arm predicts gold better), and records_low and
-        records_high: the percentile interval of their mean when the gold texts are drawn anew, the trained models
-        being what they are; None where a set has fewer than 2 texts. It leaves out how much two trainings differ,
-        so it excludes 0 too easily: judge by low and high.
     """
     own, other = bits_per_byte(arm, sizes, sets), bits_per_byte(baseline, sizes, sets)
-    figures = t_figures([a - b for a, b in zip(own, other, strict=True)], confidence)
+    found = t_figures([a - b for a, b in zip(own, other, strict=True)], confidence)
+    figures = Difference(found.seeds, found.mean, found.sd, found.low, found.high)
     if min(len(sizes[name]) for name in sets) < 2:
-        return figures | {"records_low": None, "records_high": None}
+        return figures
     drawn = np.zeros(_RESAMPLES)
     for name in sets:
         gain, size = (arm[name] - baseline[name]).mean(1), sizes[name].astype(np.float64)
         weights = np.concatenate(list(resamples(len(size), _RESAMPLES, generator(seed, "proxy", name))), axis=1)
         drawn += (gain @ weights) / (size @ weights) / len(sets)
     low, high = percentile_interval(drawn, confidence)
-    return figures | {"records_low": float(low), "records_high": float(high)}
+    return replace(figures, records_low=float(low), records_high=float(high))
