@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mira.cascade.cascade import labelled_quality, quality_errors
-from mira.cascade.simulation import simulate
 from mira.config.loading import load_config
+from mira.rescoring.cascade import labelled_quality, quality_errors
+from mira.rescoring.simulation import simulate
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.quality import load_mask

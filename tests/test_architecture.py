@@ -22,7 +22,7 @@ FLOORS = (
     {"discovery", "labelling"},
     {"distillation"},
     {"scoring", "selection"},
-    {"cascade", "reliability"},
+    {"reliability", "rescoring"},
     {"evaluation"},
     {"report"},
     {"pipeline"},

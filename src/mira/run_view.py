@@ -16,7 +16,7 @@ from mira.grouping.groups import Group, load_groups
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.explain import explain
+from mira.selection.explain.explain import explain
 
 __all__ = ["Run", "open_run"]
 

@@ -4,7 +4,7 @@ from mira.cli.tables import print_explanation
 from mira.errors import InputError, RunError
 from mira.evaluation.compare import compare
 from mira.progress import Quiet
-from mira.selection.explain import explain
+from mira.selection.explain.explain import explain
 from support.selection_world import Item, World, items
 
 

@@ -71,7 +71,7 @@ def explain(
     """
     from mira.cli.tables import print_explanation  # noqa: PLC0415
     from mira.pipeline.runner import run_extra  # noqa: PLC0415
-    from mira.selection.explain import explain as explain_record  # noqa: PLC0415
+    from mira.selection.explain.explain import explain as explain_record  # noqa: PLC0415
 
     print_explanation(run_extra(config, set_, lambda c, r, _log: explain_record(c, r, id_, source), Terminal()))
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mira.cascade.report import report_cascade
-from mira.cascade.served import run_cascade
 from mira.config.loading import load_config
 from mira.pipeline.runner import run_extra, run_stages
 from mira.progress import Log
+from mira.rescoring.report import report_cascade
+from mira.rescoring.served import run_cascade
 
 __all__ = ["cascade"]
 
@@ -24,7 +24,7 @@ def cascade(path: Path, overrides: Sequence[str], log: Log) -> dict[str, Any]:
         log: Where progress goes.
 
     Returns:
-        Per source, what `mira.cascade.cascade.cascade` tells.
+        Per source, what `mira.rescoring.cascade.cascade` tells.
 
     Raises:
         MiraError: There is no run yet, no student is served, or it does not answer.

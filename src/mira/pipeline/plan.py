@@ -6,7 +6,6 @@ from math import ceil
 from pathlib import Path
 
 from mira import corpus
-from mira.cascade.served import is_cascade
 from mira.config.settings import Config
 from mira.distillation.sft.student import served_settings
 from mira.errors import ConfigError
@@ -17,6 +16,7 @@ from mira.pipeline.runner import run_stages, stage_states
 from mira.pipeline.unanswered import count_unanswered
 from mira.pipeline.validate import check_bundles
 from mira.progress import Log
+from mira.rescoring.served import is_cascade
 from mira.run_folder.paths import RunFolder
 from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Work
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mira import corpus
-from mira.cascade.served import check_cascade, is_cascade
 from mira.config.settings import Config, EndpointSettings
 from mira.corpus.provenance import check_provenance
 from mira.distillation.bundle import verify
@@ -16,6 +15,7 @@ from mira.pipeline.fingerprints import stage_files
 from mira.pipeline.preflight import check_mask, check_teacher
 from mira.pipeline.registry import STAGES, needed_stages
 from mira.pipeline.runner import unwritable
+from mira.rescoring.served import check_cascade, is_cascade
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira.cascade.selections import student_selection
 from mira.config.settings import CascadeSettings, Config
 from mira.corpus import Shard, read, shards
 from mira.errors import InputError, RunError
 from mira.judging.judge import Judge, JudgeTask
 from mira.progress import Log
+from mira.rescoring.selections import student_selection
 from mira.rubric.judgement import Judgement, judgements_table
 from mira.rubric.slots import slot_names
 from mira.run_folder.files import hash_file, read_json, write_parquet

@@ -6,18 +6,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cascade.test_cascade import GROUP, SLOTS, Expensive, N, guess_of, judgement, sidecar, truth_of
-from mira.cascade.cascade import cascade
-from mira.cascade.report import SHARES, report_cascade
 from mira.config.settings import CascadeSettings, Config, DistillSettings, SelectSettings
 from mira.corpus import build_index, shards
 from mira.errors import RunError
 from mira.progress import Quiet
+from mira.rescoring.cascade import cascade
+from mira.rescoring.report import SHARES, report_cascade
 from mira.rubric.judgement import judgements_table
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import read_json, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.selection.stage import select
+from rescoring.test_cascade import GROUP, SLOTS, Expensive, N, guess_of, judgement, sidecar, truth_of
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_stages_that_did_not_run_are_told(made):
 
 
 def test_sources_weigh_as_in_the_corpus():
-    from mira.cascade.report import _as_in_corpus
+    from mira.rescoring.report import _as_in_corpus
 
     table = pa.table({"source": ["a", "a", "b"], "n_tokens": pa.array([10, 30, 5], pa.int32())})
     assert _as_in_corpus(table, {"a": 4000, "b": 100}).tolist() == [1000, 3000, 100]

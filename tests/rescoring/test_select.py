@@ -9,19 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from cascade.test_cascade import GROUP, Expensive, N, guess_of, truth_of
-from cascade.test_report import judged, kept, made  # noqa: F401
-from mira.cascade.report import report_cascade
-from mira.cascade.served import run_cascade
 from mira.config.settings import CascadeSettings, DistillSettings, EndpointSettings
 from mira.distillation.bundle import push, verify
 from mira.distillation.sft.student import bundle_prompt
 from mira.errors import ConfigError, InputError, JudgeError, RunError
 from mira.progress import Quiet
+from mira.rescoring.report import report_cascade
+from mira.rescoring.served import run_cascade
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import read_json, write_json, write_parquet
-from mira.selection.explain import explain
+from mira.selection.explain.explain import explain
 from mira.selection.stage import select
+from rescoring.test_cascade import GROUP, Expensive, N, guess_of, truth_of
+from rescoring.test_report import judged, kept, made  # noqa: F401
 from support.served_case import serving, sft_bundle
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mira.cascade.cascade import cascade
 from mira.config.settings import Config, EndpointSettings
 from mira.distillation.sft.student import bundle_prompt, served_settings, served_student
 from mira.distillation.student import released_prompt
@@ -18,6 +17,7 @@ from mira.llm.cost import current_spending
 from mira.llm.failures import check_failures
 from mira.llm.journal.journal import Journal
 from mira.progress import Log
+from mira.rescoring.cascade import cascade
 from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
 
@@ -28,7 +28,7 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Have the students that `distill.endpoint` serves judge again what the encoder puts near the thresholds.
 
     A group's served student is the sft bundle in `distill.cascade.bundles`, asked with the prompt that it was trained
-    with; without one it is a released scorer, asked with the run's rubric. See `mira.cascade.cascade.cascade`.
+    with; without one it is a released scorer, asked with the run's rubric. See `mira.rescoring.cascade.cascade`.
 
     Raises:
         ConfigError: A group has no endpoint, or a bundle is given for a group that the run does not have.

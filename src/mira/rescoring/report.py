@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira.cascade.cascade import labelled_quality, quality_errors
-from mira.cascade.selections import select_by, student_selection
-from mira.cascade.simulation import simulate
 from mira.config.settings import Config
 from mira.corpus import shards, totals
 from mira.errors import RunError
 from mira.grouping.groups import load_groups
 from mira.progress import Log
+from mira.rescoring.cascade import labelled_quality, quality_errors
+from mira.rescoring.selections import select_by, student_selection
+from mira.rescoring.simulation import simulate
 from mira.run_folder.files import read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.quality import load_mask

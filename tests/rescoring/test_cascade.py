@@ -7,12 +7,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from mira.cascade.cascade import audited, cascade, labelled_quality, merge, quality_errors
-from mira.cascade.simulation import simulate
 from mira.config.settings import CascadeSettings, Config, DistillSettings, SelectSettings
 from mira.corpus import build_index, shards
 from mira.errors import InputError, RunError
 from mira.progress import Quiet
+from mira.rescoring.cascade import audited, cascade, labelled_quality, merge, quality_errors
+from mira.rescoring.simulation import simulate
 from mira.rubric.judgement import Judgement, judgements_table
 from mira.run_folder.files import write_json, write_parquet
 from mira.run_folder.paths import RunFolder
