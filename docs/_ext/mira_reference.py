@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from sphinx.application import Sphinx
 
 import mira
+from mira.config.base import Kind
 
 try:
     from mira.cli.app import app as cli
@@ -199,7 +200,9 @@ def _type(annotation: Any) -> str:
     """Name a type as a user of YAML would."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return " ".join([_type(arguments[0]), " and ".join(_limits(arguments[1:]))]).strip()
+        kind = next((item.name for item in arguments[1:] if isinstance(item, Kind)), "") or _type(arguments[0])
+        limits = " and ".join(_limits(arguments[1:]))
+        return f"{kind}{', ' if ':' in kind and limits else ' '}{limits}".strip()
     if origin is Literal:
         return "one of " + ", ".join(f"`{a}`" for a in arguments)
     if origin in (Union, types.UnionType):
@@ -218,11 +221,14 @@ def _type(annotation: Any) -> str:
 
 def _limits(metadata: Iterable[Any]) -> Iterator[str]:
     signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    found: dict[str, float] = {}  # the last counts: a type may narrow the limits of another
     for item in metadata:
         for inner in getattr(item, "metadata", [item]):  # a FieldInfo holds its own
-            for attribute, words in signs.items():
-                if (bound := getattr(inner, attribute, None)) is not None:
-                    yield f"{words} {bound:g}"
+            found |= {sign: bound for sign in signs if (bound := getattr(inner, sign, None)) is not None}
+    for below, strictly in (("ge", "gt"), ("le", "lt")):
+        if strictly in found:
+            found.pop(below, None)
+    yield from (f"{words} {found[sign]:g}" for sign, words in signs.items() if sign in found)
 
 
 # The Python API

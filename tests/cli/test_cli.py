@@ -57,7 +57,7 @@ def test_init_then_validate_tells_what_is_missing(tmp_path: Path) -> None:
         (["score-endpoint", "--judge", "http://127.0.0.1:9/v1"], "score-endpoint needs --model"),
         (["score", "--judge", "http://127.0.0.1:9/v1"], "is now: mira score-endpoint"),
         (["score", "mira.yaml", "--bundle=x"], "is now: mira score-bundle"),
-        (["label", "mira.yaml", "--failure-budget", "some"], "expected a share"),
+        (["label", "mira.yaml", "--failure-budget", "some"], "'some' is not a share. Write 0.5 or \"50%\"."),
         (["push", ".", "elsewhere"], "bundle.json"),
         (["pull", "nowhere", "here"], "there is no such folder"),
     ],

@@ -144,7 +144,7 @@ def test_overrides(tmp_path: Path) -> None:
     ("override", "expected"),
     [
         ("select.method=foo", "input should be 'raw', 'random'"),
-        ("select.budget=0.5", "expected a share of the tokens or a count of them: 50%, 25B or 1000000"),
+        ("select.budget=0.5", '0.5 is less than one token. For a share, write "50%".'),
         ("select.budget=5 apples", "'5 apples' is not a number of tokens"),
         ("select.source_min={dcs: 10%}", "there is no source 'dcs'"),
         ("distill.endpoint.model=m", "field 'distill.endpoint.base_url' is missing"),
@@ -163,7 +163,7 @@ def test_overrides_are_blamed_as_such(tmp_path: Path, override: str, expected: s
 def test_a_problem_of_the_file_is_not_blamed_on_an_override(tmp_path: Path) -> None:
     text = GOOD + "select:\n  budget: 0.5\ndistill:\n  endpoint: {base_url: http://h/v1}\n"
     problem = _problem(tmp_path, text, "select.method=random", "distill.student=endpoint", "distill.endpoint.samples=2")
-    assert "mira.yaml:7: select.budget: expected a share" in problem
+    assert "mira.yaml:7: select.budget: 0.5 is less than one token" in problem
     assert "mira.yaml:9: field 'distill.endpoint.model' is missing" in problem
     assert "command line" not in problem
     assert "command line" not in _problem(tmp_path, "", "seed=1"), "an empty file lacks its sources"

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 import mira
@@ -44,6 +45,40 @@ def test_a_setting_has_its_text_type_and_default() -> None:
     field = type(mira.Config.model_fields["select"].default).model_fields["scope"]
     assert (field.description or "")[:40] in scope
     assert "one of `global`, `group`, `source`, default `group`" in scope
+
+
+def test_shares_and_budgets_show_their_accepted_forms() -> None:
+    page = REFERENCE.settings_page()
+    shown = {
+        "label": ("held_out", 'share: 0.5 or "50%", at least 0 and at most 1, default `0.2`'),
+        "select": ("trim", 'share: 0.5 or "50%", at least 0 and below 0.5, default `0.1`'),
+        "reliability": ("interval", 'share: 0.5 or "50%", above 0 and below 1, default `0.9`'),
+    }
+    for section, (key, about) in shown.items():
+        part = page.split(f"## `{section}`\n", 1)[1].split(f"`{key}`\n", 1)[1].split("\n\n", 1)[0]
+        assert f"*{about}*" in part
+    budget = page.split("`budget`\n", 1)[1].split("\n\n", 1)[0]
+    assert '*tokens: a share such as "50%", or a count such as 25B, 300M, 1e9 or 1000000, default `50%`*' in budget
+
+
+def test_every_type_is_shown_and_every_default_is_what_the_settings_take() -> None:
+    sections = re.split(r"^## ", REFERENCE.settings_page(), flags=re.MULTILINE)[1:]
+    models = {"Top level": mira.Config} | {
+        f"`{name}`": type(field.default) for name, field in REFERENCE.settings() if isinstance(field.default, BaseModel)
+    }
+    seen = 0
+    for section in sections:
+        title, _, text = section.partition("\n")
+        for key, about in re.findall(r"^`(\w+)`\n: .*\n  \*(.+)\*$", text, re.MULTILINE):
+            assert about.split(",")[0], key
+            default = re.search(r"default `(.+)`$", about)
+            if default and title in models:
+                field = models[title].model_fields[key]
+                written = yaml.safe_load(default[1])
+                given = field.get_default(call_default_factory=True)
+                assert str(written) == str(given), (title, key)
+                seen += 1
+    assert seen > 80
 
 
 def test_every_exported_name_is_documented() -> None:

@@ -41,7 +41,7 @@ def pools(world, scope):
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("budget", ["50%", "7%", "0%", "100%"])
+@pytest.mark.parametrize("budget", ["50%", "7%", "0.01%", "100%"])
 def test_each_pool_keeps_its_best_records_up_to_its_budget(shared, scope, budget):
     told = shared.select(scope=scope, budget=budget)
     for key, members in zip(told["scopes"], pools(shared, scope), strict=True):
@@ -50,7 +50,7 @@ def test_each_pool_keeps_its_best_records_up_to_its_budget(shared, scope, budget
         kept = [r for r in rows if r["kept"]]
         dropped = sorted((r for r in rows if not r["kept"]), key=lambda r: -r["quality"])
         assert entry["tokens_kept"] == sum(r["n_tokens"] for r in kept) <= entry["budget_tokens"]
-        assert abs(entry["budget_tokens"] - tokens * int(budget[:-1]) / 100) <= 1
+        assert abs(entry["budget_tokens"] - tokens * float(budget[:-1]) / 100) <= 1
         if dropped:
             assert entry["tokens_kept"] + dropped[0]["n_tokens"] > entry["budget_tokens"]
             assert min((r["quality"] for r in kept), default=math.inf) >= dropped[0]["quality"]

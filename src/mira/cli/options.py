@@ -46,20 +46,9 @@ NO_OVERRIDES: list[str] = []
 
 
 def limits(max_cost: float | None, max_requests: int | None, failure_budget: str) -> list[str]:
-    """Return limits as overrides. They hold for teacher and student alike, and for the whole command.
-
-    Raises:
-        ConfigError: The failure budget is not a share.
-    """
-    given = {"max_cost": max_cost, "max_requests": max_requests, "failure_budget": _share(failure_budget)}
+    """Return limits as overrides. They hold for teacher and student alike, and for the whole command."""
+    given = {"max_cost": max_cost, "max_requests": max_requests, "failure_budget": failure_budget or None}
     return [f"teacher.{name}={value}" for name, value in given.items() if value is not None]
-
-
-def _share(text: str) -> float | None:
-    try:
-        return None if not text else float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise ConfigError(f"--failure-budget {text}: expected a share", "For example: --failure-budget 1%") from None
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from mira import plugins
-from mira.config.base import HEADER, Fraction, Settings, known_names
+from mira.config.base import HEADER, Settings, Share, known_names
 from mira.config.endpoints import EndpointSettings
 from mira.config.paths import FilePath, ModelPath, SourcePath
 from mira.family import FamilyName
@@ -48,7 +48,7 @@ class TeacherSettings(Settings):
     """Who scores on the rubric in Phase 2. `built-in` is the endpoint; installed packages add other names."""
     offline: bool = False
     """Send nothing. Write requests to batch files with --export, and read replies with --import."""
-    failure_budget: Fraction = 0.01
+    failure_budget: Share = 0.01
     """Share of records that may stay unscored. Above it, the command fails."""
     max_cost: float | None = Field(default=None, ge=0)
     """Stop before the total cost exceeds this amount. Rerun to resume."""
@@ -106,7 +106,7 @@ class DiscoverSettings(Settings):
     references: int = Field(default=12, ge=0, le=12)
     """How many of the largest slots have calibration references in the system prompt: 12 in the model card. With 0, the
     exemplars of the 12 largest slots take their place."""
-    name_weight: Fraction = 0.85
+    name_weight: Share = 0.85
     """Weight of a dimension's name, against its reason, in the embedding of a judgment point (ours)."""
     rubrics: dict[str, FilePath] = Field(default_factory=dict)
     """Group -> rubric file to use unchanged, e.g. a released one. Such a group is not discovered."""
@@ -119,7 +119,7 @@ class LabelSettings(Settings):
 
     sample: int = Field(default=2000, ge=1)
     """Records per source that the teacher labels."""
-    replicates: Fraction = 0.1
+    replicates: Share = 0.1
     """Share of them judged twice, to measure the teacher's own consistency (test-retest)."""
-    held_out: Fraction = 0.2
+    held_out: Share = 0.2
     """Share of labelled records kept out of training, by a hash of the id."""

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mira import plugins
-from mira.config.base import Fraction, Settings, known_names
+from mira.config.base import Settings, Share, known_names
 from mira.config.endpoints import DataManEndpoint, PplEndpoint
 from mira.config.judging import SourceSettings
 from mira.config.paths import FilePath, ModelPath, SourcePath
-from mira.config.tokens import Tokens, TokensField
+from mira.config.tokens import BudgetField, Tokens, TokensField
 
 __all__ = ["BenchmarkSettings", "DataManSettings", "DsirSettings", "FlagSettings", "PplSettings", "SelectSettings"]
 
@@ -32,7 +32,7 @@ class FlagSettings(Settings):
     """Find records with the same text across all sources, ignoring white space and Unicode form."""
     near: bool = False
     """Find records with nearly the same text, by MinHash (extra `dedup`)."""
-    jaccard: Annotated[float, Field(ge=0.3, le=1)] = 0.8
+    jaccard: Annotated[Share, Field(ge=0.3)] = 0.8
     """Near duplicates share at least this much of their shingles, as MinHash estimates."""
     shingle_words: int = Field(default=5, ge=1, le=50)
     """Words per shingle."""
@@ -45,7 +45,7 @@ class FlagSettings(Settings):
     common_texts: int = Field(default=10, ge=0)
     """An n-gram that more texts of one benchmark than this share, and more than 1% of them, is a notice or an
     instruction, and is not looked for; of a small benchmark, one that more than half share. 0: look for all."""
-    min_overlap: Fraction = 0.0
+    min_overlap: Share = 0.0
     """Flag a record if at least this share of its n-grams is in benchmarks. 0: one n-gram is enough."""
     duplicates: Literal["keep", "drop"] = "keep"
     """What selection does with duplicates and near duplicates: keep (only flagged), or drop all copies of a text but
@@ -60,7 +60,7 @@ class DsirSettings(Settings):
 
     target: SourceSettings | Literal["top_judged"] = "top_judged"
     """The target: a source of its own (name, path, ...), or the records that the teacher judged best."""
-    target_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    target_share: Annotated[Share, Field(gt=0)] = 0.25
     """Share of the labelled records that `top_judged` takes, by overall score (ours)."""
     normalise: Literal["sum", "mean"] = "sum"
     """log w is a sum over a record's n-grams (the paper's; length dominates it), or their mean."""
@@ -91,7 +91,7 @@ class PplSettings(Settings):
     """Training text of `ngram`: a sample of the corpus, the records that the teacher judged best, or a source."""
     sample: int = Field(default=500, ge=1)
     """Records per source in `sample`."""
-    target_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    target_share: Annotated[Share, Field(gt=0)] = 0.25
     """Share of the labelled records that `top_judged` takes, by overall score (ours)."""
     order: int = Field(default=6, ge=1, le=8)
     """Longest n-gram, in bytes."""
@@ -127,11 +127,11 @@ class SelectSettings(Settings):
     """Scores that `mira` ranks by: the student's, or those of `mira cascade`."""
     scope: Literal["global", "group", "source"] = "group"
     """Where records compete: all together, within their group, or within their source."""
-    budget: TokensField = Tokens.parse("50%")
-    """Tokens to keep: a share ("50%") or a count ("25B", "300M", 1000000)."""
+    budget: BudgetField = Tokens.parse("50%")
+    """Tokens to keep: a share ("50%") or a count ("25B", "300M", 1e9, 1000000). 0 is refused."""
     fit: Literal["prefix", "skip"] = "prefix"
     """At a record that does not fit into the rest of the budget: end there (prefix), or go on without it (skip)."""
-    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    trim: Annotated[Share, Field(lt=0.5)] = 0.1
     """Share of a record's unmasked slots to trim at each end before the mean (ours)."""
     min_slots: int = Field(default=3, ge=1)
     """Scored, unmasked slots that a record needs to have a quality (ours)."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mira.config.base import Settings
+from mira.config.base import Settings, Share
 from mira.config.endpoints import DataManEndpoint, EndpointSettings, PplEndpoint
 from mira.config.judging import (
     DiscoverSettings,
@@ -62,7 +62,7 @@ class ProxySettings(Settings):
 
     gold: list[SourceSettings] = Field(default_factory=list)
     """Further gold sets, one per source: text to measure every model on, never to train on."""
-    overlap: Annotated[float, Field(gt=0, le=1)] = 0.2
+    overlap: Annotated[Share, Field(gt=0)] = 0.2
     """Texts that share at least this much with a gold text are left out of every arm."""
 
 
@@ -75,7 +75,7 @@ class EvaluateSettings(Settings):
     """Selection methods that value the spoiled copies too. dsir and ppl are fitted first where that has not been done,
     which reads the corpus; dataman, and ppl with an endpoint, send originals and copies to the model that judges the
     corpus. Methods that cannot run are reported and skipped."""
-    interval: float = Field(default=0.95, gt=0, lt=1)
+    interval: Annotated[Share, Field(gt=0, lt=1)] = 0.95
     """Confidence of the intervals."""
     check_field: str = ""
     """Field that says what was done to a record, e.g. meta.perturbed; no judge and no student reads it. `mira evaluate`

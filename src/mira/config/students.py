@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mira import plugins
-from mira.config.base import Fraction, Settings, known_names
+from mira.config.base import Settings, Share, known_names
 from mira.config.endpoints import EndpointSettings
 from mira.config.paths import BundlePath, FilePath, ModelPath
 
@@ -29,7 +29,7 @@ class SftSettings(Settings):
     """Calibration references in the student's prompt. Without them (context distillation) prompts are shorter."""
     slot_order: Literal["fixed", "permuted"] = "permuted"
     """Order of the slots in the student's prompt: fixed, or permuted by a hash of (record, replicate)."""
-    slot_subsets: Fraction = 0.25
+    slot_subsets: Share = 0.25
     """Share of training examples that ask for a random subset of the slots. With 0 and a fixed order, the student
     cannot be asked for single slots."""
     epochs: float = Field(default=2, gt=0)
@@ -40,7 +40,7 @@ class SftSettings(Settings):
     """Examples per step."""
     micro_batch: int = Field(default=1, ge=1)
     """Examples in memory at once; must divide batch_size."""
-    warmup: Fraction = 0.05
+    warmup: Share = 0.05
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay."""
@@ -61,11 +61,11 @@ class SftSettings(Settings):
 class CascadeSettings(Settings):
     """What the stronger student judges after the cheap one has scored everything. The values are ours."""
 
-    share: Fraction = 0.1
+    share: Share = 0.1
     """Judge the records nearest to the threshold, up to this share of each source's tokens."""
     errors: float | None = Field(default=None, ge=0)
     """Instead of `share`: judge records within this many of the cheap student's errors of the threshold."""
-    audit: Fraction = 0.01
+    audit: Share = 0.01
     """Also judge this random share of all records, to compare both students."""
     bundles: dict[str, BundlePath] = Field(default_factory=dict)
     """Group -> the sft bundle that distill.endpoint serves, e.g. from another run. Without a bundle, the endpoint
@@ -96,7 +96,7 @@ class DistillSettings(Settings):
     cascade: CascadeSettings = CascadeSettings()
     folds: int = Field(default=5, ge=2)
     """Folds of cross-validation."""
-    tolerance: Fraction = 0.01
+    tolerance: Share = 0.01
     """Cheaper features are preferred if their cross-validated Spearman is at most this much below the best."""
 
     def endpoint_of(self, group: str) -> EndpointSettings | None:
@@ -124,11 +124,11 @@ class ReliabilitySettings(Settings):
     """A cell's skill over the constant predictor (1 - MAE/MAE_constant) must exceed this."""
     min_spread: float = Field(default=0.25, ge=0)
     """A cell has collapsed if the teacher's scores have a smaller standard deviation (0-10 scale)."""
-    max_tied: Fraction = 0.9
+    max_tied: Share = 0.9
     """A cell has collapsed if at least this share of the teacher's labels have the same score."""
     min_pairs: int = Field(default=20, ge=3)
     """Twice-judged records required for a source's own ceiling. With fewer, the group's are used."""
-    interval: float = Field(default=0.90, gt=0, lt=1)
+    interval: Annotated[Share, Field(gt=0, lt=1)] = 0.90
     """Confidence of the bootstrap interval."""
     bootstrap: int = Field(default=1000, ge=100)
     """Bootstrap resamples. Sources with more than 5,000 labels use fewer, but at least 200."""
