@@ -14,7 +14,7 @@ PACKAGE = Path(mira.__file__).parent
 FLOORS = (
     {"_version", "arrays", "errors", "family", "unscored"},
     {"demo_files", "hashing", "plugins", "progress", "run_folder", "stats", "urls"},
-    {"rubric", "tokens"},
+    {"html", "rubric", "tokens"},
     {"config"},
     {"engine", "llm", "stage"},
     {"corpus", "embedding"},

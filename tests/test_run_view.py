@@ -66,7 +66,7 @@ def test_groups_rubric_and_explain(project: Path) -> None:
     assert set(group.sources) == set(SOURCES)
     assert [anchor.name for anchor in run.rubric(group.name).anchors] == list(SLOTS)
     why = run.explain("deepwiki-3", "deepwiki")
-    assert why["id"] == "deepwiki-3"
+    assert why.id == "deepwiki-3"
     with pytest.raises(InputError, match="nobody"):
         run.explain("nobody")
 

@@ -17,6 +17,7 @@ from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.explain.explain import explain
+from mira.selection.explain.results import Explanation
 
 __all__ = ["Run", "open_run"]
 
@@ -140,7 +141,7 @@ class Run:
         """Return a group's rubric."""
         return Rubric.load(self.folder.rubric(group), group)
 
-    def explain(self, id: str, source: str = "") -> dict[str, Any]:
+    def explain(self, id: str, source: str = "") -> Explanation:
         """Explain why a record was kept or dropped: slots, masks, quality, threshold, ranks, and what would change it.
 
         Args:

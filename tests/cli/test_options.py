@@ -61,7 +61,10 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
     },
     "compare": LIMITS | METHODS,
     "evaluate": LIMITS,
-    "explain": SET | {"--source": (["--source", "x"], "x")},
+    "explain": SET | {
+        "--source": (["--source", "x"], "x"), "--limit": (["--limit", "x"], "--limit"),
+        "--line": (["--line", "x"], "expected one of ID"), "--text": (["--text", "x"], "expected one of ID"),
+    },
     "cascade": LIMITS,
     "students": SET,
     "proxy": SET | METHODS | {"--seeds": (["--seeds", "x"], "--seeds"), "--size": (["--size", "x"], "--size")},

@@ -4,9 +4,12 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from mira.cli.tables import print_flags, print_summary
+from mira.cli.fitted import print_fitted, wide_console
+from mira.cli.tables import print_comparison, print_flags, print_summary
+from mira.evaluation.results import ComparisonResult, KeptTokens, MethodResult, SourceTokens
 from mira.run_folder.files import write_json
 from mira.run_folder.paths import RunFolder
 
@@ -56,3 +59,50 @@ def test_flags_are_counted_by_source_kind_and_benchmark(tmp_path: Path) -> None:
     assert [int(word) for word in row.split() if word.isdigit()] == [50, 7, 3, 5, 4, 2]
     assert "gsm" in out.getvalue()
     assert f"Flags: {tmp_path / 'flags'}" in out.getvalue()
+
+
+METHODS = ("raw", "random", "ppl", "dsir", "dataman", "mira", "an_installed_method")
+
+
+def _comparison(n_sources: int) -> ComparisonResult:
+    sources = [f"source_{i:02d}_of_the_corpus" for i in range(n_sources)]
+    methods = {
+        name: MethodResult(
+            tokens_kept=10, records_kept=1_234_567, mean_tokens=777.0, length_rho=-0.25, duplicate_tokens=0.05,
+            sources={s: KeptTokens(i, 0.1) for i, s in enumerate(sources)},
+        )
+        for name in METHODS
+    }  # fmt: skip
+    jaccard = {"raw|mira": 0.5}
+    return ComparisonResult(
+        budget_tokens=10, scope="group", sources=dict.fromkeys(sources, SourceTokens(100)), methods=methods,
+        jaccard=jaccard,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [30, 50, 80, 180])
+def test_a_comparison_fits_its_terminal(width: int) -> None:
+    out = io.StringIO()
+    print_comparison(_comparison(21), Console(file=out, width=width))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines()[:-1])) <= width, "but for the sentence at the end, which the terminal breaks"
+    assert text.count("1,234,567") == len(METHODS), "every figure once, whole"
+    assert text.count("20%") == len(METHODS), "every share of the last source once"
+    if width >= 80:
+        assert all(f"source_{i:02d}_of_the_corpus" in text for i in range(21))
+
+
+def test_few_columns_stay_one_table_and_a_total_follows_below_a_line() -> None:
+    out = io.StringIO()
+    rows = [("ant", "1", "2"), ("bee", "3", "4")]
+    print_fitted(Console(file=out, width=80), "Title", ("source", "a", "b"), rows, ("all", "4", "6"))
+    text = out.getvalue()
+    assert text.count("source") == 1
+    assert [line.split("│")[1].strip() for line in text.splitlines() if "│" in line] == ["ant", "bee", "all"]
+
+
+def test_the_width_of_a_pipe_is_what_columns_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert wide_console().width == 180
+    monkeypatch.setenv("COLUMNS", "72")
+    assert wide_console().width == 72

@@ -42,5 +42,24 @@ def test_three_faults_are_listed_in_words():
 
 def test_sources_in_which_the_faults_are_not_seen():
     whole = PlantedFigures("all", accuracy=0.9, accuracy_low=0.8, accuracy_high=0.95)
-    told = planted_findings({"mira": []}, {"ant": whole, "bee": replace(whole, accuracy=0.17, accuracy_low=0.1)})
+    told = planted_findings(
+        {"mira": []}, {"ant": whole, "bee": replace(whole, accuracy=0.17, accuracy_low=0.1, accuracy_high=0.3)}
+    )
     assert told == ["All faults together, the students do not see them in bee (17%)."]
+
+
+def test_too_few_pairs_to_tell_is_not_the_same_as_unseen():
+    few = figures(garbage=(0.6, 0.39, 0.78), off_family=(0.51, 0.42, 0.6), truncated=(0.87, 0.79, 0.92))
+    whole = PlantedFigures("all", accuracy=1.0, accuracy_low=0.44, accuracy_high=1.0)
+    unseen, unclear = planted_findings({"mira": few}, {"ant": whole})
+    assert unseen.startswith("The students do not see off family (51%)")
+    assert unclear.startswith(
+        "Too few pairs to tell whether the students see garbage (60%) and all faults in ant (100%):"
+    )
+    assert "evaluate.planted" in unclear
+
+
+def test_pairs_are_too_few_where_guessing_and_seeing_half_both_fit():
+    at = [PlantedFigures("f", accuracy_low=low, accuracy_high=high).too_few for low, high in
+          ((0.5, 0.75), (0.51, 0.9), (0.3, 0.74), (None, None))]  # fmt: skip
+    assert at == [True, False, False, False]

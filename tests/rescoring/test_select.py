@@ -48,8 +48,8 @@ def test_selection_ranks_by_what_the_cascade_says(made):  # noqa: F811
     assert all(truth_of(i) <= threshold for i in range(N) if f"id{i:03}" not in after)
     assert len(before ^ after) > 10
     one = next(iter(after))
-    slot = explain(merged, run, one)["slots"][0]
-    assert slot["score"] == pytest.approx(truth_of(int(one[2:])), abs=1e-5)
+    slot = explain(merged, run, one).slots[0]
+    assert slot.score == pytest.approx(truth_of(int(one[2:])), abs=1e-5)
     select(config, run, Quiet())
     assert selection(run) == first
 

@@ -15,6 +15,7 @@ from mira.cli.options import (
     names_in,
 )
 from mira.cli.program import LOOK, app
+from mira.errors import ConfigError
 from mira.progress import Terminal
 
 __all__: list[str] = []
@@ -61,19 +62,46 @@ def evaluate(
 @app.command(rich_help_panel=LOOK)
 def explain(
     config: ConfigPath,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="The record's id.")],
-    source: Annotated[str, typer.Option(help="Its source, if several have the id.")] = "",
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="The record's id.")] = "",
+    line: Annotated[
+        str, typer.Option(metavar="[FILE:]LINE", help="Instead of an id: a line of a source, e.g. part_3.jsonl:17.")
+    ] = "",
+    text: Annotated[
+        str, typer.Option(help="Instead of an id: find the records that hold this text. Case is ignored.")
+    ] = "",
+    source: Annotated[str, typer.Option(help="The source, if several have the id or the line.")] = "",
+    limit: Annotated[int, typer.Option(help="With --text: end after so many matches.")] = 20,
     set_: Overrides = NO_OVERRIDES,
 ) -> None:
-    """Explain why a record was kept or dropped.
+    """Explain why a record was kept or dropped, or a line rejected.
 
     Shows slots, masks, quality, threshold and ranks, and the budget at which the decision would change.
     """
-    from mira.cli.tables import print_explanation  # noqa: PLC0415
+    from mira.cli.tables import print_explanation, print_matches, print_rejected  # noqa: PLC0415
     from mira.pipeline.runner import run_extra  # noqa: PLC0415
     from mira.selection.explain.explain import explain as explain_record  # noqa: PLC0415
+    from mira.selection.explain.explain import explain_line  # noqa: PLC0415
+    from mira.selection.explain.results import RejectedLine  # noqa: PLC0415
+    from mira.selection.explain.text import find_text  # noqa: PLC0415
 
-    print_explanation(run_extra(config, set_, lambda c, r, _log: explain_record(c, r, id_, source), Terminal()))
+    if sum(map(bool, (id_, line, text))) != 1:
+        raise ConfigError(
+            "explain: expected one of ID, --line and --text",
+            "For example: mira explain mira.yaml --text 'the first words of the record'",
+        )
+    log = Terminal()
+    if text:
+        print_matches(
+            run_extra(config, set_, lambda c, r, _: find_text(c.corpus, r, text, log, source=source, limit=limit), log)
+        )
+    elif line:
+        told = run_extra(config, set_, lambda c, r, _: explain_line(c, r, line, source), log)
+        if isinstance(told, RejectedLine):
+            print_rejected(told)
+        else:
+            print_explanation(told)
+    else:
+        print_explanation(run_extra(config, set_, lambda c, r, _: explain_record(c, r, id_, source), log))
 
 
 @app.command(rich_help_panel=LOOK)

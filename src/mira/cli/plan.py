@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from mira.cli.tables import wide_console
+from mira.cli.fitted import wide_console
 from mira.pipeline.plan import PlannedStage
 
 __all__ = ["print_plan"]

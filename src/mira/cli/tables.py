@@ -1,6 +1,6 @@
 """What the command line prints after a selection."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mira.cli.fitted import print_fitted, wide_console
 from mira.evaluation.proxy.results import Difference, ProxyResult
 from mira.evaluation.results import AgreementFigures, ComparisonResult
 from mira.progress import printable
@@ -15,16 +16,18 @@ from mira.reliability.students.results import StudentsResult
 from mira.reliability.students.table import Table as StudentTable
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
 
 __all__ = [
     "print_cascade",
     "print_comparison",
     "print_explanation",
     "print_flags",
+    "print_matches",
     "print_proxy",
+    "print_rejected",
     "print_students",
     "print_summary",
-    "wide_console",
 ]
 
 _TOLD_FROM = 0.1  # of a source's records: what is rarer stays in thresholds.json
@@ -44,17 +47,15 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
     """Print what was kept of each source, and where the results are."""
     console = console or wide_console()
     thresholds = read_json(run.thresholds)
-    table = Table(title=f"Kept by {thresholds['method']}, scope {thresholds['scope']}", title_justify="left")
-    table.add_column("source")
-    for column in ("in", "kept", "dropped", "unscored", "rejected", "tokens in", "tokens kept", "share"):
-        table.add_column(column, justify="right")
     rows = thresholds["sources"]
-    for name, counts in rows.items():
-        table.add_row(name, *_cells(counts))
     totals = {key: sum(counts[key] for counts in rows.values()) for key in COUNTS}
-    table.add_section()
-    table.add_row("all", *_cells(totals))
-    console.print(table)
+    print_fitted(
+        console,
+        f"Kept by {thresholds['method']}, scope {thresholds['scope']}",
+        ("source", "in", "kept", "dropped", "unscored", "rejected", "tokens in", "tokens kept", "share"),
+        [(name, *_cells(counts)) for name, counts in rows.items()],
+        ("all", *_cells(totals)),
+    )
     for line in _unusual(thresholds):
         console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
     if not totals["kept"]:
@@ -89,17 +90,19 @@ def print_flags(run: RunFolder, console: Console | None = None) -> None:
     """Print what was flagged in each source, and where the flags are."""
     console = console or wide_console()
     told = read_json(run.manifest)["stages"]["flag"]["summary"]
-    table = Table(title="Flagged records; nothing is left out unless the settings say drop", title_justify="left")
-    table.add_column("source")
-    for column in ("records", "exact duplicates", "near duplicates", "contaminated", *told["benchmarks"]):
-        table.add_column(column, justify="right")
     kinds = ("records", "duplicates", "near_duplicates", "contaminated")
+    rows = []
     for source, counts in told["sources"].items():
         by = counts.get("by", {})
         numbers = [counts[kind]["records"] for kind in kinds]
         numbers += [by.get(name, {}).get("records", 0) for name in told["benchmarks"]]
-        table.add_row(source, *(f"{n:,}" for n in numbers))
-    console.print(table)
+        rows.append((source, *(f"{n:,}" for n in numbers)))
+    print_fitted(
+        console,
+        "Flagged records; nothing is left out unless the settings say drop",
+        ("source", "records", "exact duplicates", "near duplicates", "contaminated", *told["benchmarks"]),
+        rows,
+    )
     console.print(f"Flags: {run.path / 'flags'}", soft_wrap=True, markup=False, highlight=False)
 
 
@@ -112,69 +115,85 @@ def _cells(counts: dict[str, int]) -> list[str]:
 def print_comparison(result: ComparisonResult, console: Console | None = None) -> None:
     """Print several methods side by side: what they keep, and how much of it they share."""
     console = console or wide_console()
-    sources = result.sources
-    title = f"Methods under {result.budget_tokens:,} tokens, scope {result.scope}; shares of each source's tokens"
-    table = Table(title=title, title_justify="left")
-    table.add_column("method")
-    agreement = ("teacher keeps", "teacher drops", "NDCG")
-    for column in ("records", "tokens each", "length rho", "duplicates", *agreement, *sources):
-        table.add_column(column, justify="right")
+    figures = []
     for name, method in result.methods.items():
         agreed = method.agreement.all if method.agreement else AgreementFigures()
         numbers = [f"{method.records_kept:,}", f"{method.mean_tokens or 0:,.0f}", _figure(method.length_rho)]
         numbers += [f"{method.duplicate_tokens or 0:.1%}"]
         numbers += [_percent(agreed.precision), _percent(agreed.dropworthy), _figure(agreed.ndcg)]
-        shares = (method.sources[s].tokens_kept / max(sources[s].tokens_in, 1) for s in sources)
-        table.add_row(name, *numbers, *map(_percent, shares))
-    console.print(table)
+        figures.append((name, *numbers))
+    columns = ("records", "tokens each", "length rho", "duplicates", "teacher keeps", "teacher drops", "NDCG")
+    title = f"Methods under {result.budget_tokens:,} tokens, scope {result.scope}"
+    print_fitted(console, title, ("method", *columns), figures)
+    shares = [
+        (source, *(_percent(m.sources[source].tokens_kept / max(of.tokens_in, 1)) for m in result.methods.values()))
+        for source, of in result.sources.items()
+    ]
+    print_fitted(console, "Share of each source's tokens that is kept", ("source", *result.methods), shares)
     for pair, share in result.jaccard.items():
-        console.print(f"  {pair.replace('|', ' and ')}: {_percent(share)} of their tokens in common")
+        _print_lines(console, [f"  {pair.replace('|', ' and ')}: {_percent(share)} of their tokens in common"])
 
 
 def print_cascade(summary: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
     """Print what the stronger student judged of each source, and how far both students agree on the audit slice."""
-    table = Table(title="Judged again by the served student", title_justify="left")
-    table.add_column("source")
-    for column in ("records", "near", "audit", "calls", "saved", "unscored", "reach", "difference", "rho"):
-        table.add_column(column, justify="right")
+    rows = []
     for source, row in summary.items():
         counts = [f"{row[name]:,}" for name in ("records", "near", "audit", "calls", "saved")]
         unscored = f"{sum(row['unscored'].values()):,}"
         figures = [_figure(row[name]) for name in ("reach", "audit_difference", "audit_rho")]
-        table.add_row(source, *counts, unscored, *figures)
-    (console or wide_console()).print(table)
+        rows.append((source, *counts, unscored, *figures))
+    columns = ("source", "records", "near", "audit", "calls", "saved", "unscored", "reach", "difference", "rho")
+    print_fitted(console or wide_console(), "Judged again by the served student", columns, rows)
 
 
-def print_explanation(told: dict[str, Any], console: Console | None = None) -> None:
+def print_explanation(told: Explanation, console: Console | None = None) -> None:
     """Print what decided on one record."""
     console = console or wide_console()
-    verdict = "kept" if told["kept"] else f"not kept ({told['reason']})"
-    console.print(printable(f"{told['source']}/{told['id']}: {verdict}; {told['n_tokens']:,} tokens"), markup=False)
-    by_mira = told["method"] == "mira"
-    value = f"quality {_figure(told['quality'])}" if by_mira else f"value by {told['method']} {_figure(told['value'])}"
-    console.print(f"{value}, threshold {_figure(told['threshold'])} of scope {told['scope']}")
-    for where, rank in told["ranks"].items():
-        if rank:
-            console.print(f"rank in its {where}: {rank[0]:,} of {rank[1]:,}")
-    flip = told["flip"]
-    if flip:
-        console.print(
-            f"kept from a budget of {flip['tokens_needed']:,} tokens on ({flip['share']:.1%} of its scope); "
-            f"it is {flip['scope_budget']:,}"
+    verdict = "kept" if told.kept else f"not kept ({told.reason})"
+    lines = [f"{told.source}/{told.id}: {verdict}; {told.n_tokens:,} tokens", told.where]
+    value = "quality" if told.method == "mira" else f"value by {told.method}"
+    shown = told.quality if told.method == "mira" else told.value
+    lines.append(f"{value} {_figure(shown)}, threshold {_figure(told.threshold)} of scope {told.scope}")
+    lines += [f"rank in its {place}: {rank.rank:,} of {rank.of:,}" for place, rank in told.ranks.items()]
+    if told.flip:
+        lines.append(
+            f"kept from a budget of {told.flip.tokens_needed:,} tokens on ({told.flip.share:.1%} of its scope); "
+            f"it is {told.flip.scope_budget:,}"
         )
     table = Table()
     for column in ("slot", "dimension", "score", ""):
         table.add_column(column)
-    for slot in told["slots"]:
-        note = f"masked: {slot['why']}" if slot["masked"] else "trimmed" if slot["trimmed"] else ""
-        name = Text(printable(str(slot["name"])))
-        table.add_row(slot["slot"], name, _figure(slot["score"]), Text(printable(str(note))))
-    if told["slots"]:
+    for slot in told.slots:
+        table.add_row(slot.slot, Text(printable(slot.name or "")), _figure(slot.score), Text(printable(slot.note)))
+    _print_lines(console, lines)
+    if told.slots:
         console.print(table)
-    for name, other in told["methods"].items():
-        before = other.get("share_before")
-        rank = f"{before:.0%} of its source's tokens rank before it" if before is not None else other.get("reason")
-        console.print(f"{name}: value {_figure(other.get('value'))}; {rank}", markup=False)
+    for name, other in told.methods.items():
+        before = other.share_before
+        rank = f"{before:.0%} of its source's tokens rank before it" if before is not None else other.reason
+        _print_lines(console, [f"{name}: value {_figure(other.value)}; {rank}"])
+
+
+def print_rejected(told: RejectedLine, console: Console | None = None) -> None:
+    """Print why a line is not a record."""
+    lines = [f"{told.source}: {told.where} is not a record: rejected as {told.reason}", told.detail]
+    _print_lines(console or wide_console(), lines)
+
+
+def print_matches(found: TextMatches, console: Console | None = None) -> None:
+    """Print where a text is."""
+    console = console or wide_console()
+    for match in found.matches:
+        who = f"{match.source}/{match.id}" if match.id else match.source
+        _print_lines(console, [f"{who}: {match.state}; {match.where}", f"    {match.excerpt}"])
+    total = f"{len(found.matches):,} {'match' if len(found.matches) == 1 else 'matches'}"
+    ended = "" if found.complete else "; the search ended there. For more: a larger --limit, or --source NAME"
+    _print_lines(console, [total + ended])
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
 def print_students(result: StudentsResult, console: Console | None = None) -> None:
@@ -204,24 +223,15 @@ def _student_table(name: str, figures: StudentTable) -> Table:
 def print_proxy(result: ProxyResult, console: Console | None = None) -> None:
     """Print what tiny LMs that were trained on each selection predict, and the caveat."""
     console = console or wide_console()
-    title = f"Held-out bits per byte, {result.size} size, {len(result.seeds)} seeds, "
-    table = Table(title=title + f"{result.train_tokens:,} tokens per model", title_justify="left")
-    table.add_column("arm")
     gold = list(next(iter(result.arms.values())).bits_per_byte)
-    for column in gold:
-        table.add_column(column, justify="right")
+    rows = []
     for name, arm in result.arms.items():
-        table.add_row(name, *(f"{arm.bits_per_byte[g].mean:.3f}" for g in gold))
+        rows.append((name, *(f"{arm.bits_per_byte[g].mean:.3f}" for g in gold)))
         if arm.difference:
-            table.add_row(f"  less {result.baseline}", *(_difference(arm.difference[g]) for g in gold))
-    console.print(table)
+            rows.append((f"  less {result.baseline}", *(_difference(arm.difference[g]) for g in gold)))
+    title = f"Held-out bits per byte, {result.size} size, {len(result.seeds)} seeds, "
+    print_fitted(console, f"{title}{result.train_tokens:,} tokens per model", ("arm", *gold), rows)
     console.print(result.caveat)
-
-
-def wide_console() -> Console:
-    """Return a console as wide as the terminal, or wide enough for the tables if missing."""
-    console = Console()
-    return console if console.is_terminal else Console(width=180)
 
 
 def _percent(value: float | None) -> str:

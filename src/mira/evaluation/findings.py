@@ -16,8 +16,9 @@ def planted_findings(
     """Tell what the students do not see, and which methods see more than they do.
 
     A fault counts as unseen where the interval of the students' accuracy does not lie above 1/2, and so do a source's
-    faults taken together. A method sees more where its interval lies above 1/2 and above the students'. These rules
-    are ours.
+    faults taken together; but where it reaches up to 3/4 as well, the pairs are too few to tell
+    (`PlantedFigures.too_few`). A method sees more where its interval lies above 1/2 and above the students'. These
+    rules are ours.
 
     Args:
         methods: Method -> its figures, one per fault and one for all; "mira" is the
@@ -36,6 +37,13 @@ def planted_findings(
         )
     if blind := {source: f for source, f in sources.items() if _is_unseen(f)}:
         told.append(f"All faults together, the students do not see them in {_listed(blind)}.")
+    unclear = {fault: f for fault, f in own.items() if f.too_few}
+    unclear |= {f"all faults in {source}": f for source, f in sources.items() if f.too_few}
+    if unclear:
+        told.append(
+            f"Too few pairs to tell whether the students see {_listed(unclear)}: the intervals hold both 50%, which "
+            "guessing has, and 75%. A larger evaluate.planted spoils more records."
+        )
     for name, figures in methods.items():
         better = {_name(f): f for f in figures if _name(f) in own and _sees_more(f, own[_name(f)])}
         if better and name not in _NO_ADVICE:
@@ -52,7 +60,7 @@ def _name(figures: PlantedFigures) -> str:
 
 
 def _is_unseen(figures: PlantedFigures) -> bool:
-    return figures.accuracy_low is not None and figures.accuracy_low <= 0.5
+    return figures.accuracy_low is not None and figures.accuracy_low <= 0.5 and not figures.too_few
 
 
 def _sees_more(other: PlantedFigures, own: PlantedFigures) -> bool:

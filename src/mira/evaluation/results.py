@@ -24,6 +24,13 @@ __all__ = [
 ]
 
 
+_GUESSING, _SEEN = 0.5, 0.75
+
+
+def _too_few(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low <= _GUESSING and high >= _SEEN
+
+
 @dataclass(frozen=True, slots=True)
 class AgreementFigures:
     """Held-out labels beside what was kept. None: nothing to count, or the method gives no quality.
@@ -162,6 +169,15 @@ class PlantedFigures:
     recall_high: float | None = None
     originals_dropped: float | None = None
 
+    @property
+    def too_few(self) -> bool:
+        """Whether the pairs are too few to tell: the accuracy's interval holds both 50%, as guessing has, and 75%.
+
+        Such pairs fit a scorer that sees nothing as well as one that sees half of the faults and guesses the others.
+        The rule is ours.
+        """
+        return _too_few(self.accuracy_low, self.accuracy_high)
+
 
 @dataclass(frozen=True, slots=True)
 class PlantedResult:
@@ -198,6 +214,11 @@ class CheckFigures:
     low: float | None
     high: float | None
     kinds: dict[str, KindFigures]
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the records are too few to tell; the rule is that of `PlantedFigures.too_few`, for the AUC."""
+        return _too_few(self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mira.evaluation.findings import planted_findings
 from mira.evaluation.naive import against_naive
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
 from mira.evaluation.planted_methods import planted_methods
-from mira.evaluation.results import EvaluationResult, FieldCheck, PlantedResult
+from mira.evaluation.results import AgreementFigures, EvaluationResult, FieldCheck, PlantedResult
 from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
 from mira.run_folder.files import read_json
@@ -204,7 +204,7 @@ def _tell(result: EvaluationResult, log: Log) -> None:
         log.note(
             f"the teacher would keep {held.precision:.0%} "
             f"[{held.precision_low:.0%}, {held.precision_high:.0%}] of the {held.kept} held-out records kept, "
-            f"{held.base_rate:.0%} of all {held.n}"
+            f"{held.base_rate:.0%} of all {held.n}{_like_random(held)}"
         )
     for name, faults in result.planted.methods.items():
         for figures in faults if name == "mira" else faults[-1:]:
@@ -213,11 +213,20 @@ def _tell(result: EvaluationResult, log: Log) -> None:
                 log.note(
                     f"planted, {about}: the original scores higher in {figures.accuracy:.0%} "
                     f"[{figures.accuracy_low:.0%}, {figures.accuracy_high:.0%}] of {figures.compared} pairs"
+                    f"{': too few pairs to tell' if figures.too_few else ''}"
                 )
     for finding in result.planted.findings:
         log.note(finding)
     if result.check:
         _tell_check(result.check, log)
+
+
+def _like_random(held: AgreementFigures) -> str:
+    """Say so where the interval of the precision holds what a random selection reaches."""
+    low, high, base = held.precision_low, held.precision_high, held.base_rate
+    if low is None or high is None or base is None or not low <= base <= high:
+        return ""
+    return ": too few to tell this selection from a random one, as the interval holds both"
 
 
 def _tell_check(check: FieldCheck, log: Log) -> None:
@@ -228,4 +237,5 @@ def _tell_check(check: FieldCheck, log: Log) -> None:
                     f"{source}, {check.field}: {who} tells {figures.clean} clean from "
                     f"{figures.spoiled} other records with an AUC of {figures.auc:.2f} "
                     f"[{figures.low:.2f}, {figures.high:.2f}] (a weak label: some of it does no harm)"
+                    f"{': too few records to tell' if figures.too_few else ''}"
                 )

@@ -1,9 +1,8 @@
 """Why one record is kept or not."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,8 @@ from mira.rubric.slots import slot_index
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import Cutoff, Unit
+from mira.selection.explain.lines import line_of
+from mira.selection.explain.results import Explanation, Flip, OtherMethod, Rank, RejectedLine, SlotScore
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.ordering import rank_keys
 from mira.selection.planning import Plan, make_plan, threshold_of
@@ -31,10 +32,10 @@ from mira.selection.sweeps import AS_IT_IS, Ranking
 from mira.selection.value_reader import ValueChunk, read_values
 from mira.selection.values import values_path
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_line"]
 
 
-def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[str, Any]:
+def explain(config: Config, run: RunFolder, id: str, source: str = "") -> Explanation:
     """Explain why a record was kept or dropped.
 
     Args:
@@ -42,20 +43,6 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
         run: A run folder with a finished selection.
         id: The record's id.
         source: Its source; needed only if several sources have the id.
-
-    Returns:
-        - id, source, group, shard, row, n_tokens;
-        - method of the selection, and the record's value by it (None if it has none);
-        - kept, reason, quality, as in the selection's sidecar;
-        - slots: [{slot, name, score, masked, why, trimmed}] if the record has scores; missing scores are None; trimmed
-          are the lowest and highest that the mean leaves out, where the method is mira;
-        - scope, threshold, tie_hash of its cutoff (scope is None if nothing of its source competes);
-        - ranks: {"source": [rank, of], "group": ..., "scope": ...} by value and tie, from 1;
-        - flip: tokens_needed (the tokens of all records that rank before it, and its own), scope_budget, scope_tokens,
-          and share (tokens_needed of scope_tokens): the budget at which the decision would change, ignoring floors and
-          caps (with `select.fit: skip`, a budget that is sure to keep it);
-        - methods: values of other methods in the run folder: {method: {value, share_before}}; share of
-          the source's tokens that rank before it.
 
     Raises:
         InputError: The source is unknown, no valid record (of the source) has this id, or several sources have it.
@@ -70,22 +57,46 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> dict[s
     chosen = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()[0]
     me = _position(run, plan, shard, id, chosen["n_tokens"], config.seed)
     rule = _rule(plan, me)
-    return {
-        "id": id,
-        "source": shard.source,
-        "group": plan.group_of.get(shard.source),
-        "shard": shard.name,
-        "row": row,
-        "method": plan.method.name,
-        "value": me.value if np.isfinite(me.value) else None,
-        **{name: chosen[name] for name in ("n_tokens", "kept", "reason", "quality")},
-        "slots": _slots(config, run, shard, row),
-        "scope": rule.pool.key if rule else None,
-        "threshold": threshold_of(rule.cutoff) if rule else None,
-        "tie_hash": f"{rule.cutoff.tie:016x}" if rule and threshold_of(rule.cutoff) is not None else None,
-        **_ranks(run, plan, me, rule),
-        "methods": _others(run, plan, shard, me),
-    }
+    ranks, flip = _ranks(run, plan, me, rule)
+    threshold = threshold_of(rule.cutoff) if rule else None
+    return Explanation(
+        id=id,
+        source=shard.source,
+        group=plan.group_of.get(shard.source),
+        where=shard.where(row),
+        shard=shard.name,
+        row=row,
+        n_tokens=chosen["n_tokens"],
+        method=plan.method.name,
+        value=me.value if np.isfinite(me.value) else None,
+        kept=chosen["kept"],
+        reason=chosen["reason"],
+        quality=chosen["quality"],
+        slots=_slots(config, run, shard, row),
+        scope=rule.pool.key if rule else None,
+        threshold=threshold,
+        tie_hash=f"{rule.cutoff.tie:016x}" if rule and threshold is not None else None,
+        ranks=ranks,
+        flip=flip,
+        methods=_others(run, plan, shard, me),
+    )
+
+
+def explain_line(config: Config, run: RunFolder, line: str | int, source: str = "") -> Explanation | RejectedLine:
+    """Explain what became of a line of a source: why the record was kept or not, or why it is not a record.
+
+    Args:
+        config: The settings.
+        run: A run folder with an index; for a line that is a record, with a finished selection.
+        line: As in `line_of`.
+        source: Its source; needed only if the line could be of several sources.
+
+    Raises:
+        InputError: As in `line_of`.
+        RunError: The source is not indexed yet; or the line is a record, and nothing is selected yet.
+    """
+    found = line_of(config.corpus, run, line, source)
+    return found if isinstance(found, RejectedLine) else explain(config, run, found[1], found[0])
 
 
 def _as_selected(config: Config, run: RunFolder) -> Config:
@@ -121,7 +132,10 @@ def _find(run: RunFolder, plan: Plan, id_: str, source: str) -> tuple[Shard, int
         raise InputError(
             f"no valid record of '{source}' has the id '{id_}'", f"It is in {' and in '.join(elsewhere)}: --source."
         )
-    raise InputError(f"no valid record has the id '{id_}'", "Ids are those of the index; rejected lines have none.")
+    raise InputError(
+        f"no valid record has the id '{id_}'",
+        "Find it by its text: mira explain CONFIG --text TEXT. A rejected line has no id: use --line FILE:LINE.",
+    )
 
 
 def _hits(run: RunFolder, plan: Plan, id_: str, sources: Sequence[str]) -> list[tuple[Shard, int]]:
@@ -157,7 +171,7 @@ def _rule(plan: Plan, me: _Me) -> SourceRule | None:
     return plan.retention.rules.get(Unit(me.source, me.stratum)) if np.isfinite(me.value) else None
 
 
-def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[str, Any]]:
+def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[SlotScore]:
     path = scores_path(config, run, shard)
     if not path.is_file() or not run.reliability.is_file():
         return []
@@ -165,30 +179,30 @@ def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[dict[
     table = pq.read_table(run.reliability)
     cells = table.filter(pc.equal(table["source"], shard.source)).to_pylist()
     slots = [
-        {
-            "slot": cell["slot"],
-            "name": cell.get("name"),
-            "score": scores[0].get(cell["slot"]) if scores else None,
-            "masked": cell["masked"],
-            "why": cell.get("why"),
-        }
+        SlotScore(
+            cell["slot"],
+            cell.get("name"),
+            scores[0].get(cell["slot"]) if scores else None,
+            cell["masked"],
+            cell.get("why"),
+        )
         for cell in sorted(cells, key=lambda c: slot_index(c["slot"]))
     ]
     out = _trimmed(config, slots) if config.select.method == "mira" else set()
-    return [{**slot, "trimmed": slot["slot"] in out} for slot in slots]
+    return [replace(slot, trimmed=slot.slot in out) for slot in slots]
 
 
-def _trimmed(config: Config, slots: Sequence[Mapping[str, Any]]) -> set[str]:
+def _trimmed(config: Config, slots: Sequence[SlotScore]) -> set[str]:
     """Return the slots that the trimmed mean leaves out; of equal scores, the earlier slot counts as the lower."""
-    used = [s for s in slots if not s["masked"] and s["score"] is not None and np.isfinite(s["score"])]
-    ranked = [s["slot"] for s in sorted(used, key=lambda s: float(s["score"]))]
+    used = [(s.score, s.slot) for s in slots if not s.masked and s.score is not None and np.isfinite(s.score)]
+    ranked = [slot for _, slot in sorted(used, key=lambda pair: pair[0])]
     cut = trim_count(config.select.trim, len(ranked))
     return {*ranked[:cut], *ranked[len(ranked) - cut :]}
 
 
-def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> dict[str, Any]:
+def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> tuple[Mapping[str, Rank], Flip | None]:
     if rule is None:
-        return {"ranks": {}, "flip": None}
+        return {}, None
     group = plan.group_of.get(me.source)
     members = [s for s in plan.shards if plan.group_of.get(s) == group] if group else []
     ranking = rule.pool.ranking
@@ -199,15 +213,9 @@ def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> dict
     }
     counted = {name: _before(run, plan, me, ranking, of) for name, of in units.items() if of}
     tokens_before, tokens_in = counted["scope"][2:]
-    return {
-        "ranks": {name: [before + 1, total] for name, (before, total, _, _) in counted.items()},
-        "flip": {
-            "tokens_needed": tokens_before + me.n_tokens,
-            "scope_budget": rule.pool.budget,
-            "scope_tokens": tokens_in,
-            "share": (tokens_before + me.n_tokens) / tokens_in,
-        },
-    }
+    ranks = {name: Rank(before + 1, total) for name, (before, total, _, _) in counted.items()}
+    needed = tokens_before + me.n_tokens
+    return ranks, Flip(needed, rule.pool.budget, tokens_in, needed / tokens_in)
 
 
 def _before(run: RunFolder, plan: Plan, me: _Me, ranking: Ranking, units: Sequence[Unit]) -> tuple[int, int, int, int]:
@@ -237,7 +245,7 @@ def _counted(
     return sums
 
 
-def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, Any]:
+def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, OtherMethod]:
     by_method = {}
     for name in method_names():
         path = values_path(run, name, shard.source, shard.name)
@@ -249,7 +257,7 @@ def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, A
     return by_method
 
 
-def _other(paths: Sequence[Path], me: _Me) -> dict[str, Any]:
+def _other(paths: Sequence[Path], me: _Me) -> OtherMethod:
     value, reason = float("nan"), None
     chunks = [chunk for path in paths for chunk in read_values(path)]
     for chunk in chunks:
@@ -257,6 +265,6 @@ def _other(paths: Sequence[Path], me: _Me) -> dict[str, Any]:
         if len(at):
             value, reason = float(chunk.values[at[0]]), chunk.reasons[int(at[0])].as_py()
     if not np.isfinite(value):
-        return {"value": None, "reason": reason, "share_before": None}
+        return OtherMethod(None, reason, None)
     _, _, before, total = _counted(chunks, value, me.tie).tolist()
-    return {"value": value, "reason": reason, "share_before": before / total}
+    return OtherMethod(value, reason, before / total)

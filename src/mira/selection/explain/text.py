@@ -1,0 +1,120 @@
+"""Finding records by their text: the sources are read from start to end, one record in memory at a time."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+
+from mira.config.settings import CorpusSettings
+from mira.corpus import Record, Rejected, Shard, shards
+from mira.corpus.index import check_shard, duplicates_path
+from mira.corpus.parse import Parser
+from mira.errors import InputError
+from mira.progress import Log
+from mira.run_folder.paths import RunFolder
+from mira.selection.explain.results import TextMatch, TextMatches
+
+__all__ = ["find_text"]
+
+_AROUND = 60  # letters of an excerpt on each side
+
+
+def find_text(
+    corpus: CorpusSettings, run: RunFolder, text: str, log: Log, *, source: str = "", limit: int = 20
+) -> TextMatches:
+    """Find the records whose text holds `text`, and rejected lines that hold it as they stand in the file.
+
+    Capital and small letters count as the same, and so does all white space: a line break matches a space. Accents
+    count.
+
+    Args:
+        corpus: How the corpus is read.
+        run: A run folder with an index.
+        text: What to look for.
+        log: Where progress goes.
+        source: Search only this source.
+        limit: End after so many matches.
+
+    Raises:
+        InputError: The text is blank, the limit is below 1, or there is no such source.
+        RunError: A source is not indexed yet, or has changed since.
+    """
+    wanted = _folded(text)
+    if not wanted or limit < 1:
+        raise InputError("the text to look for is empty, or the limit is below 1", "For example: --text 'hello world'")
+    names = [s.name for s in corpus.sources]
+    if source and source not in names:
+        raise InputError(f"there is no source '{source}'", f"Sources are: {', '.join(names)}")
+    found = shards(corpus)
+    parts = [shard for name in names if source in ("", name) for shard in found[name]]
+    with log.task("search", len(parts)) as task:
+
+        def hits() -> Iterator[_Hit]:
+            for shard in parts:
+                check_shard(corpus, run, shard)
+                yield from _hits(corpus, shard, wanted)
+                task.advance()
+
+        first = list(islice(hits(), limit + 1))
+    return TextMatches(text, _with_states(run, first[:limit]), len(first) <= limit)
+
+
+class _Hit(NamedTuple):
+    shard: Shard
+    item: Record | Rejected
+    excerpt: str
+
+
+def _hits(corpus: CorpusSettings, shard: Shard, wanted: str) -> Iterator[_Hit]:
+    shard.check_unchanged()
+    parser = Parser(corpus.source(shard.source), corpus.max_record_bytes)
+    for row, raw in parser.raw(shard):
+        item = parser.one(shard, row, raw)
+        if isinstance(item, Record):
+            texts: Sequence[str] = [part.text for part in item.parts]
+        elif isinstance(raw, bytes):
+            texts = [raw.decode("utf-8", "replace")]
+        else:
+            texts = [v for v in raw.values() if isinstance(v, str)] if isinstance(raw, dict) else []
+        excerpt = next((e for e in (_excerpt(t, wanted) for t in texts) if e), "")
+        if excerpt:
+            yield _Hit(shard, item, excerpt)
+    shard.check_unchanged()
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _excerpt(text: str, wanted: str) -> str:
+    """Return the first place of a text with what stands around it; "" if the text does not hold it."""
+    at = _folded(text).find(wanted)
+    if at < 0:
+        return ""
+    flat = " ".join(text.split())  # as long as the folded text but for a few letters, such as the German sharp s
+    start, stop = max(at - _AROUND, 0), at + len(wanted) + _AROUND
+    return f"{'…' if start else ''}{flat[start:stop]}{'…' if stop < len(flat) else ''}"
+
+
+def _with_states(run: RunFolder, hits: Sequence[_Hit]) -> list[TextMatch]:
+    matches = []
+    for shard, own in groupby(hits, lambda hit: hit.shard):
+        of_shard = list(own)
+        states = _states(run, shard, [hit.item.row for hit in of_shard])
+        for _, item, excerpt in of_shard:
+            id_ = item.id if isinstance(item, Record) else ""
+            state = f"rejected: {item.reason}" if isinstance(item, Rejected) else states[item.row]
+            matches.append(TextMatch(shard.source, id_, shard.where(item.row), state, excerpt))
+    return matches
+
+
+def _states(run: RunFolder, shard: Shard, rows: Sequence[int]) -> dict[int, str]:
+    """Return what the index and the selection say of some rows of a shard."""
+    states = dict.fromkeys(rows, "not selected yet")
+    selection = run.selection(shard.source) / f"{shard.name}.parquet"
+    if selection.is_file():
+        table = pq.read_table(selection, columns=["row", "kept", "reason"], filters=[("row", "in", list(rows))])
+        states |= {r["row"]: "kept" if r["kept"] else f"not kept: {r['reason']}" for r in table.to_pylist()}
+    doubled = pq.read_table(duplicates_path(run, shard.source), filters=[("shard", "=", shard.name)], columns=["row"])
+    return states | {row: "rejected: duplicate_id" for row in doubled["row"].to_pylist() if row in states}
