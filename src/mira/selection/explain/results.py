@@ -95,7 +95,7 @@ class Explanation:
         quality: Its quality; None if it has none.
         slots: Its scores; empty if it has none.
         scope: Where it competed; None if nothing of its source competes.
-        threshold: The last value that is kept there; None if there is none.
+        threshold: The last value that is kept there; None if nothing is cut off.
         tie_hash: Hash at the threshold, which decides between equal values.
         ranks: "source", "group" and "scope" -> its rank there.
         flip: The budget at which the decision changes; None if it does not compete.
