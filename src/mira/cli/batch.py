@@ -68,12 +68,14 @@ def wants_batch(export: Path | None, results: list[Path] | None, *, force: bool,
 def run_batch(stage: str, export: Path | None, results: list[Path] | None, command: str, config: "Config") -> None:
     """Write or read batch files, and say how many requests are still without a reply."""
     from mira.pipeline.batch import export_requests, import_results, still_out  # noqa: PLC0415
+    from mira.run_folder.paths import RunFolder  # noqa: PLC0415
 
     if results:
-        done = import_results(config, results)
+        run = RunFolder(config.run)
+        done = import_results(run, results)
         say(
             f"{done.replies:,} new replies, {done.known:,} known already, {done.failures:,} failed requests, "
-            f"{done.unreadable:,} lines without a result. {_left(still_out(config, stage))}Now: {command}"
+            f"{done.unreadable:,} lines without a result. {_left(still_out(run, stage))}Now: {command}"
         )
         return
     assert export is not None

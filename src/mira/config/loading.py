@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mira.config.aliases import check_aliases
 from mira.config.paths import FOLDER
-from mira.config.settings import Config, SourceSettings
+from mira.config.settings import Config, EmbeddingSettings, SourceSettings
 from mira.errors import ConfigError
 from mira.urls import check_local, problem_of_url
 
@@ -286,7 +286,7 @@ def _check(config: Config, origin: _Origin) -> None:
     methods = (config.select.dataman.endpoint, config.select.ppl.endpoint)
     endpoints = (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods)
     urls = [url for e in endpoints if e for url in ([e.base_url] if isinstance(e.base_url, str) else e.base_url)]
-    for name, url in [*(("base_url", url) for url in urls), *_embedding_url(config)]:
+    for name, url in [*(("base_url", url) for url in urls), *_embedding_url(config.embedding)]:
         if wrong := problem_of_url(url):
             raise ConfigError(f"{origin.path}: {name}: {wrong[0]}", wrong[1])
     check_local(config.run, origin.setting("run"))
@@ -318,6 +318,6 @@ def _whole_numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
         yield name, value
 
 
-def _embedding_url(config: Config) -> list[tuple[str, str]]:
-    model = config.embedding.model
+def _embedding_url(embedding: EmbeddingSettings) -> list[tuple[str, str]]:
+    model = embedding.model
     return [("embedding.model", model)] if model.startswith(("http://", "https://")) else []

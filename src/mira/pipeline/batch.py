@@ -48,7 +48,7 @@ def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exporte
     return exported
 
 
-def still_out(config: Config, stage: str) -> tuple[int, int] | None:
+def still_out(run: RunFolder, stage: str) -> tuple[int, int] | None:
     """Return, of a stage's last export, the requests without a reply in the journal, and all requests.
 
     Returns:
@@ -57,7 +57,6 @@ def still_out(config: Config, stage: str) -> tuple[int, int] | None:
     Raises:
         RunError: The journal cannot be read.
     """
-    run = RunFolder(config.run)
     path = _exported_keys(run, stage)
     if not path.is_file():
         return None
@@ -95,13 +94,13 @@ def teacher_requests(config: Config, stage: str, teacher: Teacher) -> Iterator[R
     return _free(config, run, teacher) if stage == "discover" else _labels(config, run, teacher)
 
 
-def import_results(config: Config, paths: Sequence[Path]) -> Imported:
+def import_results(run: RunFolder, paths: Sequence[Path]) -> Imported:
     """Put batch results into the run's journal, in any order, partial, with error lines among them.
 
     Raises:
         MiraError: A file cannot be read or is not a batch result.
     """
-    with Journal(RunFolder(config.run).journal, "batch") as journal:
+    with Journal(run.journal, "batch") as journal:
         return import_batch(paths, journal)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import Config, CorpusSettings
 from mira.errors import RunError
 from mira.pipeline.manifest import read_manifest
 from mira.pipeline.outputs import changed, digest_of, load_sums, measure
@@ -27,7 +27,7 @@ def check_deep(config: Config) -> Iterator[str]:
         return
     wrong: list[str] = []
     if "index" in stages:
-        wrong += _sources(config, stages["index"]["inputs"]["files"])
+        wrong += _sources(config.corpus, stages["index"]["inputs"]["files"])
         yield "sources: read again"
     for stage in STAGES:
         if stage.name not in stages:
@@ -46,8 +46,8 @@ def check_deep(config: Config) -> Iterator[str]:
         )
 
 
-def _sources(config: Config, recorded: dict[str, str]) -> Iterator[str]:
-    for source, found in corpus.shards(config.corpus, again=True).items():
+def _sources(settings: CorpusSettings, recorded: dict[str, str]) -> Iterator[str]:
+    for source, found in corpus.shards(settings, again=True).items():
         known = recorded.get(f"source {source}")
         if known is not None and known != hash_json([[s.name, s.fingerprint] for s in found]):
             yield f"source '{source}' has changed"

@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 
 from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import Config, DistillSettings
 from mira.distillation.sft.student import served_settings
 from mira.errors import ConfigError
 from mira.grouping.groups import known_groups
@@ -76,7 +76,7 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
         answered = unanswered.answered if unanswered else 0
         planned.append(PlannedStage(name, text, sum(work.records.values()), *spent, answered))
     if is_cascade(config):
-        planned.append(_cascade(config, run, valid, mean))
+        planned.append(_cascade(config.distill, known_groups(config.group, run), valid, mean))
     return planned
 
 
@@ -110,12 +110,13 @@ def _spent(asked: Mapping[str, int], work: Work, mean: Mapping[str, float]) -> t
     return calls, round(tokens_in), calls * work.reply_tokens, cost if priced else None
 
 
-def _cascade(config: Config, run: RunFolder, valid: dict[str, int], mean: dict[str, float]) -> PlannedStage:
+def _cascade(
+    distill: DistillSettings, groups: Mapping[str, str], valid: dict[str, int], mean: dict[str, float]
+) -> PlannedStage:
     """Plan the served part of a cascade: a share of each source's records near the threshold, and the audit slice."""
-    settings = config.distill.cascade
-    groups = known_groups(config.group, run)
-    first = next(iter(config.distill.endpoints), "")
-    endpoints = {source: config.distill.endpoint_of(groups.get(source, first)) for source in valid}
+    settings = distill.cascade
+    first = next(iter(distill.endpoints), "")
+    endpoints = {source: distill.endpoint_of(groups.get(source, first)) for source in valid}
     for source, group in groups.items():
         if group in settings.bundles and (endpoint := endpoints.get(source)):
             endpoints[source] = served_settings(Path(settings.bundles[group]), endpoint)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from mira.config.settings import Config
+from mira.config.settings import Config, ReliabilitySettings, TeacherSettings
 from mira.errors import ConfigError
 
 __all__ = ["check_mask", "check_teacher"]
@@ -16,7 +16,8 @@ def check_teacher(config: Config) -> None:
     """
     teacher = config.teacher
     if config.distill.student in ("endpoint", "bundle") and not teacher.labels:
-        _check_released(config)
+        if not config.discover.rubrics:
+            raise _no_rubric(config.distill.student)
         return
     has_rubrics = bool(config.discover.rubrics) and set(config.group.given) == set(config.discover.rubrics)
     free = teacher.endpoint or teacher.free_judgments or has_rubrics
@@ -35,24 +36,22 @@ def check_teacher(config: Config) -> None:
     )
 
 
-def check_mask(config: Config, wanted: Collection[str]) -> None:
+def check_mask(reliability: ReliabilitySettings, teacher: TeacherSettings, wanted: Collection[str]) -> None:
     """Check, before anything is spent, that cells can be tested on labels, or that a mask is given.
 
     Raises:
         ConfigError: `wanted` includes the reliability stage, and there is neither a teacher nor a mask.
     """
-    teacher = config.teacher
-    if "reliability" in wanted and not (teacher.endpoint or teacher.replies or config.reliability.mask):
+    if "reliability" in wanted and not (teacher.endpoint or teacher.replies or reliability.mask):
         raise ConfigError(
             "reliability: without a teacher there are no labels to test the student on, and no reliability.mask is set",
             "Give the mask that came with the scorer: reliability: {mask: FILE.jsonl}. An empty file masks nothing.",
         )
 
 
-def _check_released(config: Config) -> None:
-    if not config.discover.rubrics:
-        raise ConfigError(
-            f"a student of kind '{config.distill.student}' without a teacher needs its rubric",
-            "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
-            "sources: group: {given: {text_group_A: [...]}}",
-        )
+def _no_rubric(student: str) -> ConfigError:
+    return ConfigError(
+        f"a student of kind '{student}' without a teacher needs its rubric",
+        "Point to its anchors file: discover: {rubrics: {text_group_A: FILE.jsonl}}, and name the group's "
+        "sources: group: {given: {text_group_A: [...]}}",
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mira.config.loading import load_config
-from mira.config.settings import Config
+from mira.config.settings import Config, SourceSettings
 from mira.corpus.provenance import check_provenance
 from mira.errors import ConfigError, RunError, way_out
 from mira.grouping.groups import load_groups
@@ -78,7 +78,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     wanted = set(names) or needed_stages(config)
     if wanted & {"discover", "label"}:
         check_teacher(config)
-    check_mask(config, wanted)
+    check_mask(config.reliability, config.teacher, wanted)
     if "select" in wanted or (config.teacher.endpoint and wanted & {"discover", "label"}):
         check_provenance(config.corpus, config.select)
     with _locked(run), shared_spending(config.teacher):
@@ -109,7 +109,7 @@ def run_extra(
     if not run.manifest.is_file():
         raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
     if run.groups.is_file() and _needed_by("group", {"select"}, config):
-        _check_groups(config, run)
+        _check_groups(config.sources, run)
     before = _extras(run)
     with _locked(run), shared_spending(config.teacher):
         result = function(config, run, log)
@@ -171,7 +171,7 @@ def _run_stage(
         check_budget(config, stage.name, record["summary"])
         return
     if "group" in stage.needs(config):
-        _check_groups(config, run)
+        _check_groups(config.sources, run)
     why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
     log.note(f"{stage.name:<12} running{why}")
     if record is not None and not force:
@@ -205,9 +205,9 @@ def _run_stage(
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
 
 
-def _check_groups(config: Config, run: RunFolder) -> None:
+def _check_groups(sources: Sequence[SourceSettings], run: RunFolder) -> None:
     """Check that the groups are of the configured sources: a stage that is run alone may find those of others."""
-    differ = {s for group in load_groups(run) for s in group.sources} ^ {s.name for s in config.sources}
+    differ = {s for group in load_groups(run) for s in group.sources} ^ {s.name for s in sources}
     if differ:
         raise RunError(
             f"{run.groups}: made of other sources than those of the settings; '{min(differ)}' is in one of the two",

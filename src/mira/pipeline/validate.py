@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mira import corpus
-from mira.config.settings import Config, EndpointSettings
+from mira.config.settings import Config, DiscoverSettings, DistillSettings, EndpointSettings
 from mira.corpus.provenance import check_provenance
 from mira.distillation.bundle import verify
 from mira.errors import ConfigError, RunError
@@ -48,11 +48,11 @@ def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
             warnings += 1
             yield f"source {source}: {WARNING}{warning}"
     check_provenance(config.corpus, config.select)
-    _check_run_folder(config)
+    _check_run_folder(config.run)
     yield from check_bundles(config)
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
-    check_mask(config, needed_stages(config))
+    check_mask(config.reliability, config.teacher, needed_stages(config))
     _check_files(config)
     if deep:
         yield from check_deep(config)
@@ -87,9 +87,12 @@ def check_bundles(config: Config) -> Iterator[str]:
     }
     for setting, given in named.items():
         _check_groups(setting, given, groups)
-    rubrics = {group: _rubric(config, group) for group in groups or {*distill.bundles, *distill.cascade.bundles}}
+    rubrics = {
+        group: _rubric(config.discover, RunFolder(config.run), group)
+        for group in groups or {*distill.bundles, *distill.cascade.bundles}
+    }
     if distill.student == "bundle":
-        yield from _own_bundles(config, rubrics)
+        yield from _own_bundles(distill, rubrics)
     if is_cascade(config):
         for group, folder in distill.cascade.bundles.items():
             verify(Path(folder))
@@ -97,9 +100,9 @@ def check_bundles(config: Config) -> Iterator[str]:
         check_cascade(config, rubrics)
 
 
-def _own_bundles(config: Config, rubrics: Mapping[str, Rubric | None]) -> Iterator[str]:
+def _own_bundles(settings: DistillSettings, rubrics: Mapping[str, Rubric | None]) -> Iterator[str]:
     for group, rubric in rubrics.items():
-        folder = config.distill.bundles.get(group)
+        folder = settings.bundles.get(group)
         if folder is None:
             raise ConfigError(f"distill.bundles has none for {group}", "Name a bundle for every group.")
         facts = verify(Path(folder))
@@ -109,7 +112,7 @@ def _own_bundles(config: Config, rubrics: Mapping[str, Rubric | None]) -> Iterat
                 f"distill.bundles: {folder} scores by another rubric than {group}'s",
                 f"Use the bundle's own: discover: {{rubrics: {{{group}: {Path(folder) / 'rubric.jsonl'}}}}}",
             )
-        if facts["kind"] != "encoder" and config.distill.endpoint_of(group) is None:
+        if facts["kind"] != "encoder" and settings.endpoint_of(group) is None:
             raise ConfigError(
                 f"distill.bundles: {folder} has to be served, but distill.endpoint does not say where",
                 "Serve it, and add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",
@@ -135,9 +138,9 @@ def _check_groups(setting: str, given: Mapping[str, object], groups: list[str]) 
         )
 
 
-def _rubric(config: Config, group: str) -> Rubric | None:
+def _rubric(settings: DiscoverSettings, run: RunFolder, group: str) -> Rubric | None:
     """Return the rubric that a group has or is to have; None where it is still to be discovered."""
-    given, own = config.discover.rubrics.get(group), RunFolder(config.run).rubric(group)
+    given, own = settings.rubrics.get(group), run.rubric(group)
     if given:
         return Rubric.load(Path(given), group)
     return Rubric.load(own, group) if own.is_file() else None
@@ -153,11 +156,11 @@ def _check_tokenizers(config: Config) -> None:
             raise ConfigError(f"{setting}: {error.message.removeprefix('tokenizer: ')}", error.hint) from None
 
 
-def _check_run_folder(config: Config) -> None:
+def _check_run_folder(run: Path) -> None:
     try:
-        check_writable(config.run)
+        check_writable(run)
     except OSError as error:
-        raise unwritable(config.run, error) from None
+        raise unwritable(run, error) from None
 
 
 def _check_files(config: Config) -> None:
