@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mira.api import plan, run, validate
     from mira.config.loading import load_config
     from mira.config.settings import Config
+    from mira.corpus.families.family import Family, Fields, PartFeatures
     from mira.corpus.record import Part, Record
     from mira.embedding.embedder import Embedder
     from mira.engine.engine import Engine
@@ -54,13 +55,16 @@ _HOMES = {
     "Embedder": "mira.embedding.embedder",
     "EndpointJudge": "mira.judging.endpoint",
     "Engine": "mira.engine.engine",
+    "Family": "mira.corpus.families.family",
     "FamilyName": "mira.family",
+    "Fields": "mira.corpus.families.family",
     "Judge": "mira.judging.judge",
     "JudgeTask": "mira.judging.judge",
     "Judgement": "mira.rubric.judgement",
     "Log": "mira.progress",
     "Method": "mira.selection.methods.method",
     "Part": "mira.corpus.record",
+    "PartFeatures": "mira.corpus.families.family",
     "PlannedStage": "mira.pipeline.plan",
     "Quiet": "mira.progress",
     "Ranked": "mira.selection.values",
@@ -87,7 +91,9 @@ __all__ = [
     "Embedder",
     "EndpointJudge",
     "Engine",
+    "Family",
     "FamilyName",
+    "Fields",
     "InputError",
     "Judge",
     "JudgeError",
@@ -97,6 +103,7 @@ __all__ = [
     "Method",
     "MiraError",
     "Part",
+    "PartFeatures",
     "PlannedStage",
     "Quiet",
     "Ranked",

@@ -1,4 +1,4 @@
-"""The families: record formats, each with its prompt."""
+"""The names of mira's own families; they are described in `mira.corpus.families`."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ __all__ = ["FamilyName"]
 
 
 class FamilyName(StrEnum):
-    """Record format and prompt family."""
+    """Record format and prompt family. Installed packages add others, which are plain strings."""
 
     TEXT = "text"
     QA = "qa"

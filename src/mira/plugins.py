@@ -1,6 +1,7 @@
 """Extension points: built-in names, and those that installed packages add through entry points.
 
-A package adds a judge, a selection method, an embedder or an engine with an entry point in its pyproject.toml::
+A package adds a family, a judge, a selection method, an embedder or an engine with an entry point in its
+pyproject.toml::
 
     [project.entry-points."mira.methods"]
     my_method = "my_package.my_method:METHOD"
@@ -15,7 +16,10 @@ from typing import Any
 
 from mira.errors import ConfigError
 
-__all__ = ["EMBEDDERS", "ENGINES", "JUDGES", "METHODS", "forget", "load", "names"]
+__all__ = ["EMBEDDERS", "ENGINES", "FAMILIES", "JUDGES", "METHODS", "forget", "is_known", "load", "names", "resolve"]
+
+FAMILIES = "mira.families"
+"""Families, named by a source's `family`: `mira.corpus.families.Family`."""
 
 METHODS = "mira.methods"
 """Selection methods: `mira.selection.methods.method.Method`."""
@@ -31,6 +35,12 @@ JUDGES = "mira.judges"
 `Journal`) -> `mira.judging.judge.Judge`."""
 
 _BUILT_IN: dict[str, dict[str, str]] = {
+    FAMILIES: {
+        "text": "mira.corpus.families.text:FAMILY",
+        "qa": "mira.corpus.families.pairs:QA",
+        "qa_with_think": "mira.corpus.families.pairs:QA_WITH_THINK",
+        "agent": "mira.corpus.families.agent:FAMILY",
+    },
     JUDGES: {"built-in": "mira.judging.teacher:Teacher"},
     METHODS: {
         "raw": "mira.selection.methods.simple:RAW",
@@ -63,8 +73,7 @@ def load(kind: str, name: str) -> Any:
     """
     target = _BUILT_IN[kind].get(name)
     if target is not None:
-        module, _, attribute = target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return resolve(target)
     found = _installed(kind).get(name)
     if found is None:
         raise ConfigError(f"'{name}' is not one of {kind}", f"Known: {', '.join(names(kind))}.")
@@ -74,6 +83,17 @@ def load(kind: str, name: str) -> Any:
         raise ConfigError(
             f"{kind}: '{name}' cannot be loaded: {error}", "Reinstall the package that adds it."
         ) from None
+
+
+def resolve(target: Any) -> Any:
+    """Return the object that "module:attribute" names; anything but a string is that object itself.
+
+    So one room declares what another has, and imports it only where it is used.
+    """
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 @cache

@@ -136,7 +136,8 @@ def test_the_reply_example_is_a_reply() -> None:
 
 def test_the_method_of_a_package_is_found_and_selects(finished_run: Path, tmp_path: Path) -> None:
     project = shutil.copytree(finished_run, tmp_path / "project")
-    found = {block.language: block.text for block in blocks(ROOT / "docs" / "how-to" / "extend.md")}
+    page = blocks(ROOT / "docs" / "how-to" / "extend.md")
+    found = {block.language: block.text for block in reversed(list(page))}  # the first of each
     points = tomllib.loads(found["toml"])["project"]["entry-points"]["mira.methods"]
     site = tmp_path / "site"  # what `pip install` would leave
     (site / "my_package").mkdir(parents=True)

@@ -78,7 +78,7 @@ def test_think_family_says_what_each_block_judges():
 )
 def test_family_and_letter_come_from_the_group_name(group, family, letter):
     prompt = build_prompt(rubric(group=group))
-    assert prompt.family is family
+    assert prompt.family == family
     assert f"rubric group {letter}." in prompt.system
 
 

@@ -2,10 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from mira import plugins
 from mira.cli.batch import run_batch, wants_batch
 from mira.cli.options import (
     NO_OVERRIDES,
@@ -25,12 +26,23 @@ from mira.progress import Terminal
 
 __all__: list[str] = []
 
+
+def _known_family(name: str | None) -> str | None:
+    if name and not plugins.is_known(plugins.FAMILIES, name):
+        known = ", ".join(map(repr, plugins.names(plugins.FAMILIES)))
+        raise typer.BadParameter(f"'{name}' is not one of {known}.")
+    return name
+
+
 Input = Annotated[
     list[str] | None, typer.Option("--input", metavar="PATH", help="Records: JSONL, Parquet, dataset folder, glob.")
 ]
 Family = Annotated[
-    Literal["text", "qa", "qa_with_think", "agent"] | None,
-    typer.Option(help="Record format; by default what the bundle scores, else text."),
+    str | None,
+    typer.Option(
+        callback=_known_family,
+        help="text, qa, qa_with_think, agent or a package's. Default: what the bundle scores, else text.",
+    ),
 ]
 Field = Annotated[
     list[str] | None, typer.Option(metavar="OURS=YOURS", help="Field mapping, e.g. --field text=content.")

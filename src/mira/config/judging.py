@@ -8,7 +8,6 @@ from mira import plugins
 from mira.config.base import HEADER, Settings, Share, known_names
 from mira.config.endpoints import EndpointSettings
 from mira.config.paths import FilePath, ModelPath, SourcePath
-from mira.family import FamilyName
 
 __all__ = [
     "DiscoverSettings",
@@ -20,6 +19,9 @@ __all__ = [
 ]
 
 
+FamilyField = Annotated[str, AfterValidator(known_names(plugins.FAMILIES))]
+
+
 class SourceSettings(Settings):
     """A source: where its records are and how to read them."""
 
@@ -27,8 +29,8 @@ class SourceSettings(Settings):
     """Short name, used in folders."""
     path: SourcePath | list[SourcePath]
     """Files, globs or fsspec URLs: JSONL (plain, .gz, .zst, .bz2, .xz), Parquet, or a Hugging Face dataset folder."""
-    family: FamilyName = FamilyName.TEXT
-    """text, qa, qa_with_think or agent."""
+    family: FamilyField = "text"
+    """text, qa, qa_with_think or agent; installed packages add others."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Field mapping, mira's name -> yours, e.g. {text: content, id: uid}. A dot goes into nested objects."""
     language: str = ""
@@ -88,7 +90,7 @@ class EmbeddingSettings(Settings):
 class GroupSettings(Settings):
     """Clustering of sources into groups."""
 
-    k: int | dict[FamilyName, int] | Literal["auto"] = "auto"
+    k: int | dict[FamilyField, int] | Literal["auto"] = "auto"
     """Groups per family: a number, a number for each family, or auto (by silhouette)."""
     sample: int = Field(default=200, ge=1)
     """Records per source for its mean vector."""

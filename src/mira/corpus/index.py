@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from mira.config.settings import Config, CorpusSettings, SourceSettings
 from mira.corpus import database
+from mira.corpus.families import find_family
 from mira.corpus.files.lines import size_of
 from mira.corpus.parse import Parser
 from mira.corpus.peek import check_fields
@@ -148,7 +149,7 @@ def _bytes(shard: Shard) -> int:
 
 
 def _key(corpus: CorpusSettings, counter: Tokenizer, source: SourceSettings, shard: Shard) -> str:
-    fields = [source.name, source.family, dict(source.fields), corpus.max_record_bytes]
+    fields = [source.name, find_family(source.family).identity, dict(source.fields), corpus.max_record_bytes]
     return hash_json([VERSION, shard.name, shard.fingerprint, counter.identity, *fields])
 
 

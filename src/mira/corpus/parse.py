@@ -36,7 +36,7 @@ from typing import Any
 from uuid import UUID
 
 from mira.config.settings import SourceSettings
-from mira.corpus.families import OPTIONAL, REQUIRED, FieldProblem, look_up, parse_json, parse_slowly, render
+from mira.corpus.families import FieldProblem, Fields, find_family, look_up, parse_json, parse_slowly
 from mira.corpus.files.lines import Damaged, Line, TooLong, read_lines
 from mira.corpus.files.sniff import encoding_of, what_it_is
 from mira.corpus.files.tables import Row, batches, python_rows
@@ -59,7 +59,8 @@ class Parser:
     """
 
     def __init__(self, source: SourceSettings, longest: int) -> None:
-        known = REQUIRED[source.family] + OPTIONAL[source.family]
+        family = find_family(source.family)
+        known = family.fields
         for name in source.fields:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
@@ -68,7 +69,7 @@ class Parser:
                     + (f"; did you mean {near[0]}?" if near else ""),
                     f"Its fields are {', '.join(known)}. Left of the colon is mira's name, right of it yours.",
                 )
-        self._source, self._family, self._fields = source.name, source.family, dict(source.fields)
+        self._source, self._family, self._fields = source.name, family, dict(source.fields)
         self._id = source.fields.get("id", "id")
         self._columns = sorted({source.fields.get(name, name) for name in known})
         self._longest = longest
@@ -129,16 +130,19 @@ class Parser:
         value = raw if isinstance(raw, dict) else to_object(raw, self._longest)
         given = self._given_id(value, raw)
         left_out: list[str] = []
-        parts = render(self._family, value, self._fields, left_out)
+        parts = self._family.render(Fields(value, self._fields, left_out))
+        if not any(part.text and not part.text.isspace() for part in parts):
+            field = self._family.required[0]
+            raise FieldProblem(Rejection.EMPTY_TEXT, self._fields.get(field, field), "gives no text")
         _check_text(given)
         for part in parts:
             _check_text(part.text)
             _check_text(part.label)
-        record = Record(given, self._source, self._family, parts, row, 0, tuple(left_out))
+        record = Record(given, self._source, self._family.name, parts, row, 0, tuple(left_out))
         if given:
             return record
         digest = hashlib.sha256(f"{self._source}\0{record.text}".encode()).hexdigest()[:16]
-        return Record(digest, self._source, self._family, parts, row, 0, record.left_out)
+        return Record(digest, self._source, self._family.name, parts, row, 0, record.left_out)
 
     def _given_id(self, value: dict[str, Any], raw: Raw) -> str:
         found = look_up(value, self._id)

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from mira.config.settings import CorpusSettings, SourceSettings
-from mira.corpus.families import REQUIRED, FieldProblem, look_up, render
+from mira.corpus.families import FieldProblem, find_family, look_up, render
 from mira.corpus.files.lines import read_lines, size_of
 from mira.corpus.files.tables import schema
 from mira.corpus.parse import BadLine, Parser, to_object
@@ -127,7 +127,7 @@ def _keys(shard: Shard, value: dict[str, Any]) -> list[str]:
 
 
 def _refuse(source: SourceSettings, field: str, where: str, keys: list[str]) -> None:
-    mine = next((n for n in (*REQUIRED[source.family], "id") if source.fields.get(n, n) == field), field)
+    mine = next((n for n in (*find_family(source.family).required, "id") if source.fields.get(n, n) == field), field)
     near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches(mine, keys, n=1, cutoff=0.4)
     # a field that is known to hold the same thing elsewhere is a better guess than a similar spelling
     guess = next((k for k in _USUAL.get(mine, ()) if k in keys), near[0] if near else "your_field")

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mira.family import FamilyName
-
 __all__ = ["Part", "Record", "Rejected", "Rejection"]
 
 
@@ -23,7 +21,7 @@ class Record:
     Attributes:
         id: Given by the user, or the hash of source and content.
         source: Name of its source.
-        family: Its family.
+        family: Name of its family.
         parts: What a judge reads, in order; never empty, never all blank.
         row: Position of its line or row in its shard, counted from 0.
         n_tokens: Tokens of `text` by the run's tokenizer; 0 while not counted.
@@ -32,7 +30,7 @@ class Record:
 
     id: str
     source: str
-    family: FamilyName
+    family: str
     parts: tuple[Part, ...]
     row: int = 0
     n_tokens: int = 0

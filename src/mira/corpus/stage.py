@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mira.config.settings import Config
+from mira.corpus.families import find_family
 from mira.corpus.index import build_index
 from mira.corpus.shards import shards
 from mira.run_folder.files import hash_json
@@ -15,7 +16,10 @@ __all__ = ["STAGE"]
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    sources = [s.model_dump(mode="json", exclude={"language", "path"}) for s in config.sources]
+    sources = [
+        s.model_dump(mode="json", exclude={"language", "path"}) | {"family": find_family(s.family).identity}
+        for s in config.sources
+    ]
     named = config.tokenizer if config.tokenizer in BUILT_IN else ""
     return {"sources": sources, "tokenizer": named, "max_record_bytes": config.max_record_bytes}
 

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mira.corpus.families import Spoil
 from mira.corpus.record import Part, Record
 
-__all__ = ["AgentFault", "QaFault", "spoil_pair", "spoil_trace"]
+__all__ = ["AGENT_FAULTS", "QA_FAULTS", "AgentFault", "QaFault"]
 
 
 class QaFault(StrEnum):
@@ -50,7 +51,7 @@ _LABEL = re.compile(r"\[\d+\] ")
 _LOOPS = 3
 
 
-def spoil_pair(record: Record, fault: QaFault, rng: np.random.Generator, other: Record | None) -> list[Part] | None:
+def _spoil_pair(record: Record, fault: QaFault, rng: np.random.Generator, other: Record | None) -> list[Part] | None:
     """Return the parts of a record of family qa or qa_with_think with a spoiled answer; None where it cannot be done.
 
     Args:
@@ -103,7 +104,7 @@ class _Step(NamedTuple):
     result: int
 
 
-def spoil_trace(record: Record, fault: AgentFault, rng: np.random.Generator) -> list[Part] | None:
+def _spoil_trace(record: Record, fault: AgentFault, rng: np.random.Generator) -> list[Part] | None:
     """Return the parts of an agent record with a fault; None where it has no place for it.
 
     A message that makes several calls at once is left as it is.
@@ -183,3 +184,15 @@ _TRACES: dict[AgentFault, Callable[[list[Part], list[_Step], np.random.Generator
     AgentFault.LOOP: _loop,
     AgentFault.SUCCESS_CLAIMED: _success_claimed,
 }
+
+
+def _in_pairs(fault: QaFault) -> Spoil:
+    return lambda record, rng, other: _spoil_pair(record, fault, rng, other)
+
+
+def _in_traces(fault: AgentFault) -> Spoil:
+    return lambda record, rng, _other: _spoil_trace(record, fault, rng)
+
+
+QA_FAULTS: dict[str, Spoil] = {fault: _in_pairs(fault) for fault in QaFault}
+AGENT_FAULTS: dict[str, Spoil] = {fault: _in_traces(fault) for fault in AgentFault}

@@ -7,11 +7,10 @@ from enum import StrEnum
 
 import numpy as np
 
+from mira.corpus.families import find_family
 from mira.corpus.record import Part, Record
-from mira.evaluation.family_faults import AgentFault, QaFault, spoil_pair, spoil_trace
-from mira.family import FamilyName
 
-__all__ = ["AnyFault", "Fault", "degrade", "faults_of"]
+__all__ = ["Fault", "degrade", "faults_of"]
 
 
 class Fault(StrEnum):
@@ -43,27 +42,22 @@ _GOODS = ("garden chairs", "running shoes", "phone covers", "scented candles", "
 _PRAISE = ("our customers love them", "free delivery over 20", "buy two, get one free", "five stars from 8,231 buyers")
 
 
-AnyFault = Fault | QaFault | AgentFault
-
-
-def faults_of(family: FamilyName) -> tuple[AnyFault, ...]:
+def faults_of(family: str) -> tuple[str, ...]:
     """Return the faults that records of a family are spoiled with: those of its own where it has some."""
-    if family in (FamilyName.QA, FamilyName.QA_WITH_THINK):
-        return tuple(QaFault)
-    return tuple(AgentFault) if family is FamilyName.AGENT else tuple(Fault)
+    return tuple(find_family(family).own_faults()) or tuple(Fault)
 
 
-def degrade(record: Record, fault: AnyFault, seed: int = 0, other: Record | None = None) -> Record | None:
+def degrade(record: Record, fault: str, seed: int = 0, other: Record | None = None) -> Record | None:
     """Return a spoiled copy of a record, the same for the same record, fault and seed.
 
-    A `Fault` spoils the longest part, the others stay; a `QaFault` spoils the answer, an `AgentFault` the calls. The
-    copy's id is "<id>~<fault>"; its tokens are not counted.
+    A `Fault` spoils the longest part, the others stay; a family's own faults spoil what they say. The copy's id is
+    "<id>~<fault>"; its tokens are not counted.
 
     Args:
         record: The record, of the fault's family; a `Fault` suits all.
-        fault: What to do to it.
+        fault: What to do to it, see `faults_of`.
         seed: Another seed gives another copy, where chance plays a part.
-        other: Another record of the source, which `QaFault.OTHER_ANSWER` takes the answer of.
+        other: Another record of the source, which some faults take a part of.
 
     Returns:
         The copy, or None where it cannot be spoiled this way: the text has less than 80 characters, or every order of
@@ -71,10 +65,8 @@ def degrade(record: Record, fault: AnyFault, seed: int = 0, other: Record | None
     """
     key = f"{seed}\x1f{record.source}\x1f{record.id}\x1f{fault}".encode()
     rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
-    if isinstance(fault, Fault):
-        parts = _longest_spoiled(record, fault, rng)
-    else:
-        parts = spoil_pair(record, fault, rng, other) if isinstance(fault, QaFault) else spoil_trace(record, fault, rng)
+    own = find_family(record.family).own_faults().get(fault)
+    parts = own(record, rng, other) if own else _longest_spoiled(record, Fault(fault), rng)
     return replace(record, id=f"{record.id}~{fault}", parts=tuple(parts), n_tokens=0) if parts else None
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mira.arrays import Floats
 from mira.corpus.record import Record
-from mira.evaluation.faults import AnyFault, degrade, faults_of
+from mira.evaluation.faults import degrade, faults_of
 from mira.evaluation.results import PlantedFigures
 from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import UNANSWERED, check_failures
@@ -34,10 +34,10 @@ class Pair:
 
     original: Record
     degraded: Record
-    fault: AnyFault
+    fault: str
 
 
-def plant(records: Iterable[Record], faults: Sequence[AnyFault] = (), seed: int = 0) -> list[Pair]:
+def plant(records: Iterable[Record], faults: Sequence[str] = (), seed: int = 0) -> list[Pair]:
     """Return every record with every fault; records that cannot have a fault are left out of it.
 
     Args:
@@ -126,7 +126,7 @@ def measure_planted(
         cut=np.array([(thresholds or {}).get(p.original.source, np.nan) for p in pairs]),
         original=np.array([originals[p.original.source, p.original.id] for p in pairs], dtype=np.int64),
     )
-    fault = np.array([p.fault.value for p in pairs], dtype=object)
+    fault = np.array([str(p.fault) for p in pairs], dtype=object)
     figures = [_figures(f, values.at(fault == f), confidence, seed) for f in dict.fromkeys(fault)]
     return [*figures, _figures("all", values, confidence, seed)]
 

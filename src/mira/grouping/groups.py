@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from mira.config.settings import GroupSettings
 from mira.errors import RunError
-from mira.family import FamilyName
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 
@@ -17,13 +16,13 @@ class Group:
 
     Attributes:
         name: "<family>_group_<X>".
-        family: Their family.
+        family: Name of their family.
         sources: Their names, in the order of the configuration.
         cosines: (source, source, cosine of their mean embeddings), most similar first.
     """
 
     name: str
-    family: FamilyName
+    family: str
     sources: tuple[str, ...]
     cosines: tuple[tuple[str, str, float], ...] = ()
 
@@ -39,8 +38,7 @@ def load_groups(run: RunFolder) -> list[Group]:
     except FileNotFoundError:
         raise RunError(f"{run.groups}: there are no groups yet", "Run: mira group CONFIG") from None
     return [
-        Group(g["name"], FamilyName(g["family"]), tuple(g["sources"]), tuple((a, b, c) for a, b, c in g["cosines"]))
-        for g in found
+        Group(g["name"], g["family"], tuple(g["sources"]), tuple((a, b, c) for a, b, c in g["cosines"])) for g in found
     ]
 
 

@@ -46,7 +46,7 @@ def group(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     alone = len(config.sources) == 1 and bool(config.group.given)
     vectors = {} if alone else _source_vectors(config, run, log)
     groups, choices = [], {}
-    for family in FamilyName:
+    for family in dict.fromkeys([*map(str, FamilyName), *(s.family for s in config.sources)]):
         sources = [s.name for s in config.sources if s.family == family]
         given = {name: members for name, members in config.group.given.items() if set(members) & set(sources)}
         for name, members in given.items():
@@ -55,9 +55,7 @@ def group(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         rest = [s for s in sources if not any(s in members for members in given.values())]
         if rest:
             matrix = np.stack([vectors[s] for s in rest])
-            labels, choices[family.value] = cluster_sources(
-                matrix, _wanted(config.group, family, len(rest)), config.seed
-            )
+            labels, choices[family] = cluster_sources(matrix, _wanted(config.group, family, len(rest)), config.seed)
             taken = {g.name for g in groups}
             letters = (x for x in _letters() if f"{family}_group_{x}" not in taken)
             for label in dict.fromkeys(labels):
@@ -117,7 +115,7 @@ def _source_vectors(config: Config, run: RunFolder, log: Log) -> dict[str, Vecto
     return vectors
 
 
-def _wanted(settings: GroupSettings, family: FamilyName, n: int) -> int | None:
+def _wanted(settings: GroupSettings, family: str, n: int) -> int | None:
     k = settings.k
     wanted = None if k == "auto" else k.get(family) if isinstance(k, dict) else k
     if wanted is not None and not 1 <= wanted <= n:
@@ -127,9 +125,7 @@ def _wanted(settings: GroupSettings, family: FamilyName, n: int) -> int | None:
     return wanted
 
 
-def _check_given(
-    name: str, members: list[str], family: FamilyName, sources: list[str], given: dict[str, list[str]]
-) -> None:
+def _check_given(name: str, members: list[str], family: str, sources: list[str], given: dict[str, list[str]]) -> None:
     strangers = [m for m in members if m not in sources]
     if strangers:
         raise ConfigError(f"group.given.{name}: '{strangers[0]}' is of another family", "A group has one family.")
@@ -144,7 +140,7 @@ def _check_given(
         )
 
 
-def _group(name: str, family: FamilyName, members: list[str], vectors: dict[str, Vectors]) -> Group:
+def _group(name: str, family: str, members: list[str], vectors: dict[str, Vectors]) -> Group:
     unit = {m: vectors[m] / np.linalg.norm(vectors[m]) for m in members if len(members) > 1}
     cosines = [(a, b, round(float(unit[a] @ unit[b]), 4)) for a, b in combinations(members, 2)]
     return Group(name, family, tuple(members), tuple(sorted(cosines, key=lambda c: -c[2])))
@@ -153,7 +149,7 @@ def _group(name: str, family: FamilyName, members: list[str], vectors: dict[str,
 def _plain(g: Group) -> dict[str, Any]:
     return {
         "name": g.name,
-        "family": g.family.value,
+        "family": g.family,
         "group": g.name.removeprefix(f"{g.family}_group_"),
         "sources": list(g.sources),
         "cosines": [list(c) for c in g.cosines],

@@ -1,38 +1,30 @@
 """The prompt of anchored judging: one system prompt for a whole group, one user message a record."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from typing import Literal
 
+from mira.corpus.families import find_family, split_group
 from mira.corpus.record import Record
-from mira.family import FamilyName
 from mira.judging.fence import FENCE_VERSION, fenced_message
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import hash_json
 from mira.tokens import Tokenizer
 
-__all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "RECORDS", "Prompt", "SlotOrder", "UserPrompt", "build_prompt"]
+__all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "Prompt", "SlotOrder", "UserPrompt", "build_prompt"]
 
 SlotOrder = Literal["fixed", "permuted"]
 
 DEFAULT_CORPUS = "training data for the mid-training of a code-oriented language model"
 DEFAULT_JUSTIFICATION = "justification, at most 14 words, specific to the record"
 _FORM_VERSION = 1
-RECORDS = {
-    FamilyName.TEXT: "a code-task documentation corpus",
-    FamilyName.QA: "a corpus of questions and answers",
-    FamilyName.QA_WITH_THINK: "a corpus of questions with thinking and answers",
-    FamilyName.AGENT: "a corpus of agents' trajectories",
-}
 _CLOSING = """\
 overall: <0-100>
 training_recommendation: <keep | downsample | drop>
 domain_tag: <short tag>
 brief: <one-sentence summary>"""
-_GROUP = re.compile(r"(?:(?P<family>text|qa|qa_with_think|agent)_)?group_(?P<letter>.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +55,7 @@ class Prompt:
     undoes the order without knowing it, and what is permuted is the order in which a judge thinks of the slots.
 
     Attributes:
-        family: Family of the group's records.
+        family: Name of the family of the group's records.
         names: Dimension names, in rubric order: what `parse_reply` takes.
         slots: "A1", ... in rubric order.
         system: The system prompt.
@@ -71,7 +63,7 @@ class Prompt:
         justification: What the template asks for beside a score.
     """
 
-    family: FamilyName
+    family: str
     names: tuple[str, ...]
     slots: tuple[str, ...]
     system: str
@@ -82,7 +74,7 @@ class Prompt:
     @cached_property
     def hash(self) -> str:
         """Hash of all that defines the prompt: system, template, fence and order mode. 16 hex digits."""
-        form = [_FORM_VERSION, FENCE_VERSION, self.family.value, self.slot_order]
+        form = [_FORM_VERSION, FENCE_VERSION, str(self.family), self.slot_order]
         return hash_json([form, self.system, self.template(self.slots)])
 
     def template(self, slots: Sequence[str]) -> str:
@@ -155,9 +147,7 @@ def build_prompt(
         records: What the records are, e.g. "a code-task documentation corpus"; by default a phrase for the family.
         justification: What the template asks for beside a score. The card says "justification".
     """
-    match = _GROUP.fullmatch(rubric.group)
-    family = FamilyName((match and match["family"]) or FamilyName.TEXT)
-    letter = match["letter"] if match else rubric.group
+    family, letter = split_group(rubric.group)
     prompt = Prompt(
         family=family, names=tuple(a.name for a in rubric.anchors), slots=tuple(rubric.slots), system="",
         slot_order=slot_order, justification=justification,
@@ -165,10 +155,10 @@ def build_prompt(
     n = len(rubric.anchors)
     form = "in exactly this form" if slot_order == "fixed" else "in this form, its slots in the order that is asked for"
     blocks = [
-        f"You judge records of {records or RECORDS[family]} as {corpus}.\n"
+        f"You judge records of {records or find_family(family).records} as {corpus}.\n"
         f"Score every record on the {n} fixed dimensions of rubric group {letter}. 0 = worthless on that dimension, "
         "10 = as good as training data gets; halves allowed; use the whole scale.",
-        *([_think_blocks(n)] if family is FamilyName.QA_WITH_THINK else []),
+        find_family(family).guide(n),
         "\n".join(
             ["The dimensions (with neighbouring names, to fix their meaning):", *map(_dimension, rubric.anchors)]
         ),
@@ -199,18 +189,3 @@ def _references(rubric: Rubric) -> str:
 
 def _score(reference: Reference) -> str:
     return "" if reference.score is None else f": {reference.score:g}/10"
-
-
-def _think_blocks(n: int) -> str:
-    """Say which part of a record each third of the slots judges: of 15, 5 the thinking, 5 both, 5 the rest."""
-    if n < 3:
-        return ""
-    first, second = round(n / 3), round(2 * n / 3)
-    return (
-        f"Slots {_span(1, first)} judge the thinking alone; slots {_span(first + 1, second)} judge thinking and answer "
-        f"together; slots {_span(second + 1, n)} judge question and answer alone."
-    )
-
-
-def _span(first: int, last: int) -> str:
-    return f"A{first}" if first == last else f"A{first}-A{last}"

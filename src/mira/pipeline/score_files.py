@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mira import plugins
 from mira.config.loading import config_from
 from mira.config.settings import Config
 from mira.distillation.bundle import verify
@@ -128,7 +129,12 @@ def score_bundle(
     if kind != "encoder" and not (urls and model):
         raise ConfigError(f"{bundle}: a bundle of kind '{kind}' has to be served", "Add --judge URL and --model NAME.")
     own, _, letter = group.rpartition("_group_")
-    if not letter or own not in set(FamilyName):
+    if letter and not plugins.is_known(plugins.FAMILIES, own):
+        raise InputError(
+            f"{bundle / 'bundle.json'}: field 'group' is '{group}', and no family '{own}' is known here",
+            "Install the package that adds the family, or train or pull the bundle again.",
+        )
+    if not letter:
         raise InputError(f"{bundle / 'bundle.json'}: field 'group' is '{group}'", "Train or pull the bundle again.")
     if family and family != own:
         raise ConfigError(f"{bundle} scores records of family {own}, not {family}", "Choose another bundle.")

@@ -12,18 +12,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from scipy import sparse
 
+from mira import plugins
 from mira._version import __version__
+from mira.corpus.families import find_family
 from mira.distillation.bundle import seal, verify
 from mira.distillation.encoder.features import Features, Scaling
 from mira.distillation.encoder.head import Head, TargetMap
 from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.distillation.encoder.ngrams import BUCKETS, LONGEST
-from mira.distillation.encoder.parts import PART_FEATURES
 from mira.distillation.encoder.structure import STRUCTURE
 from mira.embedding.embedder import Embedder
 from mira.embedding.minilm import MiniLM
 from mira.errors import InputError
-from mira.family import FamilyName
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_file, hash_json, write_bytes, write_json
 
@@ -111,7 +111,7 @@ def write_encoder(
 def _part_names(group: str) -> list[str]:
     """Return the names of the parts' features of a group's family, which its name begins with; none by default."""
     family = group.partition("_group_")[0]
-    return list(PART_FEATURES[FamilyName(family)]) if family in [*FamilyName] else []
+    return list(find_family(family).part_features().names) if plugins.is_known(plugins.FAMILIES, family) else []
 
 
 def _parts(head: Head) -> dict[str, npt.NDArray[Any]]:
@@ -162,6 +162,12 @@ def read_encoder(folder: Path) -> EncoderBundle:
             "Load it with the mira that wrote it, or train the student again.",
         )
     ngrams, group = {"longest": LONGEST, "buckets": BUCKETS}, str(bundle.get("group", ""))
+    family = group.partition("_group_")[0]
+    if bundle.get("parts") and not plugins.is_known(plugins.FAMILIES, family):
+        raise InputError(
+            f"{folder / 'bundle.json'}: the student scores records of family '{family}', which is not known here",
+            f"Install the package that adds it. Known: {', '.join(plugins.names(plugins.FAMILIES))}.",
+        )
     features = [bundle.get("structure"), bundle.get("ngrams"), bundle.get("parts", [])]
     if features != [list(STRUCTURE), ngrams, _part_names(group)]:
         raise InputError(

@@ -5,35 +5,46 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mira.corpus.record import Record
+from mira.corpus.families import PartFeatures, find_family
+from mira.corpus.record import Part, Record
 from mira.distillation.encoder.pair_features import PAIR, pair_features
 from mira.distillation.encoder.trace_features import TRACE, trace_features
-from mira.family import FamilyName
+from mira.errors import ConfigError
 
-__all__ = ["PART_FEATURES", "part_features"]
+__all__ = ["AGENT", "QA", "QA_WITH_THINK", "part_features"]
 
-PART_FEATURES: dict[FamilyName, tuple[str, ...]] = {
-    FamilyName.TEXT: (),
-    FamilyName.QA: PAIR,
-    FamilyName.QA_WITH_THINK: (*PAIR, *(f"thinking_{name}" for name in PAIR)),
-    FamilyName.AGENT: TRACE,
-}
-"""Names of a family's features, in order."""
+
+def _pair(parts: Sequence[Part]) -> list[float]:
+    texts = {part.label: part.text for part in parts}
+    return pair_features(texts["Question"], texts["Answer"])
+
+
+def _pair_with_thinking(parts: Sequence[Part]) -> list[float]:
+    texts = {part.label: part.text for part in parts}
+    # the thinking stands to the answer as a question does
+    return _pair(parts) + pair_features(texts["Thinking"], texts["Answer"])
+
+
+QA = PartFeatures(PAIR, _pair)
+QA_WITH_THINK = PartFeatures((*PAIR, *(f"thinking_{name}" for name in PAIR)), _pair_with_thinking)
+AGENT = PartFeatures(TRACE, trace_features)
 
 
 def part_features(records: Sequence[Record]) -> npt.NDArray[np.float64]:
-    """Return the features of records of one family, (len(records), len(PART_FEATURES[family])), all finite."""
-    width = len(PART_FEATURES[records[0].family]) if records else 0
-    return np.array([_row(record) for record in records], dtype=np.float64).reshape(len(records), width)
+    """Return the features of records of one family, (len(records), features of the family), all finite.
 
-
-def _row(record: Record) -> list[float]:
-    if record.family is FamilyName.TEXT:
-        return []
-    if record.family is FamilyName.AGENT:
-        return trace_features(record.parts)
-    texts = {part.label: part.text for part in record.parts}
-    row = pair_features(texts["Question"], texts["Answer"])
-    if record.family is FamilyName.QA_WITH_THINK:  # the thinking stands to the answer as a question does
-        row += pair_features(texts["Thinking"], texts["Answer"])
-    return row
+    Raises:
+        ConfigError: A package's family gives other numbers than it names.
+    """
+    if not records:
+        return np.zeros((0, 0))
+    own = find_family(records[0].family).part_features()
+    rows = [own.measure(record.parts) for record in records]
+    wrong = next((row for row in rows if len(row) != len(own.names) or not np.isfinite(row).all()), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"family {records[0].family}: it names {len(own.names)} features, each a finite number, but a record has "
+            f"{len(wrong)}: {list(wrong)[:5]}",
+            "This is a fault of the package that adds the family.",
+        )
+    return np.array(rows, dtype=np.float64).reshape(len(records), len(own.names))

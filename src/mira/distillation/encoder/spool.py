@@ -6,7 +6,6 @@ from pathlib import Path
 import orjson
 
 from mira.corpus.record import Part, Record
-from mira.family import FamilyName
 
 __all__ = ["Spool"]
 
@@ -37,4 +36,4 @@ class Spool:
             for _, _, start, length in self._places:
                 file.seek(start)
                 id, source, family, parts, row, n_tokens = orjson.loads(file.read(length))
-                yield Record(id, source, FamilyName(family), tuple(Part(*part) for part in parts), row, n_tokens)
+                yield Record(id, source, family, tuple(Part(*part) for part in parts), row, n_tokens)
