@@ -136,3 +136,11 @@ def test_a_family_that_breaks_its_promises_is_refused(site: Path, tmp_path: Path
     code.write_text(good.replace("[message / (message + diff)]", "[1.0, 2.0]"))
     with pytest.raises(mira.ConfigError, match=r"family commit: it names 1 features.*a record has 2: \[1\.0, 2\.0\]"):
         mira.run(path)
+
+
+def test_a_family_without_text_rejects_the_record(site: Path, tmp_path: Path) -> None:
+    code = site / "my_package" / "commit.py"
+    head, _, tail = code.read_text(encoding="utf-8").partition('    return mira.Part("Message"')
+    code.write_text(f'{head}    return (mira.Part("", " "),)\n{tail.partition(chr(10))[2]}')
+    with pytest.raises(mira.InputError, match=r"every record is rejected \(41 empty_text\)\n.*'subject' gives no text"):
+        mira.run(_project(tmp_path), "index")

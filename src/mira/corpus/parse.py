@@ -131,13 +131,15 @@ class Parser:
         given = self._given_id(value, raw)
         left_out: list[str] = []
         parts = self._family.render(Fields(value, self._fields, left_out))
-        if not any(part.text and not part.text.isspace() for part in parts):
-            field = self._family.required[0]
-            raise FieldProblem(Rejection.EMPTY_TEXT, self._fields.get(field, field), "gives no text")
         _check_text(given)
+        blank = True
         for part in parts:
             _check_text(part.text)
             _check_text(part.label)
+            blank = blank and (not part.text or part.text.isspace())
+        if blank:
+            field = self._family.required[0]
+            raise FieldProblem(Rejection.EMPTY_TEXT, self._fields.get(field, field), "gives no text")
         record = Record(given, self._source, self._family.name, parts, row, 0, tuple(left_out))
         if given:
             return record

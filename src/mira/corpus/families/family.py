@@ -24,7 +24,7 @@ Spoil = Callable[[Record, np.random.Generator, Record | None], Sequence[Part] | 
 """Spoils a record: (record, chance, another record of the source) -> its spoiled parts, or None where it cannot be."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made per record
 class Fields:
     """One object of a source, read by mira's names of its fields.
 
@@ -52,7 +52,8 @@ class Fields:
         Raises:
             FieldProblem: The field is missing, blank or not a string: the record is rejected with that reason.
         """
-        found, name = self.get(field), self.name(field)
+        name = self.names.get(field, field)
+        found = look_up(self.value, name)
         if type(found) is not str:
             if found is None:
                 raise FieldProblem(Rejection.MISSING_FIELD, name, "is missing")
