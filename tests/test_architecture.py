@@ -1,6 +1,8 @@
 """The tree keeps its shape: imports run down, rooms stay small, files stay short."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +97,13 @@ def test_imports_stand_at_the_top_of_their_file() -> None:
                     if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mira")
                 ]
     assert not lazy
+
+
+def test_the_pipeline_starts_without_libraries_that_are_slow_to_import() -> None:
+    """Every command pays for what is imported at the top of a file."""
+    code = "import sys, mira.pipeline.runner; print(*{name.split('.')[0] for name in sys.modules} | {*sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"sklearn", "scipy.stats", "torch", "transformers", "ray"} & set(loaded)
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in _modules()}), ids=lambda p: p.name)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from mira.embedding import Embedder
 from mira.errors import RunError
@@ -71,6 +70,8 @@ def cluster_points(
     )
     if _distinct(matrix, slots) < slots:
         raise few
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # noqa: PLC0415 - slow to import
+
     kind = MiniBatchKMeans if len(points) > MINI_BATCH_ABOVE else KMeans
     model = kind(slots, random_state=seed, n_init=10).fit(matrix)
     if np.unique(model.labels_).size < slots:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import ndcg_score
 
 from mira.arrays import Floats
 from mira.evaluation.results import Agreement, AgreementFigures
@@ -77,4 +76,6 @@ def _ranking(records: Sequence[Held]) -> dict[str, float | None]:
 
 
 def _ndcg(gains: Floats, values: Floats) -> float:
+    from sklearn.metrics import ndcg_score  # noqa: PLC0415 - slow to import
+
     return float(ndcg_score(gains[None, :], values[None, :]))

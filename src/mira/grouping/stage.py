@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
 
 from mira import corpus
 from mira.config.settings import Config, GroupSettings
@@ -89,6 +87,8 @@ def cluster_sources(matrix: Vectors, k: int | None, seed: int) -> tuple[list[int
         return _kmeans(unit, k, seed), {"k": k, "how": "given"}
     if n <= 2:
         return [0] * n, {"k": 1, "how": "too few sources to choose"}
+    from sklearn.metrics import silhouette_score  # noqa: PLC0415 - slow to import
+
     tried = {}
     for candidate in range(2, n):
         labels = _kmeans(unit, candidate, seed)
@@ -99,6 +99,8 @@ def cluster_sources(matrix: Vectors, k: int | None, seed: int) -> tuple[list[int
 
 
 def _kmeans(unit: Vectors, k: int, seed: int) -> list[int]:
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import
+
     labels: list[int] = KMeans(k, random_state=seed, n_init=10).fit_predict(unit).tolist()
     return labels
 

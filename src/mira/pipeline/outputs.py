@@ -6,30 +6,23 @@ it is, and a check of a large run costs one look at each file.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mira.run_folder.files import hash_file, read_json, write_json
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["Sums", "changed", "digest_of", "list_files", "load_sums", "measure", "save_sums"]
+__all__ = ["Sums", "changed", "digest_of", "load_sums", "measure", "save_sums"]
 
 Sums = dict[str, tuple[int, int, int, str]]
 """Path in the run folder -> bytes, time of change of its content and of its entry in ns, hash."""
 
 
-def list_files(outputs: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files of a stage in a fixed order. What lies in hidden folders is not output."""
-    for output in outputs:
-        for path in [output] if output.is_file() else sorted(output.rglob("*")):
-            if not path.is_dir() and not any(part.startswith(".") for part in path.relative_to(output).parts):
-                yield path
-
-
 def measure(
     run: RunFolder, outputs: Iterable[Path], known: Mapping[str, tuple[int, int, int, str]] | None = None
 ) -> Sums:
-    """Return size, times and hash of every file of a stage.
+    """Return size, times and hash of every file of a stage, in a fixed order. Hidden files and folders are left out.
 
     Args:
         run: The run folder.
@@ -37,12 +30,24 @@ def measure(
         known: What was recorded earlier: a file of the same size and times is not read again.
     """
     found: Sums = {}
-    for path in list_files(outputs):
-        name, stat = path.relative_to(run.path).as_posix(), path.stat()
-        state = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        before = (known or {}).get(name)
-        found[name] = (*state, before[3] if before and before[:3] == state else hash_file(path))
+    for output in outputs:
+        above = output.relative_to(run.path).as_posix()
+        for inside in [""] if output.is_file() else sorted(_files_below(output), key=lambda name: name.split("/")):
+            path = f"{output}/{inside}" if inside else str(output)
+            stat = os.stat(path)  # noqa: PTH116 - a run may hold very many files, and Path is slow
+            state = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            name = f"{above}/{inside}" if inside else above
+            before = (known or {}).get(name)
+            found[name] = (*state, before[3] if before and before[:3] == state else hash_file(Path(path)))
     return found
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    """Yield the paths, as seen from a folder, of all files below it that are not hidden."""
+    for at, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = "" if at == str(folder) else f"{at[len(str(folder)) + 1 :].replace(os.sep, '/')}/"
+        yield from (f"{inside}{name}" for name in files if not name.startswith("."))
 
 
 def changed(known: Mapping[str, tuple[int, int, int, str]], found: Sums) -> list[str]:

@@ -46,9 +46,10 @@ class Found:
 
     def add(self, other: "Found") -> None:
         """Take another path's files in; a file that is there already, by whatever link, stays as it is."""
-        known = {_real(path) for path in self.files}
+        real_path = _RealPaths()
+        known = {real_path(path) for path in self.files}
         for path in sorted(other.files, key=lambda p: (not is_remote(p) and os.path.islink(p), p)):  # noqa: PTH114
-            real = _real(path)
+            real = real_path(path)
             if real not in known:
                 known.add(real)
                 self.files[path] = other.files[path]
@@ -58,8 +59,21 @@ class Found:
             self.left_out[reason].extend(paths)
 
 
-def _real(path: str) -> str:
-    return path if is_remote(path) else os.path.realpath(path)
+class _RealPaths:
+    """Real paths of files. The folders of many files are few, so each is resolved once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def __call__(self, path: str) -> str:
+        if is_remote(path):
+            return path
+        if os.path.islink(path):  # noqa: PTH114
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return f"{self._folders[folder].rstrip(os.sep)}{os.sep}{name}"
 
 
 def find(path: str) -> Found:

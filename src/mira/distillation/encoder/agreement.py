@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 __all__ = ["agreement", "spearman", "within_source_spearman"]
 
@@ -13,6 +12,8 @@ Array = npt.NDArray[np.float64]
 
 def spearman(predicted: Array, labels: Array) -> float:
     """Return Spearman's rho of finite pairs; NaN where fewer than 3 pairs or a side is constant."""
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
+
     both = np.isfinite(predicted) & np.isfinite(labels)
     return _correlation(rankdata(predicted[both]), rankdata(labels[both])) if both.sum() >= 3 else float("nan")
 
@@ -22,6 +23,8 @@ def within_source_spearman(predicted: Array, labels: Array, sources: Sequence[st
 
     Knowing the source alone scores 0. NaN where fewer than 3 pairs or a side is constant in every source.
     """
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
+
     both = np.isfinite(predicted) & np.isfinite(labels)
     names = np.array(sources)
     left, right = np.zeros(len(labels)), np.zeros(len(labels))

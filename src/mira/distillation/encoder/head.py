@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from mira.distillation.encoder.features import Features, FeatureStore, Scaling
 from mira.distillation.encoder.kernel import (
@@ -64,6 +63,8 @@ class TargetMap:
         known = labels[np.isfinite(labels)]
         if not len(known):
             return cls(np.zeros(0), np.zeros(0))
+        from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
+
         quantiles = ndtri((rankdata(known) - 0.5) / len(known))
         scores, first = np.unique(known, return_index=True)
         return cls(quantiles[first], scores)

@@ -8,8 +8,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import solve
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import Ridge
 
 from mira.arrays import Floats
 from mira.reliability.evidence import Predictions, folds_of, matrix
@@ -104,6 +102,8 @@ def _by_length(labels: pa.Table) -> _Predict:
 def _by_ngrams(labels: pa.Table, texts: Mapping[tuple[str, str], str]) -> _Predict:
     found = [texts.get(key) for key in zip(labels["source"].to_pylist(), labels["id"].to_pylist(), strict=True)]
     have = np.array([i for i, text in enumerate(found) if text], dtype=np.int64)
+    from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - slow to import
+
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), max_features=30_000, sublinear_tf=True)
     features = vectorizer.fit_transform(text[:20_000] for text in found if text) if len(have) else None
 
@@ -139,6 +139,8 @@ def _fits(scores: Floats, fold: NDArray[np.int64]) -> Iterator[tuple[Rows, Rows,
 
 
 def _by_columns(features: Floats | sparse.csr_matrix, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
+    from sklearn.linear_model import Ridge  # noqa: PLC0415 - slow to import
+
     predicted: Floats = Ridge(alpha).fit(features[train], scores).predict(features[test]).reshape(len(test), -1)
     return predicted
 
