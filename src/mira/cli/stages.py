@@ -129,13 +129,23 @@ def run_stages_of(path: Path, overrides: list[str], names: list[str], *, force: 
     Raises:
         MiraError: A stage cannot run.
     """
+    from mira.cli.judged import print_judged, print_left  # noqa: PLC0415
     from mira.cli.tables import print_flags, print_summary  # noqa: PLC0415
     from mira.config.loading import load_config  # noqa: PLC0415
+    from mira.llm.cost import SpendingStop  # noqa: PLC0415
     from mira.pipeline.runner import run_stages  # noqa: PLC0415
     from mira.run_folder.paths import RunFolder  # noqa: PLC0415
 
     config = load_config(path, overrides)
-    run_stages(config, names, Terminal(), force=force)
+    judging = next((name for name in names if name in ("discover", "label")), "")
+    try:
+        ran = run_stages(config, names, Terminal(), force=force)
+    except SpendingStop:
+        if judging:
+            print_left(config, judging)
+        raise
+    if judging:
+        print_judged(config, judging, ran=judging in ran)
     if names == ["flag"]:
         print_flags(RunFolder(config.run))
     if names == ["select"]:

@@ -110,6 +110,9 @@ class DiscoverSettings(Settings):
     exemplars of the 12 largest slots take their place."""
     name_weight: Share = 0.85
     """Weight of a dimension's name, against its reason, in the embedding of a judgment point (ours)."""
+    name_by: Literal["medoid", "common_words"] = "medoid"
+    """Which judgment point names a slot. medoid, the method's rule: the point nearest to the cluster's centroid.
+    common_words (ours): the nearest one whose name carries the cluster's two commonest words."""
     rubrics: dict[str, FilePath] = Field(default_factory=dict)
     """Group -> rubric file to use unchanged, e.g. a released one. Such a group is not discovered."""
     corpus: str = "training data for the mid-training of a code-oriented language model"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mira.discovery.naming import NameBy, exemplar
 from mira.embedding import Embedder
 from mira.errors import RunError
 from mira.rubric.points import JudgmentPoint
@@ -50,7 +51,13 @@ def embed_points(points: Sequence[JudgmentPoint], embedder: Embedder, name_weigh
 
 
 def cluster_points(
-    points: Sequence[JudgmentPoint], matrix: Matrix, *, slots: int, references: int, seed: int
+    points: Sequence[JudgmentPoint],
+    matrix: Matrix,
+    *,
+    slots: int,
+    references: int,
+    seed: int,
+    name_by: NameBy = "medoid",
 ) -> Clustering:
     """Cluster a group's judgment points into anchors.
 
@@ -60,6 +67,7 @@ def cluster_points(
         slots: Number of anchors.
         references: How many of the largest slots get calibration references.
         seed: KMeans' seed.
+        name_by: Which point names a cluster; see `exemplar`.
 
     Raises:
         RunError: There are fewer distinct points than slots, or MiniBatchKMeans left a cluster empty.
@@ -85,7 +93,8 @@ def cluster_points(
     for i, nearest_first in enumerate(members):
         labels[nearest_first] = i
         cluster = [points[j] for j in nearest_first.tolist()]
-        anchors.append(_anchor(slot_name(i), cluster, i < references, _cohesion(matrix[nearest_first])))
+        named = cluster[exemplar([p.dimension for p in cluster], name_by)]
+        anchors.append(_anchor(slot_name(i), cluster, named, i < references, _cohesion(matrix[nearest_first])))
     return Clustering(tuple(anchors), labels)
 
 
@@ -104,14 +113,15 @@ def _cohesion(rows: Matrix) -> float:
     return round(float((rows @ centre).mean() / max(float(np.linalg.norm(centre)), 1e-12)), 4)
 
 
-def _anchor(slot: str, cluster: list[JudgmentPoint], with_references: bool, cohesion: float) -> Anchor:
-    exemplar = cluster[0]
-    names = Counter(p.dimension for p in cluster if p.dimension != exemplar.dimension)
+def _anchor(
+    slot: str, cluster: list[JudgmentPoint], named: JudgmentPoint, with_references: bool, cohesion: float
+) -> Anchor:
+    names = Counter(p.dimension for p in cluster if p.dimension != named.dimension)
     return Anchor(
         slot=slot,
-        name=exemplar.dimension,
+        name=named.dimension,
         cluster_size=len(cluster),
-        exemplar=Reference(exemplar.record, exemplar.score, exemplar.reason, exemplar.source, exemplar.dimension),
+        exemplar=Reference(named.record, named.score, named.reason, named.source, named.dimension),
         near_names=tuple(name for name, _ in names.most_common(NEAR_NAMES)),
         references=_references(cluster) if with_references else (),
         cohesion=cohesion,

@@ -14,6 +14,7 @@ from mira.llm.answer import Answer
 from mira.llm.progress import watch
 from mira.llm.request import Request, about_tokens
 from mira.llm.responses.reply import Reply
+from mira.llm.stats import Stats
 from mira.progress import Log
 from mira.rubric.points import JudgmentPoint
 from mira.run_folder.paths import RunFolder
@@ -56,6 +57,11 @@ class FreeJudging:
     def evidence(self) -> str:
         """A reply without any judgment point, as the end of a message; see `Failures.evidence`."""
         return self._budget.evidence
+
+    @property
+    def stats(self) -> Stats:
+        """How the work is doing."""
+        return self._client.stats
 
     def requests(self) -> Iterator[Request]:
         """Yield one request a record that fits the teacher's context."""

@@ -1,6 +1,8 @@
 """Stage `discover`: free-form judgments -> judgment points -> anchors -> one rubric a group."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pyarrow as pa
 
 from mira.config.settings import Config, DiscoverSettings
 from mira.discovery.anchors import Clustering, cluster_points, embed_points
+from mira.discovery.clusters import DiscoveryRecord, discovery_record
 from mira.discovery.free_judging import FreeJudging, free_sample
 from mira.embedding import Embedder, load_embedder
 from mira.errors import ConfigError, InputError, RunError
@@ -34,7 +37,8 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     they are clustered all the same, into discovery/, so that the two can be compared.
 
     Returns:
-        Per group: where its rubric comes from, points, slots, cohesion.
+        Per group: where its rubric comes from, points, slots, cohesion, the record of its clusters, and what the
+        teacher was asked.
 
     Raises:
         MiraError: There are too few judgment points, or a given rubric cannot be read.
@@ -50,17 +54,21 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         entry: dict[str, Any] = {"points": len(points), "from": "given" if given else "discovered", **asked}
         if points:
             embedder = embedder or load_embedder(config.embedding)
-            found = _cluster(config.discover, config.seed, points, embedder)
+            found, record = _cluster(config.discover, config.seed, points, embedder)
             discovered = Rubric(group.name, found.anchors, config.discover.references)
             write_parquet(run.points(group.name), _points_table(points, found))
             discovered.save(run.path / "discovery" / f"{group.name}_dim_anchors.jsonl")
             entry["cohesion"] = {a.slot: a.cohesion for a in found.anchors}
+            entry["clusters"] = asdict(record)
         rubric = Rubric.load(Path(given), group.name) if given else discovered
         rubric.save(run.rubric(group.name))
         entry |= {"slots": len(rubric.anchors), "rubric": rubric.hash}
         if given and embedder and points:
             entry["alike"] = _alignment(rubric, discovered, embedder)
         log.note(f"  {group.name}: {len(rubric.anchors)} slots, {entry['from']}; {len(points):,} judgment points")
+        if points and not given:
+            for advice in record.advice:
+                log.note(f"  {group.name}: {advice}")
         summary[group.name] = entry
     remove_others((run.path / "rubrics").glob("*.jsonl"), {run.rubric(g.name) for g in groups})
     return {"groups": summary}
@@ -76,9 +84,14 @@ def _check_given(settings: DiscoverSettings, groups: Sequence[Group]) -> None:
         )
 
 
-def _cluster(settings: DiscoverSettings, seed: int, points: Sequence[JudgmentPoint], embedder: Embedder) -> Clustering:
+def _cluster(
+    settings: DiscoverSettings, seed: int, points: Sequence[JudgmentPoint], embedder: Embedder
+) -> tuple[Clustering, DiscoveryRecord]:
     matrix = embed_points(points, embedder, settings.name_weight)
-    return cluster_points(points, matrix, slots=settings.slots, references=settings.references, seed=seed)
+    found = cluster_points(
+        points, matrix, slots=settings.slots, references=settings.references, seed=seed, name_by=settings.name_by
+    )
+    return found, discovery_record(points, matrix, found, name_by=settings.name_by, seed=seed)
 
 
 def _points(
@@ -106,8 +119,12 @@ def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> tuple[list[J
         judging = FreeJudging(group, sample, settings, teacher)
         points = judging.judge(log)
     check_failures(judging.failures, len(judging.records), config.teacher.failure_budget, log, judging.evidence)
-    unscored = {source: dict(counts) for source, counts in judging.failures.items()}
-    return points, {"asked": len(judging.records), "unscored": unscored}
+    return points, {
+        "asked": len(judging.records),
+        "records": dict(Counter(record.source for record in judging.records)),
+        "unscored": {source: dict(counts) for source, counts in judging.failures.items()},
+        "requests": judging.stats.summary(),
+    }
 
 
 def _points_table(points: Sequence[JudgmentPoint], found: Clustering) -> pa.Table:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mira.config.settings import EndpointSettings
 from mira.llm.answer import Answer, Failed, Patience
-from mira.llm.cost import Spending
+from mira.llm.cost import Spending, recall
 from mira.llm.journal.journal import Journal
 from mira.llm.request import Form, Message, Request, RequestBuilder, Shrink
 from mira.llm.responses.reply import Reply
@@ -179,7 +179,7 @@ class _Stream:
         missing = []
         for request in chunk:
             if request.key in known:
-                stats.from_journal += 1
+                recall(stats, self._client.settings, request, known[request.key])
                 yield self._counted(Answer(request, request, known[request.key]))
             elif request.unsendable or self._client._offline:
                 failed = Failed(request.unsendable or Unscored.NOT_RECORDED, "not sent", 0)
@@ -212,4 +212,6 @@ class _Stream:
             stats.failures[answer.asked.source][str(answer.result.reason)] += 1
             if answer.result.attempts and not stats.first_failure:
                 stats.first_failure = f"{answer.asked.tag or answer.asked.source}: {answer.result.detail}"
+        else:
+            stats.models[answer.result.model or self._client.settings.model] += 1
         return answer

@@ -8,8 +8,23 @@ from dataclasses import dataclass
 
 from mira.config.settings import EndpointSettings, TeacherSettings
 from mira.errors import JudgeError
+from mira.llm.request import Request, about_tokens
+from mira.llm.responses.reply import Reply
+from mira.llm.responses.usage import billed_tokens
+from mira.llm.stats import Stats
+from mira.tokens import tokenizer
 
-__all__ = ["Estimate", "Spending", "SpendingStop", "current_spending", "estimate", "price", "shared_spending"]
+__all__ = [
+    "Estimate",
+    "Spending",
+    "SpendingStop",
+    "current_spending",
+    "estimate",
+    "price",
+    "recall",
+    "reply_tokens",
+    "shared_spending",
+]
 
 
 class SpendingStop(JudgeError):
@@ -19,6 +34,25 @@ class SpendingStop(JudgeError):
 def price(settings: EndpointSettings, tokens_in: int, tokens_out: int) -> float:
     """Return the price of a number of tokens."""
     return (tokens_in * settings.price_in + tokens_out * settings.price_out) / 1e6
+
+
+def reply_tokens(settings: EndpointSettings, request: Request, reply: Reply) -> tuple[int, int]:
+    """Return the prompt and reply tokens to pay for a reply; see `billed_tokens`."""
+
+    def count(text: str) -> int:  # exactly only where tokens cost something
+        return tokenizer(settings.tokenizer).count([text])[0] if settings.price_out else about_tokens(text)
+
+    usage, shown = (reply.tokens_in, reply.tokens_out), reply.text + reply.reasoning
+    return billed_tokens(usage, request.tokens, shown, settings.max_tokens, count)
+
+
+def recall(stats: Stats, settings: EndpointSettings, request: Request, reply: Reply) -> None:
+    """Count a reply from the journal: an earlier command paid for it."""
+    tokens_in, tokens_out = reply_tokens(settings, request, reply)
+    stats.from_journal += 1
+    stats.known_in += tokens_in
+    stats.known_out += tokens_out
+    stats.known_cost += price(settings, tokens_in, tokens_out)
 
 
 class Spending:

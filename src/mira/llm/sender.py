@@ -8,16 +8,15 @@ from collections.abc import Awaitable, Callable
 from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
 from mira.llm.answer import Answer, Failed, Patience
-from mira.llm.cost import Spending, price
+from mira.llm.cost import Spending, price, recall, reply_tokens
 from mira.llm.limiter import Outcome, Permit, permits
 from mira.llm.replicas import Replica, ReplicaPool
-from mira.llm.request import Request, about_tokens
+from mira.llm.request import Request
 from mira.llm.responses.reply import Reply
 from mira.llm.responses.response import Busy, Rejected, Retryable, Unusable, Verdict, listed_models, verdict
 from mira.llm.responses.usage import billed_tokens
 from mira.llm.stats import Stats
 from mira.llm.transport import Lost, TimedOut, TooLarge, Transport
-from mira.tokens import tokenizer
 from mira.unscored import Unscored
 from mira.urls import join_url, shown_url
 
@@ -88,7 +87,7 @@ class Sender:
             return _answer(asked, asked, result)
         self._stats.cut_prompts += 1
         if (known := await self._find(request.key)) is not None:
-            self._stats.from_journal += 1
+            recall(self._stats, self._settings, request, known)
             return Answer(asked, request, known)
         return _answer(asked, request, await self._ask(request))
 
@@ -173,9 +172,7 @@ class Sender:
     def _count(self, request: Request, result: Verdict) -> float:
         """Count a response and return what it costs."""
         if isinstance(result, Reply):
-            shown, most = result.text + result.reasoning, self._settings.max_tokens
-            usage = result.tokens_in, result.tokens_out
-            return self._bill(*billed_tokens(usage, request.tokens, shown, most, self._count_tokens))
+            return self._bill(*reply_tokens(self._settings, request, result))
         if isinstance(result, Busy | Retryable):
             self._stats.waits[result.what if isinstance(result, Retryable) else "HTTP 429"] += 1
             if _timed_out(result):
@@ -191,10 +188,6 @@ class Sender:
         self._stats.tokens_out += tokens_out
         self._stats.cost += cost
         return cost
-
-    def _count_tokens(self, text: str) -> int:
-        """Count a reply for which the server names no tokens; exactly only where tokens cost something."""
-        return tokenizer(self._settings.tokenizer).count([text])[0] if self._settings.price_out else about_tokens(text)
 
     def _count_rejection(self, replica: Replica, result: Rejected) -> None:
         """Stop if the endpoint rejects everything: the settings are wrong, not the records."""

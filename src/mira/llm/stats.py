@@ -24,6 +24,10 @@ class Stats:
         tokens_in: Prompt tokens of replies paid for in this run.
         tokens_out: Reply tokens paid for in this run.
         cost: What they cost.
+        known_in: Prompt tokens of replies from the journal: paid for by an earlier command.
+        known_out: Their reply tokens.
+        known_cost: What they would cost at the prices of the settings.
+        models: Model, in the server's words -> replies.
         cut_prompts: Requests made smaller because the server said that they did not fit.
         concurrency: Requests in flight.
         limit: Permits that the limiter allows now.
@@ -35,7 +39,9 @@ class Stats:
     def __init__(self, total: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = total
         self.done = self.from_journal = self.requests = self.tokens_in = self.tokens_out = 0
-        self.cost = 0.0
+        self.known_in = self.known_out = 0
+        self.cost = self.known_cost = 0.0
+        self.models: Counter[str] = Counter()
         self.cut_prompts = self.concurrency = self.limit = 0
         self.waits: Counter[str] = Counter()
         self.failures: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -103,6 +109,10 @@ class Stats:
             "tokens_in": self.tokens_in,
             "tokens_out": self.tokens_out,
             "cost": round(self.cost, 6),
+            "known_in": self.known_in,
+            "known_out": self.known_out,
+            "known_cost": round(self.known_cost, 6),
+            "models": dict(sorted(self.models.items())),
             "cut_prompts": self.cut_prompts,
             "failures": {source: dict(counts) for source, counts in sorted(self.failures.items())},
         }

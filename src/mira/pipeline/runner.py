@@ -56,7 +56,7 @@ class StageState:
     record: dict[str, Any] | None
 
 
-def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None, *, force: bool = False) -> None:
+def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None, *, force: bool = False) -> list[str]:
     """Run stages in order, skipping what is up to date.
 
     Args:
@@ -66,10 +66,14 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
         log: Where progress goes; nowhere by default.
         force: Run them even when they are up to date.
 
+    Returns:
+        Names of the stages that ran, in order; those that were up to date are left out.
+
     Raises:
         MiraError: A stage cannot run; what finished before it is kept.
     """
     log = log or Quiet()
+    ran: list[str] = []
     run = RunFolder(config.run)
     known = [stage.name for stage in STAGES]
     unknown = [name for name in names if name not in known]
@@ -86,9 +90,11 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
         manifest["config"] = hash_json({stage.name: stage_settings(stage, config) for stage in STAGES})
         for stage in STAGES:
             if stage.name in wanted:
-                _run_stage(stage, config, run, manifest, log, force=force)
+                if _run_stage(stage, config, run, manifest, log, force=force):
+                    ran.append(stage.name)
             elif _needed_by(stage.name, wanted, config):
                 _check_earlier(stage, config, run, manifest, log)
+    return ran
 
 
 def run_extra(
@@ -158,7 +164,8 @@ def _needed_by(name: str, wanted: set[str], config: Config) -> bool:
 
 def _run_stage(
     stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log, *, force: bool
-) -> None:
+) -> bool:
+    """Run a stage; return whether it had to run."""
     if force:
         _remove_all(stage.resumed(config, run))
     inputs = _inputs(stage, config, run, manifest)
@@ -169,7 +176,7 @@ def _run_stage(
             save_sums(run, stage.name, output.sums)
         log.note(f"{stage.name:<12} up to date")
         check_budget(config, stage.name, record["summary"])
-        return
+        return False
     if "group" in stage.needs(config):
         _check_groups(config.sources, run)
     why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
@@ -203,6 +210,7 @@ def _run_stage(
     }
     write_json(run.manifest, manifest)
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
+    return True
 
 
 def _check_groups(sources: Sequence[SourceSettings], run: RunFolder) -> None:
