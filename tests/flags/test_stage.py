@@ -121,15 +121,15 @@ def test_near_duplicates_are_counted(tmp_path):
 
 def test_flags_are_asked_for_only_where_they_are_used(world):
     (shard,) = shards(world.config().corpus)["bee"]
-    assert len(dropped_rows(world.config(), world.run, shard).rows) == 0
+    assert len(dropped_rows(world.config().flags, world.run, shard).rows) == 0
     with pytest.raises(RunError, match="mira flag"):
-        dropped_rows(world.config(duplicates="drop"), world.run, shard)
+        dropped_rows(world.config(duplicates="drop").flags, world.run, shard)
     world.flag()
     world.put("bee", [{"f": LEAK}])
     build_index(world.config(), world.run, Quiet())
     (shard,) = shards(world.config().corpus)["bee"]
     with pytest.raises(RunError, match="has changed since it was flagged"):
-        dropped_rows(world.config(duplicates="drop"), world.run, shard)
+        dropped_rows(world.config(duplicates="drop").flags, world.run, shard)
 
 
 def test_dropping_what_is_not_looked_for_is_refused(world):

@@ -67,9 +67,9 @@ def test_one_verb_asks_selects_and_reports(served: tuple[Path, list[str], dict[s
     rows = [row for p in run.cascade("examples").iterdir() for row in pq.read_table(p).to_pylist()]
     asked = next(row for row in rows if row["A1"] == int(row["A1"]) and row["A1"] == row["A2"] == row["A3"])
     with duckdb.connect() as con:
-        assert _scores(con, config, run, "examples", [asked["id"]])[asked["id"]]["A1"] == asked["A1"]
+        assert _scores(con, config.select, run, "examples", [asked["id"]])[asked["id"]]["A1"] == asked["A1"]
         before = load_config(project / "mira.yaml")
-        assert _scores(con, before, run, "examples", [asked["id"]])[asked["id"]]["judge"] != asked["judge"]
+        assert _scores(con, before.select, run, "examples", [asked["id"]])[asked["id"]]["judge"] != asked["judge"]
     held_out = held_out_quality(config.select, run, GROUP_OF)
     by_student = held_out_quality(before.select, run, GROUP_OF)
     changed = {key for key, quality in held_out.items() if quality != by_student[key]}

@@ -71,7 +71,7 @@ class World:
         found: dict[str, str] = {}
         for source, parts in shards(config.corpus).items():
             for shard in parts:
-                rows, reasons = dropped_rows(config, self.run, shard)
+                rows, reasons = dropped_rows(config.flags, self.run, shard)
                 here = {r["row"]: r["id"] for r in pq.read_table(flags_path(self.run, shard)).to_pylist()}
                 assert all((source, row, here[row]) in ids for row in rows.tolist())
                 found |= {f"{source}/{here[r]}": w for r, w in zip(rows.tolist(), reasons.to_pylist(), strict=True)}

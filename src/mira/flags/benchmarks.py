@@ -19,7 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config.settings import BenchmarkSettings, Config, SourceSettings
+from mira.config.settings import BenchmarkSettings, CorpusSettings, FlagSettings, SourceSettings
 from mira.corpus import Shard, shards
 from mira.corpus.families import look_up
 from mira.corpus.files.lines import Damaged, open_file, read_lines
@@ -82,7 +82,9 @@ class Benchmarks:
         return Found(found, (shared / np.maximum(np.diff(places), 1)).astype(np.float32))
 
 
-def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict[str, int]]]:
+def make_benchmarks(
+    settings: FlagSettings, corpus: CorpusSettings, run: RunFolder
+) -> tuple[str, dict[str, dict[str, int]]]:
     """Write the benchmarks' n-grams to signatures/.benchmarks/ngrams.parquet, unless they are there.
 
     Returns:
@@ -95,13 +97,12 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
         ConfigError: Two benchmarks have one name.
         InputError: A file cannot be found or read, or holds no text in the fields that are named.
     """
-    settings = config.flags
     if not settings.benchmarks:
         return "", {}
     names = [b.name for b in settings.benchmarks]
     if len(set(names)) < len(names):
         raise ConfigError(f"flags.benchmarks: a name is used twice: {', '.join(sorted(names))}", "Rename one of them.")
-    files = [benchmark_files(config, run, benchmark) for benchmark in settings.benchmarks]
+    files = [benchmark_files(benchmark, corpus, run) for benchmark in settings.benchmarks]
     identities = [
         [b.name, b.fields, [f.fingerprint for f in found]] for b, found in zip(settings.benchmarks, files, strict=True)
     ]
@@ -112,7 +113,7 @@ def make_benchmarks(config: Config, run: RunFolder) -> tuple[str, dict[str, dict
     grams: list[Hashes] = []
     counts: dict[str, dict[str, int]] = {}
     for benchmark, found in zip(settings.benchmarks, files, strict=True):
-        hashes, counts[benchmark.name] = _distinct(benchmark, found, config)
+        hashes, counts[benchmark.name] = _distinct(benchmark, found, settings, corpus.max_record_bytes)
         grams.append(hashes)
     merged, owners = _merge(grams)
     table = pa.table({"gram": merged, "owners": owners})
@@ -140,12 +141,13 @@ def _merge(grams: Sequence[Hashes]) -> tuple[Hashes, Hashes]:
     return merged, owners
 
 
-def _distinct(benchmark: BenchmarkSettings, found: Sequence[Shard], config: Config) -> tuple[Hashes, dict[str, int]]:
+def _distinct(
+    benchmark: BenchmarkSettings, found: Sequence[Shard], settings: FlagSettings, longest: int
+) -> tuple[Hashes, dict[str, int]]:
     """Return the n-grams that a benchmark is looked for by, and its counts."""
-    settings = config.flags
 
     def batches() -> Iterator[tuple[Hashes, Offsets]]:
-        for batch in _batched(text for file in found for text in _texts(benchmark, file, config.max_record_bytes)):
+        for batch in _batched(text for file in found for text in _texts(benchmark, file, longest)):
             yield hash_words(batch)
 
     every, seen = _Counted(), set[int]()
@@ -238,13 +240,13 @@ def _batched(texts: Iterator[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def benchmark_files(config: Config, run: RunFolder, benchmark: BenchmarkSettings) -> list[Shard]:
+def benchmark_files(benchmark: BenchmarkSettings, corpus: CorpusSettings, run: RunFolder) -> list[Shard]:
     """Return a benchmark's files, each with the fingerprint of its content.
 
     Args:
-        config: The settings.
-        run: The run folder; fingerprints are remembered in it.
         benchmark: One of `flags.benchmarks`.
+        corpus: How files are read.
+        run: The run folder; fingerprints are remembered in it.
 
     Raises:
         InputError: A path matches nothing, cannot be read or has an unknown format.
@@ -256,7 +258,7 @@ def benchmark_files(config: Config, run: RunFolder, benchmark: BenchmarkSettings
     if tables:
         # a benchmark's name may hold what a source's may not
         source = SourceSettings(name="benchmark", path=tables)
-        alone = replace(config.corpus, sources=[source], run=run.signatures(".benchmarks"))
+        alone = replace(corpus, sources=[source], run=run.signatures(".benchmarks"))
         try:
             found += shards(alone)["benchmark"]
         except InputError as error:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config.settings import Config
+from mira.config.settings import FlagSettings
 from mira.corpus import Shard, records_key
 from mira.errors import RunError
 from mira.flags.stage import RECORDS, flags_path
@@ -28,7 +28,7 @@ class Dropped(NamedTuple):
     reasons: pa.Array
 
 
-def dropped_rows(config: Config, run: RunFolder, shard: Shard) -> Dropped:
+def dropped_rows(settings: FlagSettings, run: RunFolder, shard: Shard) -> Dropped:
     """Return the records of a shard that `flags.contaminated` drops; which duplicates go is decided by the selection.
 
     Reads nothing where `flags.duplicates` and `flags.contaminated` are keep: the flags need not be there then.
@@ -36,7 +36,6 @@ def dropped_rows(config: Config, run: RunFolder, shard: Shard) -> Dropped:
     Raises:
         RunError: The shard is not flagged yet, or has changed since.
     """
-    settings = config.flags
     nothing = Dropped(np.zeros(0, np.int64), pa.array([], pa.string()))
     if settings.duplicates == "keep" and settings.contaminated == "keep":
         return nothing

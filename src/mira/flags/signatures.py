@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, FlagSettings
 from mira.corpus import Record, Shard, records_key
 from mira.flags.benchmarks import Benchmarks, load_benchmarks
 from mira.flags.minhash import MinHash
@@ -49,7 +49,8 @@ class SignatureTask:
         key: What the file must carry to count as done.
     """
 
-    config: Config
+    settings: FlagSettings
+    corpus: CorpusSettings
     run: RunFolder
     shard: Shard
     minhash: MinHash | None
@@ -86,8 +87,7 @@ def make_signatures(task: SignatureTask) -> int:
     Raises:
         RunError: The shard is not indexed, or has changed since.
     """
-    settings = task.config.flags
-    known = load_benchmarks(task.run, task.benchmarks, settings.ngram_words) if task.benchmarks else None
+    known = load_benchmarks(task.run, task.benchmarks, task.settings.ngram_words) if task.benchmarks else None
     schema = _schema(task)
     n = 0
     with (
@@ -95,7 +95,7 @@ def make_signatures(task: SignatureTask) -> int:
         pq.ParquetWriter(temporary, schema, use_dictionary=False, compression="zstd") as writer,
     ):
         waiting: list[pa.Table] = []
-        for records, texts in _batched(corpus.read(task.config.corpus, task.run, task.shard)):
+        for records, texts in _batched(corpus.read(task.corpus, task.run, task.shard)):
             waiting.append(_table(schema, records, texts, task.minhash, known))
             n += len(records)
             if sum(map(len, waiting)) >= 1 << 16:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import Config, FlagSettings
 from mira.corpus import Shard, records_key
 from mira.engine import load_engine
 from mira.errors import ConfigError, ConservationError
@@ -85,17 +85,19 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         )
     totals = corpus.totals(config.corpus, run)
     minhash = load_minhash(settings) if settings.near else None
-    key, benchmarks = make_benchmarks(config, run)
+    key, benchmarks = make_benchmarks(settings, config.corpus, run)
     _note_unused(benchmarks, settings.ngram_words, log)
     found = [shard for shards in corpus.shards(config.corpus).values() for shard in shards]
     for folder, path_of in (("signatures", signature_path), ("flags", flags_path)):
         _remove_strays(run.path / folder, {path_of(run, shard) for shard in found})
-    tasks = [SignatureTask(config, run, s, minhash, key, signature_key(run, s, minhash, key)) for s in found]
+    tasks = [
+        SignatureTask(settings, config.corpus, run, s, minhash, key, signature_key(run, s, minhash, key)) for s in found
+    ]
     todo = [task for task in tasks if not is_done(task)]
     with log.task("reading for duplicates and contamination", len(todo)) as progress:
         for _ in load_engine(config.score.engine, config.score.workers).map(make_signatures, todo):
             progress.advance()
-    written = _write_all(config, run, tasks, log)
+    written = _write_all(settings, run, tasks, log)
     counts = {shard: _counts(flags_path(run, shard)) for shard in found}
     return {**_summary(counts, totals, benchmarks), "read": len(todo), "written": written, "shards": len(found)}
 
@@ -118,9 +120,8 @@ def _remove_strays(folder: Path, wanted: set[Path]) -> None:
     remove_others((path for path in folder.glob("[!.]*/*") if path.suffix in (".tmp", ".parquet")), wanted)
 
 
-def flags_keys(config: Config, tasks: Sequence[SignatureTask]) -> dict[Path, str]:
+def flags_keys(settings: FlagSettings, tasks: Sequence[SignatureTask]) -> dict[Path, str]:
     """Return what each sidecar must carry to count as done: all signatures have a say in any shard's flags."""
-    settings = config.flags
     names = [b.name for b in settings.benchmarks]
     everything = sorted((task.shard.source, task.shard.name, task.key) for task in tasks)
     common = hash_json(
@@ -129,12 +130,11 @@ def flags_keys(config: Config, tasks: Sequence[SignatureTask]) -> dict[Path, str
     return {flags_path(task.run, task.shard): hash_json([task.key, common]) for task in tasks}
 
 
-def _write_all(config: Config, run: RunFolder, tasks: Sequence[SignatureTask], log: Log) -> int:
-    keys = flags_keys(config, tasks)
+def _write_all(settings: FlagSettings, run: RunFolder, tasks: Sequence[SignatureTask], log: Log) -> int:
+    keys = flags_keys(settings, tasks)
     todo = [task for task in tasks if read_key(flags_path(run, task.shard)) != keys[flags_path(run, task.shard)]]
     if not todo:
         return 0
-    settings = config.flags
     every = [task.shard for task in tasks]
     with (
         log.task("joining", len(todo)) as progress,
@@ -143,12 +143,12 @@ def _write_all(config: Config, run: RunFolder, tasks: Sequence[SignatureTask], l
         ) as duplicates,
     ):
         for task in todo:
-            _write(config, run, task.shard, duplicates, keys[flags_path(run, task.shard)])
+            _write(settings, run, task.shard, duplicates, keys[flags_path(run, task.shard)])
             progress.advance()
     return len(todo)
 
 
-def _write(config: Config, run: RunFolder, shard: Shard, duplicates: Duplicates, key: str) -> None:
+def _write(settings: FlagSettings, run: RunFolder, shard: Shard, duplicates: Duplicates, key: str) -> None:
     schema = SCHEMA.with_metadata({KEY: key.encode(), RECORDS: records_key(run, shard).encode()})
     flagged = duplicates.of(shard)
     counts: dict[str, Counter[str]] = {}
@@ -156,8 +156,8 @@ def _write(config: Config, run: RunFolder, shard: Shard, duplicates: Duplicates,
         atomic(flags_path(run, shard)) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
-        for batch in _signatures(run, shard, bool(config.flags.benchmarks)):
-            table = _flags(batch, flagged, config)
+        for batch in _signatures(run, shard, bool(settings.benchmarks)):
+            table = _flags(batch, flagged, settings)
             _count(counts, table, batch["n_tokens"])
             writer.write_table(table.cast(schema))
         writer.add_key_value_metadata({"mira.counts": orjson.dumps(counts).decode()})
@@ -169,15 +169,14 @@ def _signatures(run: RunFolder, shard: Shard, benchmarks: bool) -> Iterator[pa.R
         yield from file.iter_batches(_BATCH, columns=columns)
 
 
-def _flags(batch: pa.RecordBatch, flagged: pa.Table, config: Config) -> pa.Table:
+def _flags(batch: pa.RecordBatch, flagged: pa.Table, settings: FlagSettings) -> pa.Table:
     at = pc.index_in(batch["row"], value_set=flagged["row"])
     exact, near = (flagged[name].combine_chunks().take(at) for name in ("exact", "near"))
-    contaminated, overlap = _contaminated(batch, config)
+    contaminated, overlap = _contaminated(batch, settings)
     return pa.Table.from_arrays([batch["row"], batch["id"], exact, near, contaminated, overlap], schema=SCHEMA)
 
 
-def _contaminated(batch: pa.RecordBatch, config: Config) -> tuple[pa.Array, pa.Array]:
-    settings = config.flags
+def _contaminated(batch: pa.RecordBatch, settings: FlagSettings) -> tuple[pa.Array, pa.Array]:
     if not settings.benchmarks:
         return pa.nulls(len(batch), SCHEMA.field("contaminated_by").type), pa.nulls(len(batch), pa.float32())
     owners, overlap = batch["benchmarks"].to_numpy(), batch["overlap"].to_numpy()
@@ -241,7 +240,7 @@ def _summary(
 def _files(config: Config, run: RunFolder) -> dict[str, str]:
     return {
         f"flags.benchmarks.{benchmark.name}": hash_json(
-            [f.fingerprint for f in benchmark_files(config, run, benchmark)]
+            [f.fingerprint for f in benchmark_files(benchmark, config.corpus, run)]
         )
         for benchmark in config.flags.benchmarks
     }

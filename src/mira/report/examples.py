@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, SelectSettings
 from mira.corpus.record import Part, Record
 from mira.report.overview import SourceRow
 from mira.report.quality import selection_view, sidecars
@@ -113,7 +113,11 @@ class _Pick:
 
 
 def examples(
-    con: duckdb.DuckDBPyConnection, config: Config, run: RunFolder, sources: Sequence[SourceRow]
+    con: duckdb.DuckDBPyConnection,
+    settings: CorpusSettings,
+    select: SelectSettings,
+    run: RunFolder,
+    sources: Sequence[SourceRow],
 ) -> tuple[SourceExamples, ...]:
     """Return examples of every source whose records have a quality.
 
@@ -130,13 +134,14 @@ def examples(
         selection_view(con, run, source.name)
         picks = _ranked(con, _picks(con, labels))
         if picks:
-            found.append(_of_source(con, config, run, source, picks, labels, masked))
+            found.append(_of_source(con, settings, select, run, source, picks, labels, masked))
     return tuple(found)
 
 
 def _of_source(
     con: duckdb.DuckDBPyConnection,
-    config: Config,
+    settings: CorpusSettings,
+    select: SelectSettings,
     run: RunFolder,
     source: SourceRow,
     picks: Sequence[_Pick],
@@ -144,9 +149,9 @@ def _of_source(
     masked: frozenset[tuple[str, str]],
 ) -> SourceExamples:
     ids = [p.id for p in picks]
-    records = {r.id: r for r in corpus.fetch(config.corpus, run, source.name, ids)}
+    records = {r.id: r for r in corpus.fetch(settings, run, source.name, ids)}
     judged = {row["id"]: row for row in _rows(labels, ids)} if labels else {}
-    scored = _scores(con, config, run, source.name, ids)
+    scored = _scores(con, select, run, source.name, ids)
     names = _slot_names(run, source.group, scored)
     built = [
         _example(source.name, pick, records[pick.id], names, scored.get(pick.id, {}), judged.get(pick.id), masked)
@@ -207,10 +212,10 @@ def _rows(table: pa.Table, ids: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _scores(
-    con: duckdb.DuckDBPyConnection, config: Config, run: RunFolder, source: str, ids: Sequence[str]
+    con: duckdb.DuckDBPyConnection, select: SelectSettings, run: RunFolder, source: str, ids: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Return id -> the row of the sidecar that the selection ranks by; {} where nothing was scored."""
-    folder = run.cascade(source) if config.select.scores == "cascade" else run.scores(source)
+    folder = run.cascade(source) if select.scores == "cascade" else run.scores(source)
     if not any(folder.glob("*.parquet")):
         return {}
     con.register("wanted", pa.table({"id": pa.array(ids, pa.string())}))

@@ -7,7 +7,8 @@ from typing import Any
 
 from mira import corpus
 from mira._version import __version__
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, TeacherSettings
+from mira.config.tokens import Tokens
 from mira.corpus.record import Rejection
 from mira.demo_files import recorded
 from mira.report.charts import Segment, stack
@@ -204,26 +205,33 @@ class Overview:
 
 
 def overview(
-    config: Config,
+    settings: CorpusSettings,
     run: RunFolder,
     thresholds: Mapping[str, Any],
     group_of: Mapping[str, str],
     manifest: Mapping[str, Any],
+    *,
+    budget: Tokens,
+    seed: int,
+    demo: bool,
 ) -> Overview:
     """Collect the head and foot of the page.
 
     Args:
-        config: The settings.
+        settings: How the corpus is read.
         run: The run folder.
         thresholds: thresholds.json.
         group_of: Source -> group.
         manifest: manifest.json, or {} if missing.
+        budget: The budget, as it was written.
+        seed: The run's seed.
+        demo: Whether the teacher's replies are the demo's.
 
     Raises:
         RunError: A source is not indexed.
     """
-    rejected = {name: found["rejected"] for name, found in corpus.totals(config.corpus, run).items()}
-    order = [s.name for s in config.sources if s.name in thresholds["sources"]]
+    rejected = {name: found["rejected"] for name, found in corpus.totals(settings, run).items()}
+    order = [s.name for s in settings.sources if s.name in thresholds["sources"]]
     rows = [_scope(key, entry, order) for key, entry in thresholds["scopes"].items()]
     scopes = {row.key: row for row in sorted(rows, key=lambda row: [order.index(name) for name in row.sources])}
     sources = tuple(
@@ -231,28 +239,28 @@ def overview(
         for name in order
     )
     return Overview(
-        run=config.run.name,
+        run=settings.run.name,
         method=str(thresholds["method"]),
         scope=str(thresholds["scope"]),
-        budget=str(config.select.budget),
+        budget=str(budget),
         budget_tokens=int(thresholds["budget_tokens"]),
-        tokenizer=config.tokenizer,
-        seed=config.seed,
+        tokenizer=settings.tokenizer,
+        seed=seed,
         temperature=float(thresholds.get("temperature") or 0.0),
         total=_sum([s.tally for s in sources]),
         sources=sources,
         scopes=tuple(scopes.values()),
         notes=tuple(thresholds.get("notes", ())),
-        demo=made_for_demo(config),
+        demo=demo,
         version=__version__,
         settings=_settings_hash(manifest),
         fingerprints=tuple(_fingerprints(manifest)),
     )
 
 
-def made_for_demo(config: Config) -> bool:
+def made_for_demo(teacher: TeacherSettings) -> bool:
     """Tell whether the teacher's replies are, line by line, among those that ship with mira for its demo."""
-    replies = Path(config.teacher.replies) if config.teacher.replies else None
+    replies = Path(teacher.replies) if teacher.replies else None
     if replies is None or not replies.is_file():
         return False
     shipped = recorded("teacher_replies.jsonl")

@@ -12,7 +12,7 @@ from mira.report.comparison import comparison_view
 from mira.report.evaluation import evaluation_view
 from mira.report.examples import examples
 from mira.report.heatmap import heat_maps
-from mira.report.overview import overview
+from mira.report.overview import made_for_demo, overview
 from mira.report.quality import panels
 from mira.report.render import Page, render
 from mira.rubric.rubric import Rubric
@@ -47,11 +47,14 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     groups = tuple(load_groups(run)) if run.groups.is_file() else ()
     group_of = {source: group.name for group in groups for source in group.sources}
     with log.task("report", total=3) as task, database.connect(run) as con:
-        view = overview(config, run, thresholds, group_of, manifest)
+        view = overview(
+            config.corpus, run, thresholds, group_of, manifest,
+            budget=config.select.budget, seed=config.seed, demo=made_for_demo(config.teacher),
+        )  # fmt: skip
         task.advance()
         distributions = panels(con, run, view)
         task.advance()
-        shown = examples(con, config, run, view.sources)
+        shown = examples(con, config.corpus, config.select, run, view.sources)
         task.advance()
     page = render(
         Page(

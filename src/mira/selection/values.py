@@ -229,7 +229,7 @@ def make_values(task: ValueTask) -> Summary:
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
     config, run, method, shard, _ = task
     counts, summary = RowCounts(), Summary(shard.source, shard.name, identity)
-    flagged = dropped_rows(config, run, shard)
+    flagged = dropped_rows(config.flags, run, shard)
     pulled: deque[Block] = deque()
 
     def blocks() -> Iterator[Block]:

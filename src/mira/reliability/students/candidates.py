@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mira.config.settings import Config
 from mira.distillation.bundle import read_bundle
 from mira.errors import InputError, RunError
 from mira.grouping.groups import Group, load_groups
@@ -35,17 +34,19 @@ class StudentCandidate:
     predictions: Predictions
 
 
-def find_students(config: Config, run: RunFolder, group: Group, slots: Sequence[str]) -> list[StudentCandidate]:
+def find_students(
+    run: RunFolder, group: Group, slots: Sequence[str], compare: Sequence[str] = ()
+) -> list[StudentCandidate]:
     """Return a group's students with predictions, from cheap to dear.
 
     They are the run's `students/<group>/`, folders beside it whose name goes on from the group's (`<group>_sft/`), and
     those of the bundles in `distill.compare` that score by the group's rubric.
 
     Args:
-        config: The settings.
         run: The run folder.
         group: The group.
         slots: Slot columns of the labels.
+        compare: `distill.compare`.
 
     Raises:
         InputError: A bundle cannot be read.
@@ -55,7 +56,7 @@ def find_students(config: Config, run: RunFolder, group: Group, slots: Sequence[
     own = run.student(group.name)
     others = [g.name for g in load_groups(run) if g.name.startswith(group.name)]
     beside = [f for f in sorted(own.parent.glob(f"{group.name}?*")) if f.is_dir() and f.name not in others]
-    folders = [own, *beside, *(b for entry in config.distill.compare for b in _bundles(Path(entry)))]
+    folders = [own, *beside, *(b for entry in compare for b in _bundles(Path(entry)))]
     found = []
     for folder in dict.fromkeys(f for f in folders if (f / "bundle.json").is_file()):
         facts = read_bundle(folder)
@@ -74,14 +75,14 @@ def find_students(config: Config, run: RunFolder, group: Group, slots: Sequence[
     return list(_named(sorted(found, key=lambda s: _COST.index(s.kind) if s.kind in _COST else len(_COST))))
 
 
-def check_compared(config: Config, run: RunFolder) -> None:
+def check_compared(run: RunFolder, compare: Sequence[str]) -> None:
     """Check that every entry of `distill.compare` holds a bundle for a group of the run.
 
     Raises:
         InputError: One does not.
     """
     rubrics = {Rubric.load(run.rubric(g.name), g.name).hash for g in load_groups(run)}
-    for entry in config.distill.compare:
+    for entry in compare:
         bundles = list(_bundles(Path(entry)))
         if not bundles:
             raise InputError(

@@ -64,7 +64,7 @@ def compare_group_students(config: Config, run: RunFolder, log: Log) -> Students
             f"{run.path}: there is no student in this run, and no labels to compare students on",
             "Both need a teacher: with one in the settings, mira run makes them.",
         )
-    check_compared(config, run)
+    check_compared(run, config.distill.compare)
     found = {}
     with log.task("students", total=len(groups)) as task:
         for group in groups:
@@ -84,7 +84,7 @@ class _Compared:
         columns = ["id", "source", "replicate", "overall", "recommendation", "split", "n_tokens", *slots]
         self.labels = pq.read_table(run.labels(group.name), columns=columns)
         self.names = [a.name for a in Rubric.load(run.rubric(group.name), group.name).anchors]
-        self.students = find_students(config, run, group, slots)
+        self.students = find_students(run, group, slots, config.distill.compare)
         self.records = self._records()
         texts = {(r.source, r.id): r.text for r in self.records} if self.records else None
         self.naive = naive_students(self.labels, texts)
