@@ -29,7 +29,7 @@ def main():
     config = load_config(given.config)
     run = RunFolder(config.run)
     mask, groups = load_mask(run), [group["name"] for group in read_json(run.groups)["groups"]]
-    tables = [labelled_quality(config, run, group, mask) for group in groups]
+    tables = [labelled_quality(config.select, run, group, mask) for group in groups]
     scope = [group for group, table in zip(groups, tables, strict=True) for _ in range(len(table))]
     table = pa.concat_tables(tables)
     truth, guess = table["truth"].to_numpy(), table["guess"].to_numpy()

@@ -9,12 +9,15 @@ import pytest
 import mira
 from mira import plugins
 from mira.errors import ConfigError
+from mira.selection.methods.method import find_method
 
 POINTS = {
     "mira.judges": "lengths = my_judges:open_judge\nbroken = my_judges:nothing",
     "mira.embedders": "tiny = my_judges:TinyEmbedder",
+    "mira.methods": "old = my_judges:OLD",
 }
 MODULE = """
+import mira
 import numpy as np
 from mira.judging.judge import Judge
 from mira.rubric.judgement import Judgement
@@ -28,6 +31,9 @@ class Lengths(Judge):
         for record, replicate in tasks:
             score = min(10.0, len(record.parts[0].text) / 20)
             yield Judgement(record.id, record.source, (score,) * self.n_slots, replicate=replicate, judge=self.identity)
+
+
+OLD = mira.Method(name="old", load=lambda config, run, log: None)
 
 
 def open_judge(settings, rubric, prompt, journal):
@@ -94,6 +100,11 @@ def test_what_cannot_be_loaded_is_named(package: Path) -> None:
         plugins.load(plugins.JUDGES, "broken")
     with pytest.raises(ConfigError, match="'nobody' is not one of"):
         plugins.load(plugins.JUDGES, "nobody")
+
+
+def test_a_method_for_another_version_of_mira_is_refused(package: Path) -> None:
+    with pytest.raises(ConfigError, match="old was written for another version of mira: its `load` does not take 1"):
+        find_method("old")
 
 
 def test_an_unknown_judge_is_a_mistake_in_the_settings(tmp_path: Path) -> None:

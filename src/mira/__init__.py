@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mira.run_view import Run
     from mira.run_view import open_run as open
     from mira.selection.methods.method import Method
-    from mira.selection.values import Ranked, SelectionMethod
+    from mira.selection.values import Ranked, SelectionInputs, SelectionMethod
     from mira.unscored import Unscored
 
 _HOMES = {
@@ -72,6 +72,7 @@ _HOMES = {
     "Rubric": "mira.rubric.rubric",
     "Run": "mira.run_view",
     "RunFolder": "mira.run_folder.paths",
+    "SelectionInputs": "mira.selection.values",
     "SelectionMethod": "mira.selection.values",
     "Terminal": "mira.progress",
     "Unscored": "mira.unscored",
@@ -112,6 +113,7 @@ __all__ = [
     "Run",
     "RunError",
     "RunFolder",
+    "SelectionInputs",
     "SelectionMethod",
     "Terminal",
     "Unscored",

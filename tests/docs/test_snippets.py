@@ -148,8 +148,9 @@ def test_the_method_of_a_package_is_found_and_selects(finished_run: Path, tmp_pa
     lines = "".join(f"{name} = {target}\n" for name, target in points.items())
     (info / "entry_points.txt").write_text(f"[mira.methods]\n{lines}", encoding="utf-8")
     (words,) = commands_in(found["bash"])
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run(
-        [sys.executable, "-m", "mira", *words], cwd=project, env=os.environ | {"PYTHONPATH": str(site)}, check=True
+        [sys.executable, "-m", "mira", *words], cwd=project, env=os.environ | {"PYTHONPATH": path}, check=True
     )
     selected = mira.open(project / "run").selection.to_pylist()
     longest = max(row["n_tokens"] for row in selected if row["kept"])

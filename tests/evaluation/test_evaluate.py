@@ -31,7 +31,7 @@ from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
 from mira.selection.methods.method import load_method
 from mira.selection.quality import load_mask
-from mira.selection.stage import select
+from mira.selection.stage import select, selection_inputs
 from mira.selection.values import values_path
 from support.served_case import serving, sft_bundle
 
@@ -222,11 +222,11 @@ def test_a_method_that_cannot_run_is_told_and_left_out(world):
 def test_originals_have_the_values_that_selection_gives_them(world, method):
     config, run = world
     select(with_select(config, method=method), run, Quiet())
-    chosen = load_method(method, config, run, Quiet())
+    chosen = load_method(method, selection_inputs(config, run, Quiet()))
     for source, parts in corpus.shards(config.corpus).items():
         rows = [r for shard in parts for r in corpus.read(config.corpus, run, shard)]
         stored = [v for shard in parts for v in pq.read_table(values_path(run, method, source, shard.name))["value"]]
-        values = chosen.values_of(config, source, [r.id for r in rows], [r.text for r in rows])
+        values = chosen.values_of(source, [r.id for r in rows], [r.text for r in rows])
         np.testing.assert_allclose(values, [v.as_py() for v in stored], rtol=1e-12)
 
 
@@ -236,13 +236,14 @@ def test_a_copy_is_measured_by_its_originals_model(world):
     records = [r for s in SOURCES for r in corpus.fetch(config.corpus, run, s, [f"{s}{i:03d}" for i in range(20)])]
     twins = [replace(r, id=f"{r.id}~twin") for r in records]
     pairs = [Pair(r, twin, Fault.SHUFFLED) for r, twin in zip(records, twins, strict=True)]
-    scorer = method_scorer(load_method("ppl", config, run, Quiet()), config, run, Quiet(), pairs)
+    inputs = selection_inputs(config, run, Quiet())
+    scorer = method_scorer(load_method("ppl", inputs), inputs, pairs)
     np.testing.assert_array_equal(scorer(records), scorer(twins))
 
 
 def test_the_student_beside_naive_means(world):
     config, run = world
-    found = against_naive(config, run, load_groups(run)[0])
+    found = against_naive(config.corpus, config.reliability, config.seed, run, load_groups(run)[0])
     assert list(found) == ["student", "constant", "source mean", "length", "n-grams"]
     assert found["student"].rho.value > 0.8
     assert found["student"].of_ceiling.value is None  # nothing was judged twice

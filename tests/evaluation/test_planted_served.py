@@ -10,7 +10,7 @@ from mira.evaluation.planted import plant
 from mira.evaluation.planted_methods import planted_methods
 from mira.llm.cost import shared_spending
 from mira.progress import Quiet
-from mira.selection.stage import select
+from mira.selection.stage import select, selection_inputs
 from support.endpoint_server import LINES, CompletionsServer
 from support.fault_server import FaultServer, completion
 from support.selection_world import Item, World
@@ -68,6 +68,10 @@ def pairs_of(world, config, ids=("r0", "r1", "r2", "r3")):
     return plant(corpus.fetch(config.corpus, world.run, "ant", list(ids)))
 
 
+def planted(config, run, log, pairs):
+    return planted_methods(selection_inputs(config, run, log), config.evaluate, pairs)
+
+
 def by_fault(found):
     return {figures.fault: figures for figures in found}
 
@@ -75,7 +79,7 @@ def by_fault(found):
 def test_dataman_judges_originals_and_copies_once(world, server):
     config = configured(world, server.url)
     pairs = pairs_of(world, config)
-    found = planted_methods(config, world.run, Quiet(), pairs)
+    found = planted(config, world.run, Quiet(), pairs)
     figures = by_fault(found["dataman"])
     assert figures["garbage"].accuracy == figures["off_family"].accuracy == 1.0
     assert figures["shuffled"].accuracy == 0.5  # the same words: equal ratings
@@ -85,7 +89,7 @@ def test_dataman_judges_originals_and_copies_once(world, server):
 
     select(config, world.run, Quiet())
     assert len(server.bodies) == sent + 12  # four of the 16 records were asked about already
-    again = by_fault(planted_methods(config, world.run, Quiet(), pairs)["dataman"])
+    again = by_fault(planted(config, world.run, Quiet(), pairs)["dataman"])
     assert len(server.bodies) == sent + 12
     assert again["garbage"].recall == 1.0 and again["all"].originals_dropped == 0.0
     assert again["garbage"].accuracy == 1.0
@@ -95,7 +99,7 @@ def test_a_copy_without_a_usable_reply_is_unscored(world, server):
     config = configured(world, server.url)
     (pair, *_) = pairs_of(world, config, ["r0"])
     silent = replace(pair, degraded=replace(pair.degraded, parts=(Part("", "silent"),)))
-    (figures, _) = planted_methods(config, world.run, Quiet(), [silent])["dataman"]
+    (figures, _) = planted(config, world.run, Quiet(), [silent])["dataman"]
     assert (figures.pairs, figures.compared, figures.unscored) == (1, 0, 1)
 
 
@@ -106,14 +110,14 @@ def test_without_replies_dataman_is_left_out(world, server, teacher, why):
     config = configured(world, server.url, teacher=teacher)
     notes = Notes()
     with shared_spending(config.teacher):
-        assert planted_methods(config, world.run, notes, pairs_of(world, config)) == {}
+        assert planted(config, world.run, notes, pairs_of(world, config)) == {}
     assert len(server.bodies) <= 3
     assert any(line.startswith("planted, dataman: left out") and why in line for line in notes.lines)
 
 
 def test_without_an_endpoint_dataman_is_left_out(world):
     config, notes = configured(world), Notes()
-    assert planted_methods(config, world.run, notes, pairs_of(world, config)) == {}
+    assert planted(config, world.run, notes, pairs_of(world, config)) == {}
     assert any("select.dataman.endpoint" in line for line in notes.lines)
 
 
@@ -123,7 +127,7 @@ def test_perplexity_under_a_served_model(world):
         for slice_, wanted in (("low", 1.0), ("high", 0.0)):
             config = configured(world, method="ppl", ppl={"endpoint": endpoint, "slice": slice_})
             config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"methods": ["ppl"]})})
-            figures = by_fault(planted_methods(config, world.run, Quiet(), pairs_of(world, config))["ppl"])
+            figures = by_fault(planted(config, world.run, Quiet(), pairs_of(world, config))["ppl"])
             assert figures["garbage"].accuracy == wanted  # most of "reason" is unlikely too, but it has an "a"
         asked = len(server.prompts)
         assert asked == len(set(server.prompts))

@@ -16,6 +16,7 @@ from mira.rescoring.simulation import simulate
 from mira.rubric.judgement import Judgement, judgements_table
 from mira.run_folder.files import write_json, write_parquet
 from mira.run_folder.paths import RunFolder
+from mira.selection.stage import selection_inputs
 from mira.unscored import Unscored
 
 N = 400
@@ -116,7 +117,7 @@ def cascaded(run):
 def test_only_what_is_near_the_threshold_or_audited_is_asked(made):
     config, run = made(errors=0.5, audit=0.05)
     judge = Expensive()
-    summary = cascade(config, run, Quiet(), opener(judge))["docs"]
+    summary = cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(judge))["docs"]
     error = quality_errors(["docs"] * N, *(np.array([f(i) for i in range(N)]) for f in (truth_of, guess_of)))["docs"]
     near = {f"id{i:03}" for i in range(N) if abs(guess_of(i) - 5) <= 0.5 * error}
     ids = [f"id{i:03}" for i in range(N)]
@@ -135,7 +136,7 @@ def test_only_what_is_near_the_threshold_or_audited_is_asked(made):
 def test_the_merged_sidecars_hold_every_record_once_with_the_best_judge(made):
     config, run = made(errors=1.0, audit=0.0)
     judge = Expensive(unscored={"id000"})
-    cascade(config, run, Quiet(), opener(judge))
+    cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(judge))
     merged = cascaded(run)
     cheap = pa.concat_tables(pq.read_table(p) for p in sorted(run.scores("docs").glob("*.parquet")))
     assert merged.schema == cheap.schema
@@ -149,7 +150,7 @@ def test_the_merged_sidecars_hold_every_record_once_with_the_best_judge(made):
         assert row["A2"] == pytest.approx(truth_of(i) if by_expensive else guess_of(i), abs=1e-5)
         assert row["n_tokens"] == 5
     again = {p: p.read_bytes() for p in run.cascade("docs").iterdir()}
-    cascade(config, run, Quiet(), opener(Expensive(unscored={"id000"})))
+    cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(Expensive(unscored={"id000"})))
     assert again == {p: p.read_bytes() for p in run.cascade("docs").iterdir()}
 
 
@@ -157,7 +158,7 @@ def test_the_merged_sidecars_hold_every_record_once_with_the_best_judge(made):
 def test_a_share_of_the_tokens_takes_the_nearest(made, share):
     config, run = made(share=share, audit=0.0)
     judge = Expensive()
-    summary = cascade(config, run, Quiet(), opener(judge))["docs"]
+    summary = cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(judge))["docs"]
     assert summary["calls"] == pytest.approx(share * N, abs=0.02 * N + 1)
     distances = sorted(abs(guess_of(i) - 5) for i in range(N))
     furthest = max(abs(guess_of(int(id[2:])) - 5) for id in judge.asked)
@@ -168,10 +169,10 @@ def test_stages_that_did_not_run_are_told(made):
     config, run = made()
     (run.student(GROUP) / "out_of_fold.parquet").unlink()
     with pytest.raises(RunError, match="the cascade's first student is the encoder"):
-        cascade(config, run, Quiet(), opener(Expensive()))
+        cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(Expensive()))
     run.thresholds.unlink()
     with pytest.raises(RunError, match="mira select"):
-        cascade(config, run, Quiet(), opener(Expensive()))
+        cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(Expensive()))
 
 
 def test_the_audit_slice_does_not_depend_on_order_or_company():
@@ -202,9 +203,9 @@ def test_a_judgement_of_another_shard_is_an_error():
 
 def test_quality_of_labels_is_that_of_the_selection(made):
     config, run = made()
-    table = labelled_quality(config, run, GROUP, {"docs": SLOTS})
+    table = labelled_quality(config.select, run, GROUP, {"docs": SLOTS})
     assert table["truth"].to_pylist() == pytest.approx([truth_of(i) for i in range(0, N, 2)], abs=1e-5)
-    masked = labelled_quality(config, run, GROUP, {"docs": ()})
+    masked = labelled_quality(config.select, run, GROUP, {"docs": ()})
     assert pc.all(pc.is_nan(masked["guess"])).as_py()
 
 

@@ -16,7 +16,7 @@ from mira.rubric.judgement import judgements_table
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import read_json, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
-from mira.selection.stage import select
+from mira.selection.stage import select, selection_inputs
 from rescoring.test_cascade import GROUP, SLOTS, Expensive, N, guess_of, judgement, sidecar, truth_of
 
 
@@ -63,7 +63,7 @@ def judged(config, run, judge):
     def open_judge(_group):
         yield judge
 
-    cascade(config, run, Quiet(), open_judge)
+    cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, open_judge)
 
 
 def kept(run):

@@ -6,6 +6,7 @@ it. It is a weak label: a record may be spoiled in a way that does no harm, and 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ import pyarrow.parquet as pq
 
 from mira import corpus
 from mira.arrays import Floats
-from mira.config.settings import Config
+from mira.config.settings import EvaluateSettings, SelectSettings
 from mira.evaluation.results import CheckFigures, FieldCheck, KindFigures, SourceCheck
 from mira.grouping.groups import Group
-from mira.progress import Log
 from mira.run_folder.paths import RunFolder
 from mira.selection.quality import load_mask, trimmed_mean
+from mira.selection.values import SelectionInputs
 from mira.stats import auc, generator, percentile_interval
 
 __all__ = ["CLEAN", "check_field"]
@@ -31,7 +32,7 @@ _MOST_KINDS = 20
 _RESAMPLES = 500
 
 
-def check_field(config: Config, run: RunFolder, log: Log, groups: Sequence[Group]) -> FieldCheck | None:
+def check_field(inputs: SelectionInputs, settings: EvaluateSettings, groups: Sequence[Group]) -> FieldCheck | None:
     """Measure students, and the teacher, on the records that `evaluate.check_field` speaks of.
 
     Students are measured on records without a label: these they have not been trained on. The teacher is measured by
@@ -40,32 +41,34 @@ def check_field(config: Config, run: RunFolder, log: Log, groups: Sequence[Group
     Returns:
         The figures of each source that has both clean and spoiled records; None if the field is not set.
     """
-    field = config.evaluate.check_field
+    field, run = settings.check_field, inputs.run
     if not field:
         return None
     sources = {}
     for group in groups:
         for source in group.sources:
-            values = {
-                i: str(v).strip().lower() for i, v in corpus.field_values(config.corpus, run, source, field).items()
-            }
+            given = corpus.field_values(inputs.corpus, run, source, field)
+            values = {i: str(v).strip().lower() for i, v in given.items()}
             if set(values.values()) & CLEAN and set(values.values()) - CLEAN:
-                sources[source] = _source(config, run, group, source, values)
+                sources[source] = _source(inputs, settings.interval, group, source, values)
     if not sources:
-        log.note(f"evaluate.check_field: no source has both clean and other records by field '{field}'")
+        inputs.log.note(f"evaluate.check_field: no source has both clean and other records by field '{field}'")
     return FieldCheck(field, sources)
 
 
-def _source(config: Config, run: RunFolder, group: Group, source: str, values: Mapping[str, str]) -> SourceCheck:
-    labelled = _labels(run, group, source)
-    ids, quality, overall = _scores(config, run, source)
+def _source(
+    inputs: SelectionInputs, interval: float, group: Group, source: str, values: Mapping[str, str]
+) -> SourceCheck:
+    labelled = _labels(inputs.run, group, source)
+    ids, quality, overall = _scores(inputs.select, inputs.run, source)
+    figures = partial(_figures, interval=interval, seed=inputs.seed)
     fresh = np.array([i in values and i not in labelled for i in ids], dtype=np.bool_)
     kinds = [values[i] for i, is_one in zip(ids, fresh, strict=True) if is_one]
     judged = [i for i in labelled if i in values]
     return SourceCheck(
-        student=_figures(config, kinds, quality[fresh]),
-        overall=_figures(config, kinds, overall[fresh]),
-        teacher=_figures(config, [values[i] for i in judged], np.array([labelled[i] for i in judged])),
+        student=figures(kinds, quality[fresh]),
+        overall=figures(kinds, overall[fresh]),
+        teacher=figures([values[i] for i in judged], np.array([labelled[i] for i in judged])),
     )
 
 
@@ -81,7 +84,7 @@ def _labels(run: RunFolder, group: Group, source: str) -> dict[str, float]:
     return {i: float(np.mean(found)) for i, found in means.items()}
 
 
-def _scores(config: Config, run: RunFolder, source: str) -> tuple[list[str], Floats, Floats]:
+def _scores(select: SelectSettings, run: RunFolder, source: str) -> tuple[list[str], Floats, Floats]:
     """Return ids, quality and the student's overall of a source's scored records."""
     slots = load_mask(run).get(source, ())
     paths = sorted(run.scores(source).glob("*.parquet"))
@@ -95,18 +98,18 @@ def _scores(config: Config, run: RunFolder, source: str) -> tuple[list[str], Flo
     quality = np.full(len(table), np.nan)
     if slots:
         columns = [column(slot).astype(np.float32) for slot in slots]
-        quality = trimmed_mean(columns, config.select.trim, config.select.min_slots)[0].astype(np.float64)
+        quality = trimmed_mean(columns, select.trim, select.min_slots)[0].astype(np.float64)
     return table["id"].to_pylist(), quality, column("overall")
 
 
-def _figures(config: Config, kinds: Sequence[str], scores: Floats) -> CheckFigures:
+def _figures(kinds: Sequence[str], scores: Floats, *, interval: float, seed: int) -> CheckFigures:
     kind = np.array(kinds, dtype=object)
     known = np.isfinite(scores)
     kind, scores = kind[known], scores[known]
     clean = np.array([k in CLEAN for k in kind], dtype=np.bool_)
     commonest = [k for k, _ in Counter(kind[~clean]).most_common(_MOST_KINDS)]
-    samples = np.array(list(_resampled(scores, clean, config.seed)))
-    low, high = percentile_interval(samples, config.evaluate.interval) if len(samples) else (np.nan, np.nan)
+    samples = np.array(list(_resampled(scores, clean, seed)))
+    low, high = percentile_interval(samples, interval) if len(samples) else (np.nan, np.nan)
     return CheckFigures(
         clean=int(clean.sum()),
         spoiled=int((~clean).sum()),

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats
-from mira.config.settings import Config, SelectSettings
+from mira.config.settings import Config, CorpusSettings, SelectSettings
 from mira.corpus import Shard, read, records_key
 from mira.errors import ConfigError, RunError
 from mira.evaluation.agreement import Held, agreement
@@ -28,8 +28,9 @@ from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.planning import Plan, make_plan, threshold_of
 from mira.selection.quality import held_out_quality
+from mira.selection.stage import selection_inputs
 from mira.selection.value_reader import aligned, read_values
-from mira.selection.values import values_path
+from mira.selection.values import SelectionInputs, values_path
 from mira.selection.write import keep_mask
 from mira.stats import spearman
 
@@ -63,25 +64,25 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
             f"compare: unknown methods: {', '.join(unknown) or 'none given'}", f"Known: {', '.join(method_names())}."
         )
     names = list(dict.fromkeys(methods))
-    plans = {name: _plan(name, config, run, log) for name in names}
+    inputs = selection_inputs(config, run, log)
+    plans = {name: _plan(name, inputs) for name in names}
     any_plan = plans[names[0]]
     told = _Told({name: _Sums() for name in names})
-    tasks = [_HashTask(config, run, shard) for parts in any_plan.shards.values() for shard in parts]
+    tasks = [_HashTask(inputs.corpus, run, shard) for parts in any_plan.shards.values() for shard in parts]
     with log.task("compare: duplicates", len(tasks)) as task:
         for _ in map_shards(config.score, _hash_texts, tasks, rows=sum(s.rows for s in any_plan.summaries)):
             task.advance()
     for shard in (shard for parts in any_plan.shards.values() for shard in parts):
         _add_shard(told, run, plans, shard)
-    result = _result(
-        told, config.select, any_plan, {name: _agreement(config, run, plan) for name, plan in plans.items()}
-    )
+    agreements = {name: _agreement(run, plan, config.evaluate.interval) for name, plan in plans.items()}
+    result = _result(told, config.select, any_plan, agreements)
     write_result(run.path / "compare.json", result)
     return result
 
 
-def _plan(name: str, config: Config, run: RunFolder, log: Log) -> Plan:
+def _plan(name: str, inputs: SelectionInputs) -> Plan:
     try:
-        return make_plan(config, run, load_method(name, config, run, log), log)
+        return make_plan(inputs, load_method(name, inputs))
     except RunError as error:
         if name in _TEACHERLESS:
             raise
@@ -175,7 +176,7 @@ def _duplicates(hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[np.int32]) -
 
 
 class _HashTask(NamedTuple):
-    config: Config
+    corpus: CorpusSettings
     run: RunFolder
     shard: Shard
 
@@ -186,13 +187,13 @@ def _hash_path(run: RunFolder, shard: Shard) -> Path:
 
 def _hash_texts(task: _HashTask) -> None:
     """Hash every valid record's text, white space aside, unless that is done already."""
-    config, run, shard = task
+    corpus, run, shard = task
     path = _hash_path(run, shard)
     mark = {b"fingerprint": records_key(run, shard).encode()}
     if path.is_file() and (pq.read_metadata(path).metadata or {}).items() >= mark.items():
         return
     schema = pa.schema([("hash", pa.uint64())], metadata=mark)
-    records = read(config.corpus, run, shard)
+    records = read(corpus, run, shard)
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=False) as writer:
         while batch := list(itertools.islice(records, 4096)):
             texts = (" ".join(record.text.split()).encode("utf-8", "surrogatepass") for record in batch)
@@ -200,7 +201,7 @@ def _hash_texts(task: _HashTask) -> None:
             writer.write_table(pa.Table.from_arrays([pa.array(np.frombuffer(digests, "<u8"))], schema=schema))
 
 
-def _agreement(config: Config, run: RunFolder, plan: Plan) -> Agreement | None:
+def _agreement(run: RunFolder, plan: Plan, interval: float) -> Agreement | None:
     """Compare with the teacher's held-out labels.
 
     Where there are predictions by the model of the training split alone, `mira` is judged by these against its
@@ -208,7 +209,7 @@ def _agreement(config: Config, run: RunFolder, plan: Plan) -> Agreement | None:
     """
     labels = _labels(run)
     is_mira = plan.method.name == "mira" and not plan.settings.temperature
-    fair = held_out_quality(config.select, run, plan.group_of) if is_mira else {}
+    fair = held_out_quality(plan.settings, run, plan.group_of) if is_mira else {}
     held = []
     for source, parts in plan.shards.items():
         rules = plan.retention.of_source(source)
@@ -220,7 +221,7 @@ def _agreement(config: Config, run: RunFolder, plan: Plan) -> Agreement | None:
                 if (source, id_) in fair and least is not None and quality is not None:
                     kept = quality >= least  # noqa: PLW2901
                 held.append(Held(source, kept, quality, label["overall"], label["recommendation"]))
-    return agreement(held, config.evaluate.interval) if held else None
+    return agreement(held, interval) if held else None
 
 
 def _labels(run: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:

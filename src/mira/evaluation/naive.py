@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, ReliabilitySettings
+from mira.corpus import fetch
 from mira.evaluation.results import StudentResult
 from mira.grouping.groups import Group
 from mira.reliability.evidence import Predictions, read_predictions
@@ -24,7 +24,9 @@ _MOST_TEXTS = 20_000
 """Labels up to which the n-gram baseline is fitted; beyond that it would take longer than all the rest."""
 
 
-def against_naive(config: Config, run: RunFolder, group: Group) -> dict[str, StudentResult]:
+def against_naive(
+    corpus: CorpusSettings, settings: ReliabilitySettings, seed: int, run: RunFolder, group: Group
+) -> dict[str, StudentResult]:
     """Compare a group's student with a constant, the source mean, the length and n-grams, on the same labels.
 
     Returns:
@@ -41,25 +43,25 @@ def against_naive(config: Config, run: RunFolder, group: Group) -> dict[str, Stu
         return {}
     columns = ["id", "source", "replicate", "overall", "recommendation", "split", "n_tokens", *slots]
     labels = pq.read_table(run.labels(group.name), columns=columns)
-    texts = _texts(config, run, group) if labels.num_rows <= _MOST_TEXTS else None
+    texts = _texts(corpus, run, group) if labels.num_rows <= _MOST_TEXTS else None
     found = compare_students(
         group.name,
         [a.name for a in Rubric.load(run.rubric(group.name)).anchors],
         group.sources,
         labels,
         {"student": student, **naive_students(labels, texts)},
-        settings=config.reliability,
-        seed=config.seed,
+        settings=settings,
+        seed=seed,
     )
     plain_figures = plain({name: asdict(figures) for name, figures in found.students.items()})
     return {name: from_plain(StudentResult, figures, run.evaluation) for name, figures in plain_figures.items()}
 
 
-def _texts(config: Config, run: RunFolder, group: Group) -> dict[tuple[str, str], str]:
+def _texts(corpus: CorpusSettings, run: RunFolder, group: Group) -> dict[tuple[str, str], str]:
     labels = pq.read_table(run.labels(group.name), columns=["id", "source"])
     texts: dict[tuple[str, str], str] = {}
     for source in group.sources:
         ids = pc.unique(labels.filter(pc.equal(labels["source"], source))["id"]).to_pylist()
-        records = corpus.fetch(config.corpus, run, source, ids, allow_missing=True)
+        records = fetch(corpus, run, source, ids, allow_missing=True)
         texts |= {(source, record.id): record.text for record in records}
     return texts

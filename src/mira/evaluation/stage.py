@@ -28,6 +28,7 @@ from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 from mira.selection.quality import held_out_quality, load_mask
+from mira.selection.stage import selection_inputs
 
 __all__ = ["evaluate", "held_out_records"]
 
@@ -61,8 +62,10 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> EvaluationResult:
         kept_by_held_out_model=quality is None or bool(thresholds),
         agreement=agreement(held, config.evaluate.interval),
         planted=_planted(config, run, log, groups, thresholds),
-        check=check_field(config, run, log, groups),
-        students={group.name: against_naive(config, run, group) for group in groups},
+        check=check_field(selection_inputs(config, run, log), config.evaluate, groups),
+        students={
+            group.name: against_naive(config.corpus, config.reliability, config.seed, run, group) for group in groups
+        },
     )
     write_result(run.evaluation, result)
     _tell(result, log)
@@ -138,7 +141,7 @@ def _planted(
     methods = {
         "mira": measure(pairs, known, usable),
         "length": measure(pairs, by_length),
-        **planted_methods(config, run, log, pairs),
+        **planted_methods(selection_inputs(config, run, log), config.evaluate, pairs),
     }
     sources = {
         source: measure([p for p in pairs if p.original.source == source], known, usable)[-1]

@@ -75,7 +75,7 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
         spent = _spent(unanswered.left if unanswered else asked, work, mean)
         answered = unanswered.answered if unanswered else 0
         planned.append(PlannedStage(name, text, sum(work.records.values()), *spent, answered))
-    if is_cascade(config):
+    if is_cascade(config.distill, config.select):
         planned.append(_cascade(config.distill, known_groups(config.group, run), valid, mean))
     return planned
 

@@ -51,7 +51,7 @@ def _judged(config: Config, stage: str, summary: Mapping[str, Any]) -> Iterator[
     elif stage == "score":
         yield _counts(summary["unscored"]), sum(summary["rows"].values())
     elif stage == "select" and summary["method"] == (method := config.select.method):
-        if find_method(method).endpoint(config) is None:
+        if find_method(method).endpoint(config.select) is None:
             return
         sources = summary["sources"]
         unscored = {source: _rated(counts["reasons"]) for source, counts in sources.items()}

@@ -93,11 +93,11 @@ def check_bundles(config: Config) -> Iterator[str]:
     }
     if distill.student == "bundle":
         yield from _own_bundles(distill, rubrics)
-    if is_cascade(config):
+    if is_cascade(config.distill, config.select):
         for group, folder in distill.cascade.bundles.items():
             verify(Path(folder))
             yield f"cascade, {group}: {folder} is whole"
-        check_cascade(config, rubrics)
+        check_cascade(config.distill, rubrics)
 
 
 def _own_bundles(settings: DistillSettings, rubrics: Mapping[str, Rubric | None]) -> Iterator[str]:
@@ -178,7 +178,7 @@ def _endpoints(config: Config) -> list[tuple[str, str, EndpointSettings]]:
         ("teacher.endpoint", "teacher", config.teacher.endpoint),
         ("distill.endpoint", "student", distill.endpoint),
         *((f"distill.endpoints.{group}", f"student of {group}", at) for group, at in distill.endpoints.items()),
-        (f"select.{method}.endpoint", method, find_method(method).endpoint(config)),
+        (f"select.{method}.endpoint", method, find_method(method).endpoint(config.select)),
     ]
     return [(setting, name, endpoint) for setting, name, endpoint in given if endpoint]
 

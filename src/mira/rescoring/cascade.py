@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira.config.settings import CascadeSettings, Config
+from mira.config.settings import CascadeSettings, CorpusSettings, SelectSettings
 from mira.corpus import Shard, read, shards
 from mira.errors import InputError, RunError
 from mira.judging.judge import Judge, JudgeTask
@@ -31,6 +31,7 @@ from mira.run_folder.files import hash_file, read_json, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.selection.quality import load_mask, trimmed_mean
 from mira.selection.score_sidecars import MERGED_FROM
+from mira.selection.values import SelectionInputs
 from mira.stats import spearman
 
 __all__ = ["audited", "cascade", "labelled_quality", "merge", "quality_errors"]
@@ -102,7 +103,7 @@ def merge(scores: pa.Table, judgements: Sequence[Judgement]) -> pa.Table:
 
 
 def cascade(
-    config: Config, run: RunFolder, log: Log, open_judge: Callable[[str], AbstractContextManager[Judge]]
+    inputs: SelectionInputs, settings: CascadeSettings, open_judge: Callable[[str], AbstractContextManager[Judge]]
 ) -> dict[str, Any]:
     """Have the expensive student judge what is near the thresholds; write cascade/<source>/<shard>.parquet.
 
@@ -110,9 +111,9 @@ def cascade(
     it was made of, and is refused when that has changed.
 
     Args:
-        config: The settings; `distill.cascade` is the stage's section.
-        run: A run folder with scores by the cheap student and a selection made of them.
-        log: Where progress goes.
+        inputs: What the selection is made from; its run folder has scores by the cheap student and a selection made
+            of them.
+        settings: `distill.cascade`.
         open_judge: Group -> its expensive student, open as long as it is used.
 
     Returns:
@@ -123,37 +124,38 @@ def cascade(
     Raises:
         RunError: Scores or selection are not there yet.
     """
-    settings = config.distill.cascade
-    selected = student_selection(config, run, log)
+    run, corpus = inputs.run, inputs.corpus
+    selected = student_selection(inputs)
     thresholds = {s: entry["threshold"] for s, entry in read_json(selected.thresholds)["sources"].items()}
-    errors = _errors(config, run)
-    of_source = shards(config.corpus)
+    errors = _errors(inputs.select, run)
+    of_source = shards(corpus)
     summary: dict[str, Any] = {}
     shutil.rmtree(run.path / "cascade", ignore_errors=True)  # an interrupted cascade must not leave two mixed
     for group in read_json(run.groups)["groups"]:
         with open_judge(group["name"]) as judge:
             for source in group["sources"]:
-                plan = _Plan(config, run, selected, source, thresholds[source], errors[source], settings)
-                summary[source] = _cascade_source(plan, of_source[source], judge, log)
+                plan = _Plan(corpus, run, selected, source, thresholds[source], errors[source], settings, inputs.seed)
+                summary[source] = _cascade_source(plan, of_source[source], judge, inputs.log)
     return summary
 
 
 @dataclass(frozen=True)
 class _Plan:
-    config: Config
+    corpus: CorpusSettings
     run: RunFolder
     selected: RunFolder  # where the student's selection is
     source: str
     threshold: float | None
     error: float
     settings: CascadeSettings
+    seed: int
 
     def pick(self, shard: Shard, reach: float | None) -> tuple[list[str], Bools, Bools]:
         """Return a shard's ids, which are near, and which are audited."""
         path = self.selected.selection(self.source) / f"{shard.name}.parquet"
         table = pq.read_table(path, columns=["id", "quality"])
         ids = table["id"].to_pylist()
-        by_hash = audited(self.source, ids, self.settings.audit, self.config.seed)
+        by_hash = audited(self.source, ids, self.settings.audit, self.seed)
         near = np.zeros(len(ids), bool) if reach is None else self.distance(table["quality"]) <= reach
         return ids, near, by_hash
 
@@ -191,7 +193,7 @@ def _cascade_source(plan: _Plan, parts: Sequence[Shard], judge: Judge, log: Log)
         for shard in parts:
             ids, close, by_hash = plan.pick(shard, reach)
             wanted = {id for id, yes in zip(ids, close | by_hash, strict=True) if yes}
-            records = (r for r in read(plan.config.corpus, plan.run, shard) if r.id in wanted)
+            records = (r for r in read(plan.corpus, plan.run, shard) if r.id in wanted)
             judgements = sorted(judge.judge(JudgeTask(r) for r in records), key=lambda j: j.id)
             path = plan.run.scores(plan.source) / f"{shard.name}.parquet"
             scores = pq.read_table(path)
@@ -209,23 +211,23 @@ def _cascade_source(plan: _Plan, parts: Sequence[Shard], judge: Judge, log: Log)
     return counts | told | audit.summary()
 
 
-def _errors(config: Config, run: RunFolder) -> dict[str, float]:
+def _errors(select: SelectSettings, run: RunFolder) -> dict[str, float]:
     """Return each source's error of quality, measured on labels by cross-fitted predictions."""
     mask = load_mask(run)
     found: dict[str, float] = {}
     for group in read_json(run.groups)["groups"]:
-        table = labelled_quality(config, run, group["name"], mask)
+        table = labelled_quality(select, run, group["name"], mask)
         measured = quality_errors(table["source"].to_pylist(), table["truth"].to_numpy(), table["guess"].to_numpy())
         pooled = float(np.median(list(measured.values()))) if measured else 1.0
         found |= {source: measured.get(source, pooled) for source in group["sources"]}
     return found
 
 
-def labelled_quality(config: Config, run: RunFolder, group: str, mask: Mapping[str, Sequence[str]]) -> pa.Table:
+def labelled_quality(select: SelectSettings, run: RunFolder, group: str, mask: Mapping[str, Sequence[str]]) -> pa.Table:
     """Return quality by the teacher and by the cheap student of a group's labelled records.
 
     Args:
-        config: The settings; `select` says how quality is made.
+        select: How quality is made.
         run: A run folder with labels and an encoder student.
         group: The group.
         mask: Source -> its unmasked slots (`load_mask`).
@@ -250,17 +252,17 @@ def labelled_quality(config: Config, run: RunFolder, group: str, mask: Mapping[s
     parts = []
     for source in pc.unique(both["source"]).to_pylist():
         part = both.filter(pc.equal(both["source"], source))
-        of = [_quality(config, part, [f"{s}{suffix}" for s in mask.get(source, ())]) for suffix in ("", "_guess")]
+        of = [_quality(select, part, [f"{s}{suffix}" for s in mask.get(source, ())]) for suffix in ("", "_guess")]
         columns = [part["source"], part["id"], part["n_tokens"], pa.array(of[0]), pa.array(of[1])]
         parts.append(pa.Table.from_arrays(columns, ["source", "id", "n_tokens", "truth", "guess"]))
     return pa.concat_tables(parts)
 
 
-def _quality(config: Config, table: pa.Table, slots: Sequence[str]) -> Floats:
+def _quality(select: SelectSettings, table: pa.Table, slots: Sequence[str]) -> Floats:
     if not slots:
         return np.full(len(table), np.nan)
     columns = [pc.fill_null(table[s], float("nan")).to_numpy().astype(np.float32) for s in slots]
-    return trimmed_mean(columns, config.select.trim, config.select.min_slots)[0]
+    return trimmed_mean(columns, select.trim, select.min_slots)[0]
 
 
 class _Audit:

@@ -21,6 +21,8 @@ from mira.rescoring.simulation import simulate
 from mira.run_folder.files import read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.quality import load_mask
+from mira.selection.stage import selection_inputs
+from mira.selection.values import SelectionInputs
 
 __all__ = ["SHARES", "report_cascade", "selection_after"]
 
@@ -44,12 +46,13 @@ def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     Raises:
         RunError: Nothing is selected yet, or the selection is not made from judgements.
     """
-    simulated = _simulated(config, run, read_json(student_selection(config, run, log).thresholds))
+    inputs = selection_inputs(config, run, log)
+    simulated = _simulated(inputs, read_json(student_selection(inputs).thresholds))
     for pool, result in simulated.items():
         log.note(f"{pool}: {_sentence(result)}")
     result = {"simulated": simulated, "selection": None}
     if any((run.path / "cascade").glob("*/*.parquet")):
-        result["selection"] = change = selection_after(config, run, log)
+        result["selection"] = change = selection_after(inputs)
         log.note(
             f"after the cascade: {change['same']:.1%} of the tokens of both selections are in both; "
             f"{change['gained']:,} records came in, {change['lost']:,} went out"
@@ -58,7 +61,7 @@ def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return result
 
 
-def selection_after(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+def selection_after(inputs: SelectionInputs) -> dict[str, Any]:
     """Select again over the cascade's sidecars, in the run folder `cascaded/` inside the run folder, and compare.
 
     See `select_by`. The selection that it is compared with is the one by the student's scores.
@@ -68,13 +71,13 @@ def selection_after(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         of those that either keeps; `gained` and `lost` records; and the same for each source in `sources`.
 
     Raises:
-        MiraError: The selection cannot be made; see `select`.
+        MiraError: The selection cannot be made; see `select_from`.
     """
-    before = student_selection(config, run, log)
-    after = select_by("cascade", config, run, log)
+    before = student_selection(inputs)
+    after = select_by("cascade", inputs)
     sources = {
         source: [_changed(before, after, source, shard.name) for shard in parts]
-        for source, parts in shards(config.corpus).items()
+        for source, parts in shards(inputs.corpus).items()
     }
     counted = {source: _sum(parts) for source, parts in sources.items()}
     every = _sum(list(counted.values()))
@@ -109,16 +112,17 @@ def _summary(counts: Mapping[str, int]) -> dict[str, Any]:
     return {"records": counts["records"], "same": same, "gained": counts["gained"], "lost": counts["lost"]}
 
 
-def _simulated(config: Config, run: RunFolder, thresholds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _simulated(inputs: SelectionInputs, thresholds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    run = inputs.run
     mask = load_mask(run)
     groups = [g.name for g in load_groups(run) if run.labels(g.name).is_file()]
     if not groups:
         raise RunError(f"{run.path}: no group has labels", "The simulation needs labels: run `mira label` first.")
-    labelled = pa.concat_tables(labelled_quality(config, run, group, mask) for group in groups)
+    labelled = pa.concat_tables(labelled_quality(inputs.select, run, group, mask) for group in groups)
     sources = labelled["source"].to_pylist()
     truth, guess = (labelled[c].to_numpy() for c in ("truth", "guess"))
     error = quality_errors(sources, truth, guess)
-    tokens = _as_in_corpus(labelled, {s: t["tokens"] for s, t in totals(config.corpus, run).items()})
+    tokens = _as_in_corpus(labelled, {s: t["tokens"] for s, t in totals(inputs.corpus, run).items()})
     errors = np.array([error[s] for s in sources])
     pool_of = {source: key for key, pool in thresholds["scopes"].items() for source in pool["sources"]}
     pools = np.array([pool_of.get(s, "") for s in sources])
@@ -128,7 +132,7 @@ def _simulated(config: Config, run: RunFolder, thresholds: Mapping[str, Any]) ->
         budget = pool["tokens_kept"] / max(pool["tokens_in"], 1)
         points = simulate(
             truth[rows], guess[rows], tokens[rows], [key] * int(rows.sum()), budget=budget, shares=SHARES,
-            errors=errors[rows], seed=config.seed,
+            errors=errors[rows], seed=inputs.seed,
         )  # fmt: skip
         n = int((np.isfinite(truth[rows]) & np.isfinite(guess[rows])).sum())
         found[key] = {"records": n, "budget": budget, "points": [asdict(p) for p in points]}

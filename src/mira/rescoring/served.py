@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mira.config.settings import Config, EndpointSettings
+from mira.config.settings import Config, DistillSettings, EndpointSettings, SelectSettings
 from mira.distillation.sft.student import bundle_prompt, served_settings, served_student
 from mira.distillation.student import released_prompt
 from mira.errors import ConfigError, RunError
@@ -20,6 +20,7 @@ from mira.progress import Log
 from mira.rescoring.cascade import cascade
 from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
+from mira.selection.stage import selection_inputs
 
 __all__ = ["check_cascade", "is_cascade", "run_cascade"]
 
@@ -36,11 +37,11 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         RunError: A bundle scores by another rubric than the run's; or an earlier stage has not run.
         JudgeError: More calls got no answer than the failure budget allows. What was answered is in place.
     """
-    check_cascade(config, {g.name: Rubric.load(run.rubric(g.name), g.name) for g in load_groups(run)})
+    check_cascade(config.distill, {g.name: Rubric.load(run.rubric(g.name), g.name) for g in load_groups(run)})
 
     @contextmanager
     def served(group: str) -> Iterator[Judge]:
-        settings, folder = _cascade_endpoint(config, group), config.distill.cascade.bundles.get(group)
+        settings, folder = _cascade_endpoint(config.distill, group), config.distill.cascade.bundles.get(group)
         spending, offline = current_spending(config.teacher), config.teacher.offline
         with Journal(run.journal, "cascade") as journal:
             if folder:
@@ -50,24 +51,23 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
                 prompt = released_prompt(rubric, config.discover.corpus, settings)
                 yield EndpointJudge(settings, rubric, prompt, journal, spending=spending, offline=offline, log=log)
 
-    summary = cascade(config, run, log, served)
+    summary = cascade(selection_inputs(config, run, log), config.distill.cascade, served)
     unscored = {source: Counter(told["unscored"]) for source, told in summary.items()}
     check_failures(unscored, sum(t["calls"] for t in summary.values()), config.teacher.failure_budget, log)
     return summary
 
 
-def is_cascade(config: Config) -> bool:
+def is_cascade(distill: DistillSettings, select: SelectSettings) -> bool:
     """Tell whether the settings are those of a cascade: an encoder first, and a served student besides."""
-    distill = config.distill
-    served = distill.endpoint or distill.endpoints or distill.cascade.bundles or config.select.scores == "cascade"
+    served = distill.endpoint or distill.endpoints or distill.cascade.bundles or select.scores == "cascade"
     return distill.student == "encoder" and bool(served)
 
 
-def check_cascade(config: Config, rubrics: Mapping[str, Rubric | None]) -> None:
+def check_cascade(distill: DistillSettings, rubrics: Mapping[str, Rubric | None]) -> None:
     """Check every group's served student before anything is asked or removed.
 
     Args:
-        config: The settings.
+        distill: The endpoints, and the bundles that they serve.
         rubrics: Every group's rubric; None where it is not known yet.
 
     Raises:
@@ -76,14 +76,14 @@ def check_cascade(config: Config, rubrics: Mapping[str, Rubric | None]) -> None:
         JudgeError: An endpoint's settings do not fit its bundle.
         RunError: A bundle scores by another rubric than its group's.
     """
-    bundles = config.distill.cascade.bundles
+    bundles = distill.cascade.bundles
     strange = [group for group in bundles if group not in rubrics]
     if strange:
         raise ConfigError(
             f"distill.cascade.bundles: there is no group '{strange[0]}'", f"Groups are: {', '.join(rubrics)}"
         )
     for group, rubric in rubrics.items():
-        settings = _cascade_endpoint(config, group)
+        settings = _cascade_endpoint(distill, group)
         if group not in bundles:
             continue
         served_settings(Path(bundles[group]), settings)
@@ -95,8 +95,8 @@ def check_cascade(config: Config, rubrics: Mapping[str, Rubric | None]) -> None:
             )
 
 
-def _cascade_endpoint(config: Config, group: str) -> EndpointSettings:
-    settings = config.distill.endpoint_of(group)
+def _cascade_endpoint(distill: DistillSettings, group: str) -> EndpointSettings:
+    settings = distill.endpoint_of(group)
     if settings is None:
         raise ConfigError(
             f"the cascade needs a served student for {group}",

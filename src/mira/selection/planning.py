@@ -6,11 +6,10 @@ from functools import partial
 
 import pyarrow.parquet as pq
 
-from mira.config.settings import Config, SelectSettings
+from mira.config.settings import SelectSettings
 from mira.config.tokens import Tokens
 from mira.corpus import Shard, shards
 from mira.errors import RunError
-from mira.progress import Log
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import ALL, Cutoff
@@ -20,6 +19,7 @@ from mira.selection.retention import Retention, retain
 from mira.selection.standing import find_standing
 from mira.selection.values import (
     CopyTask,
+    SelectionInputs,
     SelectionMethod,
     Summary,
     ValueTask,
@@ -58,7 +58,7 @@ class Plan:
         return Rule(tuple(self.retention.of_source(source)), self.method.has_quality)
 
 
-def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log) -> Plan:
+def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
     """Rank every record by `method` and find the cutoffs.
 
     Raises:
@@ -66,38 +66,38 @@ def make_plan(config: Config, run: RunFolder, method: SelectionMethod, log: Log)
         ConfigError: A floor or cap names an unknown source.
         BudgetError: Budget, floors and caps contradict each other.
     """
-    of_source = shards(config.corpus)
-    settings = _in_effect(config.select, method.name)
+    run, of_source = inputs.run, shards(inputs.corpus)
+    settings = _in_effect(inputs.select, method.name)
     group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
     every = [shard for parts in of_source.values() for shard in parts]
-    drops = config.flags.duplicates == "drop"
+    drops = inputs.flags.duplicates == "drop"
     folder = of_all(method.name) if drops else method.name
-    tasks = [ValueTask(config, run, method, shard, folder) for shard in every]
+    tasks = [ValueTask(run, method, shard, folder, inputs.seed, inputs.flags) for shard in every]
     summaries: list[Summary] = []
-    with log.task(f"select: {method.name} values", len(tasks)) as task:
+    with inputs.log.task(f"select: {method.name} values", len(tasks)) as task:
         texts = rows_of(run, of_source) if method.reads_text else 0
-        for summary in map_shards(config.score, make_values, tasks, rows=texts):
+        for summary in map_shards(inputs.score, make_values, tasks, rows=texts):
             summaries.append(summary)
             task.advance()
     if drops:
-        summaries = _without_copies(config, run, method, settings, every, summaries)
+        summaries = _without_copies(inputs, method, settings, every, summaries)
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
     retention = retain(
-        settings, summaries, group_of, paths, partial(map_shards, config.score), to_median=method.to_median
+        settings, summaries, group_of, paths, partial(map_shards, inputs.score), to_median=method.to_median
     )
     return Plan(settings, method, of_source, summaries, retention, group_of)
 
 
 def _without_copies(
-    config: Config,
-    run: RunFolder,
+    inputs: SelectionInputs,
     method: SelectionMethod,
     settings: SelectSettings,
     every: Sequence[Shard],
     summaries: Sequence[Summary],
 ) -> list[Summary]:
     """Remove the copies that do not stand from the competition."""
+    run = inputs.run
     valid: dict[str, int] = {}
     for summary in summaries:
         valid[summary.source] = valid.get(summary.source, 0) + summary.tokens
@@ -111,7 +111,7 @@ def _without_copies(
     judges = method.has_quality and not method.to_median
     with find_standing(run, values, caps, judges=judges) as standing:
         tasks = [CopyTask(run, method.name, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
-    return list(map_shards(config.score, without_copies, tasks))
+    return list(map_shards(inputs.score, without_copies, tasks))
 
 
 def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) -> dict[str, str]:

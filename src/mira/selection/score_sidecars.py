@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.config.settings import Config
+from mira.config.settings import SelectSettings
 from mira.corpus import Shard
 from mira.errors import RunError
 from mira.run_folder.files import hash_file
@@ -18,15 +18,15 @@ MERGED_FROM = b"mira.merged_from"
 """Metadata of a cascade's sidecar: hash of the score sidecar that it was merged from."""
 
 
-def scores_path(config: Config, run: RunFolder, shard: Shard) -> Path:
+def scores_path(select: SelectSettings, run: RunFolder, shard: Shard) -> Path:
     """Return the sidecar whose scores rank a shard's records, as `select.scores` says."""
-    folder = run.cascade(shard.source) if config.select.scores == CASCADE else run.scores(shard.source)
+    folder = run.cascade(shard.source) if select.scores == CASCADE else run.scores(shard.source)
     return folder / f"{shard.name}.parquet"
 
 
-def made_by(config: Config) -> str:
+def made_by(select: SelectSettings) -> str:
     """Return the command that makes these sidecars."""
-    return "mira cascade" if config.select.scores == CASCADE else "mira score"
+    return "mira cascade" if select.scores == CASCADE else "mira score"
 
 
 def check_merged(run: RunFolder, shard: Shard) -> None:

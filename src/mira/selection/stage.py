@@ -16,23 +16,33 @@ from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import find_method, load_method
 from mira.selection.planning import Plan, make_plan, rows_of
 from mira.selection.thresholds import place, thresholds
-from mira.selection.values import of_all
+from mira.selection.values import SelectionInputs, of_all
 from mira.selection.write import Rule, WriteTask, write_shard
 from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
-__all__ = ["STAGE", "select"]
+__all__ = ["STAGE", "select", "select_from", "selection_inputs"]
+
+
+def selection_inputs(config: Config, run: RunFolder, log: Log) -> SelectionInputs:
+    """Return what a selection under these settings is made from."""
+    return SelectionInputs(
+        run, config.corpus, config.select, config.flags, config.score, config.teacher, config.seed, log
+    )
 
 
 def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+    """Choose records under the token budget; see `select_from`."""
+    return select_from(selection_inputs(config, run, log))
+
+
+def select_from(inputs: SelectionInputs) -> dict[str, Any]:
     """Choose records under the token budget.
 
     Writes `values/`, `selection/`, `selected/` and `thresholds.json`. Shards that an interrupted run of the same
     selection has finished are kept; files of another selection are removed.
 
     Args:
-        config: The settings; `select` is the stage's section.
-        run: The run folder.
-        log: Where progress goes.
+        inputs: What the selection is made from; `select` is the stage's section.
 
     Returns:
         The content of `thresholds.json`.
@@ -43,32 +53,33 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         BudgetError: Budget, floors and caps contradict each other.
         ConservationError: A source's records are not all accounted for.
     """
-    plan = make_plan(config, run, load_method(config.select.method, config, run, log), log)
+    run, settings, log = inputs.run, inputs.select, inputs.log
+    plan = make_plan(inputs, load_method(settings.method, inputs))
     for note in plan.retention.notes:
         log.note(note)
-    _clear(run, plan, config)
-    tasks = _write_tasks(config, run, plan)
+    _clear(run, plan, settings)
+    tasks = _write_tasks(inputs, plan)
     counts = []
     with log.task("select: write", len(tasks)) as task:
-        copied = rows_of(run, plan.shards) if config.select.write_selected else 0
-        for part in map_shards(config.score, write_shard, tasks, rows=copied):
+        copied = rows_of(run, plan.shards) if settings.write_selected else 0
+        for part in map_shards(inputs.score, write_shard, tasks, rows=copied):
             counts.append(part)
             task.advance()
-    if config.select.write_selected:
+    if settings.write_selected:
         for source, found in plan.shards.items():
-            describe_kept(found, run.selected(source), config.select.provenance_field)
-    result = thresholds(config, plan, counts)
+            describe_kept(found, run.selected(source), settings.provenance_field)
+    result = thresholds(plan, counts, inputs.seed)
     for note in result["notes"][len(plan.retention.notes) :]:
         log.note(note)
     write_json(run.thresholds, result)
     return result
 
 
-def _clear(run: RunFolder, plan: Plan, config: Config) -> None:
+def _clear(run: RunFolder, plan: Plan, settings: SelectSettings) -> None:
     """Remove the files of another selection, and record which selection is being written."""
     identity = hash_json(
         [
-            _recorded(config.select), [asdict(s) for s in plan.summaries],
+            _recorded(settings), [asdict(s) for s in plan.summaries],
             {str(unit): list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
         ]
     )  # fmt: skip
@@ -96,9 +107,10 @@ def _read_state(path: Path) -> Any:
         return None
 
 
-def _write_tasks(config: Config, run: RunFolder, plan: Plan) -> list[WriteTask]:
+def _write_tasks(inputs: SelectionInputs, plan: Plan) -> list[WriteTask]:
+    run, longest = inputs.run, inputs.corpus.max_record_bytes
     rubrics = _rubrics(run, plan)
-    settings = hash_json([_recorded(plan.settings), config.seed])
+    settings = hash_json([_recorded(plan.settings), inputs.seed])
     tasks = []
     for source, parts in plan.shards.items():
         rules = plan.retention.of_source(source)
@@ -109,7 +121,7 @@ def _write_tasks(config: Config, run: RunFolder, plan: Plan) -> list[WriteTask]:
             **({"rubric": rubrics[source]} if source in rubrics else {}),
         }
         rule = Rule(tuple(rules), plan.method.has_quality, provenance)
-        tasks += [WriteTask(config, run, plan.method.name, shard, rule) for shard in parts]
+        tasks += [WriteTask(inputs.select, longest, run, plan.method.name, shard, rule) for shard in parts]
     return tasks
 
 
@@ -125,7 +137,7 @@ def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
 
 def _needs(config: Config) -> tuple[str, ...]:
     settings = config.select
-    wanted = ["index", *find_method(settings.method).needs(config)]
+    wanted = ["index", *find_method(settings.method).needs(settings)]
     if settings.scope == "group":
         wanted.append("group")
     if "drop" in (config.flags.duplicates, config.flags.contaminated):
@@ -140,18 +152,18 @@ def _unread(config: Config) -> list[str]:
 
 
 def _files(config: Config, run: RunFolder) -> Mapping[str, str]:
-    return find_method(config.select.method).files(config, run)
+    return find_method(config.select.method).files(config.select, config.corpus, run)
 
 
 def _resumed(config: Config, run: RunFolder) -> list[Path]:
     method = find_method(config.select.method)
-    answers = [run.path / method.name] if method.endpoint(config) else []
+    answers = [run.path / method.name] if method.endpoint(config.select) else []
     values = [run.path / "values" / name for name in (method.name, of_all(method.name))]
     return [run.path / "selection", run.path / "selected", *values, *answers]
 
 
 def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
-    endpoint = find_method(config.select.method).endpoint(config)
+    endpoint = find_method(config.select.method).endpoint(config.select)
     reply = endpoint.max_tokens if endpoint else 0
     return Work(valid, valid, dict.fromkeys(valid, endpoint), TEMPLATE_TOKENS, reply)
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mira.config.settings import Config
 from mira.errors import ConservationError
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.planning import Plan, threshold_of
@@ -26,7 +25,7 @@ def _tie_hash(cutoff: Cutoff) -> str | None:
     return None if cutoff == ALL or cutoff.value < 0 else f"{max(cutoff.tie, 0):016x}"
 
 
-def thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[str, Any]:
+def thresholds(plan: Plan, counts: Sequence[Counts], seed: int) -> dict[str, Any]:
     """Return the content of `thresholds.json`.
 
     Raises:
@@ -41,7 +40,7 @@ def thresholds(config: Config, plan: Plan, counts: Sequence[Counts]) -> dict[str
         "budget_tokens": plan.retention.budget,
         "tokens_in": sum(s["tokens_in"] for s in sources.values()),
         "tokens_kept": sum(s["tokens_kept"] for s in sources.values()),
-        "seed": config.seed,
+        "seed": seed,
         "temperature": plan.settings.temperature,
         "scopes": scopes,
         "sources": sources,

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats, Words
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, FlagSettings, ScoreSettings, SelectSettings, TeacherSettings
 from mira.corpus import Shard
 from mira.corpus.index_reader import BLOCK, Batches, Block, RowCounts, index_blocks
 from mira.corpus.record import Record
@@ -38,6 +38,7 @@ __all__ = [
     "TOO_SHORT",
     "CopyTask",
     "Ranked",
+    "SelectionInputs",
     "SelectionMethod",
     "Summary",
     "ValueTask",
@@ -82,6 +83,31 @@ class Ranked(NamedTuple):
     strata: pa.Array | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SelectionInputs:
+    """What a selection is made from. A method takes from it what it needs when it is loaded.
+
+    Attributes:
+        run: The run folder.
+        corpus: How the corpus is read, for `mira.corpus`.
+        select: Section `select`; the settings of mira's own methods are in it.
+        flags: Section `flags`: whether duplicates and contaminated records compete.
+        score: Section `score`: the engine and the number of workers.
+        teacher: Section `teacher`: the limits and the failure budget of methods that ask an endpoint.
+        seed: Seed of everything random.
+        log: Where progress goes.
+    """
+
+    run: RunFolder
+    corpus: CorpusSettings
+    select: SelectSettings
+    flags: FlagSettings
+    score: ScoreSettings
+    teacher: TeacherSettings
+    seed: int
+    log: Log
+
+
 class SelectionMethod(Protocol):
     """One way to rank records. Retention under the budget is the same for all.
 
@@ -106,23 +132,19 @@ class SelectionMethod(Protocol):
     @property
     def to_median(self) -> bool: ...  # noqa: D102
 
-    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+    def identity(self, run: RunFolder, shard: Shard) -> str:
         """Return the hash of everything but the index that the shard's values depend on."""
         ...
 
-    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+    def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Yield one `Ranked` per block of the shard's valid records."""
         ...
 
-    def value_records(
-        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
-    ) -> Floats:
+    def value_records(self, inputs: SelectionInputs, records: Sequence[Record], ids: Sequence[str]) -> Floats:
         """Return the values of records outside the corpus, such as changed copies of its records.
 
         Args:
-            config: The settings.
-            run: The run folder.
-            log: Where progress goes.
+            inputs: Those that the method was loaded with.
             records: The records.
             ids: For each, the id of the corpus record that it was made from, or its own. A method that values a record
                 by its text does so as `rank` would under this id. A random order uses the record's own id.
@@ -175,11 +197,12 @@ class ValueTask(NamedTuple):
         folder: Its folder of `values/`: the method's name, or `of_all` of it.
     """
 
-    config: Config
     run: RunFolder
     method: SelectionMethod
     shard: Shard
     folder: str
+    seed: int
+    flags: FlagSettings
 
 
 class CopyTask(NamedTuple):
@@ -213,23 +236,23 @@ def make_values(task: ValueTask) -> Summary:
     Raises:
         RunError: A sidecar is missing, or does not match the index.
     """
-    config, run, method, shard, folder = task
+    run, method, shard, folder, seed, flags = task
     path = values_path(run, folder, shard.source, shard.name)
     index = run.index(shard.source)
     identity = hash_json(
         [
-            method.identity(config, run, shard), config.seed,
+            method.identity(run, shard), seed,
             file_state(index / f"{shard.name}.parquet"), file_state(index / "duplicates.parquet"),
-            *_flags_identity(config, run, shard),
+            *_flags_identity(flags, run, shard),
         ]
     )  # fmt: skip
     return _known(path, shard, identity) or _write(task, path, identity)
 
 
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
-    config, run, method, shard, _ = task
+    run, method, shard, _, seed, flags = task
     counts, summary = RowCounts(), Summary(shard.source, shard.name, identity)
-    flagged = dropped_rows(config.flags, run, shard)
+    flagged = dropped_rows(flags, run, shard)
     pulled: deque[Block] = deque()
 
     def blocks() -> Iterator[Block]:
@@ -238,18 +261,17 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
             yield block
 
     with atomic(path) as temporary, _writer(temporary) as writer:
-        for ranked in method.rank(config, run, shard, blocks()):
+        for ranked in method.rank(run, shard, blocks()):
             block = pulled.popleft()
             finite = _without(_finite(ranked), block, flagged)
-            writer.write_table(_table(block, finite, hash_ids(block.ids, config.seed, shard.source)))
+            writer.write_table(_table(block, finite, hash_ids(block.ids, seed, shard.source)))
             summary = _added(summary, block, finite)
         summary = replace(summary, rows=counts.rows, rejected=counts.rejected)
         writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
     return summary
 
 
-def _flags_identity(config: Config, run: RunFolder, shard: Shard) -> list[Any]:
-    settings = config.flags
+def _flags_identity(settings: FlagSettings, run: RunFolder, shard: Shard) -> list[Any]:
     if settings.duplicates == "keep" and settings.contaminated == "keep":
         return []
     return [settings.duplicates, settings.contaminated, file_state(flags_path(run, shard))]

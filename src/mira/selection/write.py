@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats, Words
-from mira.config.settings import Config
+from mira.config.settings import SelectSettings
 from mira.corpus import Shard, copy_kept, count_kept
 from mira.corpus.index_reader import Block
 from mira.run_folder.files import atomic, hash_file
@@ -81,9 +81,14 @@ class Counts:
 
 
 class WriteTask(NamedTuple):
-    """One shard to write."""
+    """One shard to write.
 
-    config: Config
+    Attributes:
+        longest: Bytes of the longest line that counts as a record.
+    """
+
+    select: SelectSettings
+    longest: int
     run: RunFolder
     method: str
     shard: Shard
@@ -107,7 +112,7 @@ def write_shard(task: WriteTask) -> Counts:
     Raises:
         RunError: The shard's values do not match the index, or its file changes meanwhile.
     """
-    config, run, method, shard, rule = task
+    select, longest, run, method, shard, rule = task
     path = run.selection(shard.source) / f"{shard.name}.parquet"
     if (done := _known(task)) is not None:
         return done
@@ -124,12 +129,12 @@ def write_shard(task: WriteTask) -> Counts:
                 writer.write_table(pa.Table.from_arrays([pa.array(c) for c in columns], schema=_SCHEMA))
                 _count(tally, reasons, block, kept, reason)
                 _count_units(units, shard.source, chunk, kept)
-                if config.select.write_selected:
+                if select.write_selected:
                     kept_rows.add(block, quality, kept)
             copied, written = None, None
-            if config.select.write_selected:
-                folder, field = run.selected(shard.source), config.select.provenance_field
-                copied = copy_kept(shard, kept_rows, folder, field=field, longest=config.max_record_bytes)
+            if select.write_selected:
+                folder, field = run.selected(shard.source), select.provenance_field
+                copied = copy_kept(shard, kept_rows, folder, field=field, longest=longest)
                 written = count_kept(copied) if copied else 0
             counts = _counts(shard.source, tally, reasons, units, written)
             metadata = {_COUNTS: orjson.dumps(counts), _OF: orjson.dumps(_of(shard, copied))}
@@ -171,7 +176,7 @@ def _known(task: WriteTask) -> Counts | None:
         counts, of = Counts(**orjson.loads(metadata[_COUNTS])), orjson.loads(metadata[_OF])
         kept = of["kept"]
         copied = task.run.selected(task.shard.source) / kept["name"] if kept else None
-        if of != _of(task.shard, copied) or (counts.written is None) == task.config.select.write_selected:
+        if of != _of(task.shard, copied) or (counts.written is None) == task.select.write_selected:
             return None
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None

@@ -8,6 +8,7 @@ from mira.evaluation.proxy.arms import arm_plans, draw_arms, parse_arm
 from mira.evaluation.proxy.gold import Overlap
 from mira.evaluation.proxy.model import SEPARATOR
 from mira.progress import Quiet
+from mira.selection.stage import selection_inputs
 from support.proxy_world import HELD_OUT, SOURCES, proxy_world
 from support.selection_world import Item, World
 
@@ -21,8 +22,8 @@ def world(tmp_path_factory):
 
 def draw(world, names=("mira", "raw"), seeds=(0, 1), tokens=5000, gold=(), overlap=NOTHING, **select):
     config = world.config(**select)
-    return draw_arms(config, world.run, arm_plans(config, world.run, names, Quiet()), seeds, tokens, gold, overlap,
-                     Quiet())  # fmt: skip
+    plans = arm_plans(selection_inputs(config, world.run, Quiet()), names)
+    return draw_arms(config.corpus, world.run, plans, seeds, tokens, gold, overlap, Quiet())
 
 
 def texts_of(world):

@@ -24,8 +24,13 @@ def with_gold(config, *sources):
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"proxy": proxy})})
 
 
+def gold_of(config, run, gold_bytes=BIG, record_bytes=BIG):
+    sizes = {"gold_bytes": gold_bytes, "record_bytes": record_bytes}
+    return gold_sets(config.evaluate.proxy, config.corpus, run, seed=config.seed, **sizes)
+
+
 def test_held_out_records_by_verdict_best_and_worst_first(world):
-    keep, drop = gold_sets(world.config(), world.run, BIG, BIG)
+    keep, drop = gold_of(world.config(), world.run)
     assert (keep.name, keep.kind, drop.name, drop.kind) == (
         "text_group_A/keep", "keep", "text_group_A/drop", "drop",
     )  # fmt: skip
@@ -38,7 +43,7 @@ def test_held_out_records_by_verdict_best_and_worst_first(world):
 
 
 def test_sizes_are_bounded(world):
-    keep, _ = gold_sets(world.config(), world.run, 1000, 300)
+    keep, _ = gold_of(world.config(), world.run, 1000, 300)
     assert len(keep.texts) == 4  # the fourth reaches 1000
     assert {len(t) for t in keep.texts} == {300}
     assert min(map(len, keep.whole)) > 300
@@ -47,7 +52,7 @@ def test_sizes_are_bounded(world):
 def test_the_best_quarter_where_nothing_is_to_be_kept(tmp_path):
     world = proxy_world(tmp_path, n=30)
     write_labels(world.run, [verdict("docs", k, "held_out") for k in range(1, 24, 2)])
-    keep, drop = gold_sets(world.config(), world.run, BIG, BIG)
+    keep, drop = gold_of(world.config(), world.run)
     assert [i for _, i in keep.ids] == ["docs-023", "docs-021", "docs-019"]
     assert len(drop.ids) == 12
 
@@ -56,22 +61,22 @@ def test_given_files(world, tmp_path):
     path = tmp_path / "exam.jsonl"
     path.write_text("".join(json.dumps({"text": f"question {k}"}) + "\n" for k in range(3)))
     exam = SourceSettings(name="exam", path=str(path))
-    *_, given = gold_sets(with_gold(world.config(), exam), world.run, BIG, BIG)
+    *_, given = gold_of(with_gold(world.config(), exam), world.run)
     assert (given.name, given.kind, given.ids) == ("exam", "given", ())
     assert given.texts == (b"question 0", b"question 1", b"question 2")
     with pytest.raises(ConfigError, match="not distinct"):
-        gold_sets(with_gold(world.config(), exam, exam), world.run, BIG, BIG)
+        gold_of(with_gold(world.config(), exam, exam), world.run)
     with pytest.raises(ConfigError, match="not distinct"):
-        gold_sets(with_gold(world.config(), exam.model_copy(update={"name": "keep"})), world.run, BIG, BIG)
+        gold_of(with_gold(world.config(), exam.model_copy(update={"name": "keep"})), world.run)
     with pytest.raises(InputError):
-        gold_sets(with_gold(world.config(), exam.model_copy(update={"path": str(tmp_path / "no*")})), world.run, 9, 9)
+        gold_of(with_gold(world.config(), exam.model_copy(update={"path": str(tmp_path / "no*")})), world.run, 9, 9)
 
 
 def test_nothing_to_measure_on(tmp_path):
     world = proxy_world(tmp_path, n=30)
     write_labels(world.run, [verdict(s, k, "train") for s in SOURCES for k in range(20)])
     with pytest.raises(RunError, match="no held-out labels") as raised:
-        gold_sets(world.config(), world.run, BIG, BIG)
+        gold_of(world.config(), world.run)
     assert "evaluate.proxy.gold" in raised.value.hint
 
 

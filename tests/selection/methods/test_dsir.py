@@ -13,6 +13,7 @@ from mira.progress import Quiet
 from mira.selection.methods import ngrams
 from mira.selection.methods.dsir import fit_dsir, log_ratio, weigh
 from mira.selection.methods.ngrams import Featuriser, plain_buckets
+from mira.selection.stage import selection_inputs
 from support.selection_world import Item, World, words
 
 AUTHORS = json.loads((Path(__file__).parent / "data" / "dsir_authors.json").read_text())
@@ -154,25 +155,26 @@ def test_noise_is_seeded_by_id_and_small_against_a_sum(world):
 
 def test_the_fit_is_on_the_corpus_and_does_not_depend_on_shards(world, tmp_path):
     config = world.config(**settings(world))
-    fitted = fit_dsir(config, world.run, Quiet())
+    fitted = fit_dsir(selection_inputs(config, world.run, Quiet()))
     one = World(tmp_path / "one", {s: [[i for p in parts for i in p]] for s, parts in world.sources.items()}, {})
     (one.folder / "target.jsonl").write_bytes((world.folder / "target.jsonl").read_bytes())
-    assert np.array_equal(fit_dsir(one.config(**settings(one)), one.run, Quiet()).log_diff, fitted.log_diff)
+    whole = fit_dsir(selection_inputs(one.config(**settings(one)), one.run, Quiet()))
+    assert np.array_equal(whole.log_diff, fitted.log_diff)
     raw = sum(counts_of(i.text) for parts in world.sources.values() for part in parts for i in part)
     lines = (world.folder / "target.jsonl").read_text().splitlines()
     target = sum(counts_of(json.loads(line)["text"]) for line in lines)
     assert np.array_equal(fitted.log_diff, log_ratio(target, raw))
-    sampled = fit_dsir(world.config(**settings(world, fit_ngrams=600)), world.run, Quiet())
+    sampled = fit_dsir(selection_inputs(world.config(**settings(world, fit_ngrams=600)), world.run, Quiet()))
     assert not np.array_equal(sampled.log_diff, fitted.log_diff)
 
 
 def test_another_field_of_the_same_files_is_counted_anew(world):
     config = world.config(**settings(world))
-    before = fit_dsir(config, world.run, Quiet())
+    before = fit_dsir(selection_inputs(config, world.run, Quiet()))
     mapped = [source.model_copy(update={"fields": {"text": "id"}}) for source in config.sources]
     config = config.model_copy(update={"sources": mapped})
     build_index(config, world.run, Quiet())
-    assert not np.array_equal(fit_dsir(config, world.run, Quiet()).log_diff, before.log_diff)
+    assert not np.array_equal(fit_dsir(selection_inputs(config, world.run, Quiet())).log_diff, before.log_diff)
 
 
 def test_a_target_that_is_not_there_and_labels_that_are_not_there_are_told(world):

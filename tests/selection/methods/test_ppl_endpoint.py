@@ -7,6 +7,7 @@ from mira.errors import ConfigError, JudgeError
 from mira.pipeline.runner import run_stages
 from mira.progress import Quiet
 from mira.selection.methods.ppl_endpoint import score_ppl
+from mira.selection.stage import selection_inputs
 from support.endpoint_server import CompletionsServer
 from support.selection_world import Item, World
 
@@ -37,7 +38,7 @@ def rows(world):
 @pytest.mark.parametrize("form", ["prompt_logprobs", "echo"])
 def test_bits_are_those_worked_out_by_hand_and_nothing_is_sent_twice(world, form):
     with CompletionsServer(echo=form == "echo") as server:
-        told = score_ppl(config(world, server, form=form), world.run, Quiet())
+        told = score_ppl(selection_inputs(config(world, server, form=form), world.run, Quiet()))
         assert told["rows"] == {"ant": 4} and told["unscored"] == {"ant": {"too_short": 1}}
         found = rows(world)
         assert {i: row["bits_per_byte"] for i, row in found.items()} == pytest.approx(BITS)
@@ -45,14 +46,14 @@ def test_bits_are_those_worked_out_by_hand_and_nothing_is_sent_twice(world, form
         assert found["one"]["reason_unscored"] == "too_short"
         for path in world.run.ppl("ant").glob("*.parquet"):
             path.unlink()
-        score_ppl(config(world, server, form=form), world.run, Quiet())
+        score_ppl(selection_inputs(config(world, server, form=form), world.run, Quiet()))
         assert len(server.bodies) == 4 and rows(world) == found
         assert all(body["max_tokens"] == 1 and "messages" not in body for body in server.bodies)
 
 
 def test_the_prompts_own_token_is_found_among_likelier_ones(world):
     with CompletionsServer() as server:
-        score_ppl(config(world, server, extra_body={"prompt_logprobs": 1}), world.run, Quiet())
+        score_ppl(selection_inputs(config(world, server, extra_body={"prompt_logprobs": 1}), world.run, Quiet()))
     assert {i: row["bits_per_byte"] for i, row in rows(world).items()} == pytest.approx(BITS)
 
 
@@ -60,9 +61,9 @@ def test_the_prompts_own_token_is_found_among_likelier_ones(world):
 def test_a_server_that_cannot_measure_is_told(tmp_path, form):
     world = World(tmp_path, {"ant": [[Item(f"r{i}", [5.0], f"text {i}") for i in range(30)]]}, {})
     with CompletionsServer(mute=True) as server, pytest.raises(JudgeError, match="logprobs"):
-        score_ppl(config(world, server, form=form, max_concurrency=4), world.run, Quiet())
+        score_ppl(selection_inputs(config(world, server, form=form, max_concurrency=4), world.run, Quiet()))
     with CompletionsServer() as server:  # nothing of it is in the journal
-        score_ppl(config(world, server), world.run, Quiet())
+        score_ppl(selection_inputs(config(world, server), world.run, Quiet()))
     assert all(row["bits_per_byte"] for row in rows(world).values())
 
 
@@ -71,7 +72,7 @@ def test_of_a_long_record_the_beginning_is_measured(tmp_path, max_model_len, sen
     digits = "0123456789" * 100  # a token each
     world = World(tmp_path, {"ant": [[Item("long", [5.0], digits)]]}, {})
     with CompletionsServer(context=100) as server:
-        score_ppl(config(world, server, max_model_len=max_model_len), world.run, Quiet())
+        score_ppl(selection_inputs(config(world, server, max_model_len=max_model_len), world.run, Quiet()))
     assert server.prompts[-1] == digits[:sent]
     row = rows(world)["long"]
     assert row["bits_per_byte"] == pytest.approx((sent - 1) * 4 / sent)
@@ -80,7 +81,7 @@ def test_of_a_long_record_the_beginning_is_measured(tmp_path, max_model_len, sen
 
 def test_a_context_without_room_is_told(world):
     with CompletionsServer() as server, pytest.raises(ConfigError, match="no room"):
-        score_ppl(config(world, server, max_model_len=3), world.run, Quiet())
+        score_ppl(selection_inputs(config(world, server, max_model_len=3), world.run, Quiet()))
 
 
 def test_selection_asks_once_for_all_slices(world):

@@ -1,15 +1,15 @@
 """Arms of the small-LM proxy: what each method's selection gives a model to read, the same number of tokens each."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings
+from mira.corpus import fetch
 from mira.errors import ConfigError, RunError
 from mira.evaluation.proxy.gold import Overlap
 from mira.evaluation.proxy.model import SEPARATOR, Tokens
@@ -19,6 +19,7 @@ from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.planning import Plan, make_plan
 from mira.selection.value_reader import aligned
+from mira.selection.values import SelectionInputs
 from mira.selection.write import keep_mask
 
 __all__ = ["BASELINE", "Arm", "Key", "arm_plans", "draw_arms", "parse_arm"]
@@ -94,7 +95,7 @@ def parse_arm(name: str, default: str) -> tuple[str, str]:
     return method, scope or default
 
 
-def arm_plans(config: Config, run: RunFolder, names: Sequence[str], log: Log) -> dict[str, Plan]:
+def arm_plans(inputs: SelectionInputs, names: Sequence[str]) -> dict[str, Plan]:
     """Decide every arm's selection, under the budget of `select`, without writing one. The baseline comes first.
 
     Raises:
@@ -102,16 +103,16 @@ def arm_plans(config: Config, run: RunFolder, names: Sequence[str], log: Log) ->
         RunError: What a method needs is not in the run folder yet.
         BudgetError: Budget, floors and caps contradict each other.
     """
-    parsed = {name: parse_arm(name, config.select.scope) for name in (BASELINE, *names)}
+    parsed = {name: parse_arm(name, inputs.select.scope) for name in (BASELINE, *names)}
     plans = {}
     for name, (method, scope) in parsed.items():
-        scoped = config.model_copy(update={"select": config.select.model_copy(update={"scope": scope})})
-        plans[name] = make_plan(scoped, run, load_method(method, scoped, run, log), log)
+        scoped = replace(inputs, select=inputs.select.model_copy(update={"scope": scope}))
+        plans[name] = make_plan(scoped, load_method(method, scoped))
     return plans
 
 
 def draw_arms(
-    config: Config,
+    corpus: CorpusSettings,
     run: RunFolder,
     plans: Mapping[str, Plan],
     seeds: Sequence[int],
@@ -127,7 +128,7 @@ def draw_arms(
     all are cut to it. Memory: arms * seeds * `tokens` bytes of text at most, and the ids of as many tokens.
 
     Args:
-        config: The settings.
+        corpus: How the corpus is read.
         run: The run folder.
         plans: Arm -> its selection.
         seeds: One draw each.
@@ -146,7 +147,7 @@ def draw_arms(
             arms[name] = Arm(name)
             queues |= {(name, s): q for s, q in _candidates(run, plan, arms[name], seeds, tokens, gold).items()}
             task.advance()
-    texts = _read(config, run, list(queues.values()), tokens, overlap, log)
+    texts = _read(corpus, run, list(queues.values()), tokens, overlap, log)
     least = min(queues, key=lambda of: queues[of].filled)
     if not queues[least].filled:
         raise RunError(
@@ -259,14 +260,14 @@ def _kept(run: RunFolder, plan: Plan) -> Iterator[tuple[str, pa.Array, npt.NDArr
 
 
 def _read(
-    config: Config, run: RunFolder, queues: Sequence[_Queue], tokens: int, overlap: Overlap, log: Log
+    corpus: CorpusSettings, run: RunFolder, queues: Sequence[_Queue], tokens: int, overlap: Overlap, log: Log
 ) -> dict[Key, bytes | None]:
     """Read texts until every queue has `tokens` or is at its end. None stands for a text that overlaps with gold."""
     texts: dict[Key, bytes | None] = {}
     with log.task("proxy: texts") as task:
         while wanted := {key for queue in queues for key in queue.likely(tokens)} - texts.keys():
             for source in sorted({source for source, _ in wanted}):
-                for record in corpus.fetch(config.corpus, run, source, [i for s, i in wanted if s == source]):
+                for record in fetch(corpus, run, source, [i for s, i in wanted if s == source]):
                     text = record.text.encode("utf-8", "surrogatepass")
                     texts[source, record.id] = None if overlap(text) else text
                     task.advance()

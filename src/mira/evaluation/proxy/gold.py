@@ -1,6 +1,6 @@
 """Gold sets of the small-LM proxy, and what must stay out of every arm because of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mira import corpus
 from mira.arrays import Words
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, ProxySettings
+from mira.corpus import fetch
 from mira.errors import ConfigError, RunError
 from mira.grouping.groups import Group, load_groups
 from mira.hashing import hash_ids, hash_spans
@@ -23,6 +23,8 @@ __all__ = ["GoldSet", "Overlap", "gold_sets"]
 
 _WINDOW = 64
 _TABLE_BITS = 22
+
+_Text = tuple[bytes, tuple[str, str] | None]  # with the record's key, if the corpus has it
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,15 @@ class GoldSet:
         return sum(map(len, self.texts))
 
 
-def gold_sets(config: Config, run: RunFolder, gold_bytes: int, record_bytes: int) -> list[GoldSet]:
+def gold_sets(
+    settings: ProxySettings,
+    corpus: CorpusSettings,
+    run: RunFolder,
+    *,
+    gold_bytes: int,
+    record_bytes: int,
+    seed: int,
+) -> list[GoldSet]:
     """Collect the gold sets: two per group out of the held-out labels, and those of `evaluate.proxy.gold`.
 
     A "keep" set holds held-out records with the teacher's verdict keep, the highest overall score first; where a group
@@ -57,10 +67,12 @@ def gold_sets(config: Config, run: RunFolder, gold_bytes: int, record_bytes: int
     score first. Ties go by a hash of the id.
 
     Args:
-        config: The settings.
+        settings: Further gold sets.
+        corpus: How the corpus is read.
         run: A run folder with labels, or settings with gold files.
         gold_bytes: No record is added to a set once it has that many bytes.
         record_bytes: Of each record, only the first bytes are measured.
+        seed: Of the hash.
 
     Returns:
         Sets that are not empty; groups in the order of groups.json, then the given ones.
@@ -70,15 +82,19 @@ def gold_sets(config: Config, run: RunFolder, gold_bytes: int, record_bytes: int
         RunError: There is no gold set at all.
         InputError: A given source's path matches nothing.
     """
-    names = [source.name for source in config.evaluate.proxy.gold]
+    names = [source.name for source in settings.gold]
     if len({*names, "keep", "drop"}) < len(names) + 2:
         raise ConfigError(
             f"evaluate.proxy.gold: the names {', '.join(names)} are not distinct",
             "Give every gold set a name of its own, other than keep and drop.",
         )
-    sets = [s for group in _groups(run) for s in _judged(config, run, group, gold_bytes, record_bytes)]
-    for source in config.evaluate.proxy.gold:
-        texts = (text.encode("utf-8", "surrogatepass") for text in reference_texts(config, run, source)[1])
+    sets = [
+        _filled(name, kind, texts, gold_bytes, record_bytes)
+        for group in _groups(run)
+        for name, kind, texts in _judged(corpus, run, group, seed)
+    ]
+    for source in settings.gold:
+        texts = (text.encode("utf-8", "surrogatepass") for text in reference_texts(corpus, run, source)[1])
         sets.append(_filled(source.name, "given", [(text, None) for text in texts], gold_bytes, record_bytes))
     found = [s for s in sets if s.bytes]
     if not any(s.kind != "drop" for s in found):
@@ -93,9 +109,10 @@ def _groups(run: RunFolder) -> list[Group]:
     return list(load_groups(run)) if run.groups.is_file() else []
 
 
-def _judged(config: Config, run: RunFolder, group: Group, gold_bytes: int, record_bytes: int) -> list[GoldSet]:
+def _judged(corpus: CorpusSettings, run: RunFolder, group: Group, seed: int) -> Iterator[tuple[str, str, list[_Text]]]:
+    """Yield name, kind and texts of a group's sets."""
     if not run.labels(group.name).is_file():
-        return []
+        return
     table = pq.read_table(
         run.labels(group.name), columns=["id", "source", "replicate", "overall", "recommendation", "split"]
     )
@@ -103,33 +120,26 @@ def _judged(config: Config, run: RunFolder, group: Group, gold_bytes: int, recor
     wanted = pc.and_(wanted, pc.is_in(table["source"], value_set=pa.array(group.sources, pa.string())))
     rows = table.filter(pc.and_(wanted, pc.is_valid(table["overall"]))).to_pylist()
     for row in rows:
-        row["tie"] = int(hash_ids(pa.array([row["id"]]), config.seed, row["source"], "proxy gold")[0])
+        row["tie"] = int(hash_ids(pa.array([row["id"]]), seed, row["source"], "proxy gold")[0])
     rows.sort(key=lambda row: (-row["overall"], row["tie"]))
     keep = [r for r in rows if r["recommendation"] == Recommendation.KEEP] or rows[: -(-len(rows) // 4)]
     drop = [r for r in reversed(rows) if r["recommendation"] == Recommendation.DROP]
-    made = []
     for kind, chosen in (("keep", keep), ("drop", drop)):
-        texts = _texts(config, run, [(r["source"], r["id"]) for r in chosen])
-        made.append(_filled(f"{group.name}/{kind}", kind, texts, gold_bytes, record_bytes))
-    return made
+        yield f"{group.name}/{kind}", kind, _texts(corpus, run, [(r["source"], r["id"]) for r in chosen])
 
 
-def _texts(
-    config: Config, run: RunFolder, keys: Sequence[tuple[str, str]]
-) -> list[tuple[bytes, tuple[str, str] | None]]:
+def _texts(corpus: CorpusSettings, run: RunFolder, keys: Sequence[tuple[str, str]]) -> list[_Text]:
     """Return the texts of records, in this order; those that have left the corpus are left out."""
     found = {}
     for source in sorted({source for source, _ in keys}):
         ids = [i for s, i in keys if s == source]
-        for record in corpus.fetch(config.corpus, run, source, ids, allow_missing=True):
+        for record in fetch(corpus, run, source, ids, allow_missing=True):
             found[source, record.id] = record.text.encode("utf-8", "surrogatepass")
     return [(found[key], key) for key in keys if key in found]
 
 
-def _filled(
-    name: str, kind: str, texts: Sequence[tuple[bytes, tuple[str, str] | None]], most: int, record_bytes: int
-) -> GoldSet:
-    chosen: list[tuple[bytes, tuple[str, str] | None]] = []
+def _filled(name: str, kind: str, texts: Sequence[_Text], most: int, record_bytes: int) -> GoldSet:
+    chosen: list[_Text] = []
     filled = 0
     for text, key in texts:
         if filled >= most:

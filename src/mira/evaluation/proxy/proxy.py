@@ -20,6 +20,8 @@ from mira.progress import Log, Task
 from mira.run_folder.files import hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
+from mira.selection.stage import selection_inputs
+from mira.selection.values import SelectionInputs
 
 __all__ = ["CAVEAT", "proxy"]
 
@@ -92,8 +94,11 @@ def measure(
 ) -> ProxyResult:
     """Do what `proxy` does, with a size and seeds of one's own; `name` is what proxy.json calls the size."""
     started = time.monotonic()
-    gold = gold_sets(config, run, size.gold_bytes, size.record_bytes)
-    arms = _arms(config, run, log, methods, seeds, size, gold)
+    gold = gold_sets(
+        config.evaluate.proxy, config.corpus, run,
+        gold_bytes=size.gold_bytes, record_bytes=size.record_bytes, seed=config.seed,
+    )  # fmt: skip
+    arms = _arms(selection_inputs(config, run, log), methods, seeds, size, gold, config.evaluate.proxy.overlap)
     runs = {}
     with log.task("proxy: train", len(arms) * len(seeds) * size.steps) as task:
         for arm in arms.values():
@@ -112,7 +117,7 @@ def measure(
         data_tokens=arms[BASELINE].length,
         passes=size.tokens / arms[BASELINE].length,
         gold={s.name: GoldResult(s.kind, len(s.texts), s.bytes) for s in gold},
-        arms=_figures(config, arms, seeds, runs, gold),
+        arms=_figures(arms, seeds, runs, gold, config.select.scope, config.evaluate.interval, config.seed),
     )
     write_result(run.path / "proxy.json", result)
     _tell(result, time.monotonic() - started, log)
@@ -120,18 +125,17 @@ def measure(
 
 
 def _arms(
-    config: Config,
-    run: RunFolder,
-    log: Log,
+    inputs: SelectionInputs,
     methods: Sequence[str],
     seeds: Sequence[int],
     size: Size,
     gold: Sequence[GoldSet],
+    share: float,
 ) -> dict[str, Arm]:
-    plans = arm_plans(config, run, methods, log)
+    plans = arm_plans(inputs, methods)
     keys = {key for s in gold for key in s.ids}
-    overlap = Overlap([text for s in gold for text in s.whole], config.evaluate.proxy.overlap)
-    arms = draw_arms(config, run, plans, seeds, size.tokens, keys, overlap, log)
+    overlap = Overlap([text for s in gold for text in s.whole], share)
+    arms = draw_arms(inputs.corpus, inputs.run, plans, seeds, size.tokens, keys, overlap, inputs.log)
     length = arms[BASELINE].length
     if length < _SMALLEST * size.context:
         least = min(arms.values(), key=lambda arm: arm.tokens)
@@ -141,7 +145,7 @@ def _arms(
             "Give `select` a larger budget, or take the smoke size.",
         )
     if length < size.tokens:
-        log.note(
+        inputs.log.note(
             f"the smallest draw has {length:,} bytes, so every arm reads {length:,} {size.tokens / length:.1f} times"
         )
     return arms
@@ -171,36 +175,37 @@ def _digest(parts: Sequence[bytes]) -> str:
 
 
 def _figures(
-    config: Config,
     arms: Mapping[str, Arm],
     seeds: Sequence[int],
     runs: Mapping[tuple[str, int], Run],
     gold: Sequence[GoldSet],
+    scope: str,
+    confidence: float,
+    seed: int,
 ) -> dict[str, ArmResult]:
     sizes = {s.name: np.array([len(text) for text in s.texts], np.int64) for s in gold}
     stops = np.cumsum([len(s.texts) for s in gold])
     measured: dict[str, Measured] = {}
     for name in arms:
-        bits = np.stack([runs[name, seed][0] for seed in seeds], axis=1)
+        bits = np.stack([runs[name, one][0] for one in seeds], axis=1)
         measured[name] = {s.name: bits[stop - len(s.texts) : stop] for s, stop in zip(gold, stops, strict=True)}
     shown = {s.name: [s.name] for s in gold}
     for kind in ("keep", "drop"):
         if of_kind := [s.name for s in gold if s.kind == kind]:
             shown[kind] = of_kind
-    confidence = config.evaluate.interval
 
     def absolute(arm: str, sets: Sequence[str]) -> SeedFigures:
         return t_figures(bits_per_byte(measured[arm], sizes, sets), confidence)
 
     def relative(arm: str, sets: Sequence[str]) -> Difference:
-        return differences(measured[arm], measured[BASELINE], sizes, sets, confidence, config.seed)
+        return differences(measured[arm], measured[BASELINE], sizes, sets, confidence, seed)
 
     return {
         name: _arm_result(
-            config,
             arm,
+            scope,
             seeds,
-            loss=[runs[name, seed][1] for seed in seeds],
+            loss=[runs[name, one][1] for one in seeds],
             bits={key: absolute(name, sets) for key, sets in shown.items()},
             difference={} if name == BASELINE else {key: relative(name, sets) for key, sets in shown.items()},
         )
@@ -209,14 +214,14 @@ def _figures(
 
 
 def _arm_result(
-    config: Config,
     arm: Arm,
+    default_scope: str,
     seeds: Sequence[int],
     loss: list[float],
     bits: dict[str, SeedFigures],
     difference: dict[str, Difference],
 ) -> ArmResult:
-    method, scope = parse_arm(arm.name, config.select.scope)
+    method, scope = parse_arm(arm.name, default_scope)
     shares = [arm.shares(seed) for seed in seeds]
     return ArmResult(
         method=method,

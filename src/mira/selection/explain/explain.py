@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from mira.config.settings import Config
+from mira.config.settings import Config, SelectSettings
 from mira.corpus import Shard
 from mira.errors import InputError, RunError
 from mira.hashing import hash_ids
@@ -28,9 +28,10 @@ from mira.selection.planning import Plan, make_plan, threshold_of
 from mira.selection.quality import trim_count
 from mira.selection.retention import SourceRule
 from mira.selection.score_sidecars import scores_path
+from mira.selection.stage import selection_inputs
 from mira.selection.sweeps import AS_IT_IS, Ranking
 from mira.selection.value_reader import ValueChunk, read_values
-from mira.selection.values import values_path
+from mira.selection.values import SelectionInputs, values_path
 
 __all__ = ["explain", "explain_line"]
 
@@ -48,14 +49,14 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> Explan
         InputError: The source is unknown, no valid record (of the source) has this id, or several sources have it.
         RunError: Nothing is selected yet.
     """
-    config = _as_selected(config, run)
-    plan = make_plan(config, run, load_method(config.select.method, config, run, Quiet()), Quiet())
+    inputs = _as_selected(selection_inputs(config, run, Quiet()))
+    plan = make_plan(inputs, load_method(inputs.select.method, inputs))
     shard, row = _find(run, plan, id, source)
     path = run.selection(shard.source) / f"{shard.name}.parquet"
     if not path.is_file():
         raise RunError(f"{path} is missing: nothing is selected yet", "Run `mira select` first.")
     chosen = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()[0]
-    me = _position(run, plan, shard, id, chosen["n_tokens"], config.seed)
+    me = _position(run, plan, shard, id, chosen["n_tokens"], inputs.seed)
     rule = _rule(plan, me)
     ranks, flip = _ranks(run, plan, me, rule)
     threshold = threshold_of(rule.cutoff) if rule else None
@@ -72,7 +73,7 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> Explan
         kept=chosen["kept"],
         reason=chosen["reason"],
         quality=chosen["quality"],
-        slots=_slots(config, run, shard, row),
+        slots=_slots(inputs.select, run, shard, row),
         scope=rule.pool.key if rule else None,
         threshold=threshold,
         tie_hash=f"{rule.cutoff.tie:016x}" if rule and threshold is not None else None,
@@ -99,12 +100,12 @@ def explain_line(config: Config, run: RunFolder, line: str | int, source: str = 
     return found if isinstance(found, RejectedLine) else explain(config, run, found[1], found[0])
 
 
-def _as_selected(config: Config, run: RunFolder) -> Config:
-    """Return the settings with the method of the present selection; another one may need stages that have not run."""
-    if not run.thresholds.is_file():
-        raise RunError(f"{run.thresholds} is missing: nothing is selected yet", "Run `mira select` first.")
-    settings = config.select.model_copy(update={"method": read_json(run.thresholds)["method"]})
-    return config.model_copy(update={"select": settings})
+def _as_selected(inputs: SelectionInputs) -> SelectionInputs:
+    """Return the inputs with the method of the present selection; another one may need stages that have not run."""
+    thresholds = inputs.run.thresholds
+    if not thresholds.is_file():
+        raise RunError(f"{thresholds} is missing: nothing is selected yet", "Run `mira select` first.")
+    return replace(inputs, select=inputs.select.model_copy(update={"method": read_json(thresholds)["method"]}))
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ def _rule(plan: Plan, me: _Me) -> SourceRule | None:
     return plan.retention.rules.get(Unit(me.source, me.stratum)) if np.isfinite(me.value) else None
 
 
-def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[SlotScore]:
-    path = scores_path(config, run, shard)
+def _slots(select: SelectSettings, run: RunFolder, shard: Shard, row: int) -> list[SlotScore]:
+    path = scores_path(select, run, shard)
     if not path.is_file() or not run.reliability.is_file():
         return []
     scores = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()
@@ -188,15 +189,15 @@ def _slots(config: Config, run: RunFolder, shard: Shard, row: int) -> list[SlotS
         )
         for cell in sorted(cells, key=lambda c: slot_index(c["slot"]))
     ]
-    out = _trimmed(config, slots) if config.select.method == "mira" else set()
+    out = _trimmed(select.trim, slots) if select.method == "mira" else set()
     return [replace(slot, trimmed=slot.slot in out) for slot in slots]
 
 
-def _trimmed(config: Config, slots: Sequence[SlotScore]) -> set[str]:
+def _trimmed(trim: float, slots: Sequence[SlotScore]) -> set[str]:
     """Return the slots that the trimmed mean leaves out; of equal scores, the earlier slot counts as the lower."""
     used = [(s.score, s.slot) for s in slots if not s.masked and s.score is not None and np.isfinite(s.score)]
     ranked = [slot for _, slot in sorted(used, key=lambda pair: pair[0])]
-    cut = trim_count(config.select.trim, len(ranked))
+    cut = trim_count(trim, len(ranked))
     return {*ranked[:cut], *ranked[len(ranked) - cut :]}
 
 

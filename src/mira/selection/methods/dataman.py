@@ -15,19 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mira.arrays import Floats
-from mira.config.settings import Config
+from mira.config.settings import DataManSettings
 from mira.corpus import Shard
 from mira.corpus.index_reader import Block
 from mira.corpus.record import Record
 from mira.corpus.sidecar import Sidecar
 from mira.errors import ConfigError
-from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.dataman_endpoint import open_dataman
 from mira.selection.methods.method import BaseMethod
 from mira.selection.methods.rating import rate_records
-from mira.selection.values import Ranked, file_state
+from mira.selection.values import Ranked, SelectionInputs, file_state
 
 __all__ = ["DataMan", "dataman_scores"]
 
@@ -36,16 +35,21 @@ _MADE_BY = "mira select --set select.method=dataman` with a `select.dataman.endp
 
 @dataclass(frozen=True)
 class DataMan(BaseMethod):
-    """Ranks records by DataMan's overall score, 1 to 5."""
+    """Ranks records by DataMan's overall score, 1 to 5.
 
+    Attributes:
+        settings: Where the scores are, and how they are read.
+    """
+
+    settings: DataManSettings
     name = "dataman"
 
-    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+    def identity(self, run: RunFolder, shard: Shard) -> str:
         """The sidecar and how it is read."""
-        settings = config.select.dataman
-        return hash_json([settings.min_overall, settings.by_domain, file_state(dataman_scores(config, run, shard))])
+        settings = self.settings
+        return hash_json([settings.min_overall, settings.by_domain, file_state(dataman_scores(settings, run, shard))])
 
-    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+    def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its overall score.
 
         Records without one have the sidecar's reason, or "no_overall"; those below the least score "below_min_overall".
@@ -53,9 +57,9 @@ class DataMan(BaseMethod):
         Raises:
             RunError: The sidecar is missing, or does not hold exactly the shard's valid records.
         """
-        settings = config.select.dataman
+        settings = self.settings
         columns = ["overall", "domain_tag", "reason_unscored"]
-        sidecar = Sidecar(dataman_scores(config, run, shard), run, shard, columns, _MADE_BY)
+        sidecar = Sidecar(dataman_scores(settings, run, shard), run, shard, columns, _MADE_BY)
         for block in blocks:
             batch = sidecar.take(block)
             overall = batch["overall"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -68,9 +72,7 @@ class DataMan(BaseMethod):
             yield Ranked(np.where(lacking, np.nan, overall), reasons, domains)
         sidecar.finish()
 
-    def value_records(
-        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
-    ) -> Floats:
+    def value_records(self, inputs: SelectionInputs, records: Sequence[Record], ids: Sequence[str]) -> Floats:
         """Value records by the overall scores, 1 to 5, of the model at `select.dataman.endpoint`; NaN if it gives none.
 
         Raises:
@@ -78,17 +80,17 @@ class DataMan(BaseMethod):
             JudgeError: The endpoint cannot be used, gave no reply to more records than `teacher.failure_budget` allows,
                 or a limit of cost or requests was reached.
         """
-        if config.select.dataman.endpoint is None or config.select.dataman.scores:
+        if self.settings.endpoint is None or self.settings.scores:
             raise ConfigError(
                 "records outside the corpus need the model that judged the corpus",
                 "Serve it, add it as select.dataman.endpoint, and leave out select.dataman.scores.",
             )
-        with open_dataman(config, run, log) as rater:
-            rows = rate_records(config, log, rater, records)
+        with open_dataman(inputs) as rater:
+            rows = rate_records(rater, records, inputs.teacher.failure_budget, inputs.log)
         return np.array([row.get("overall", np.nan) for row in rows], dtype=np.float64)
 
 
-def dataman_scores(config: Config, run: RunFolder, shard: Shard) -> Path:
+def dataman_scores(settings: DataManSettings, run: RunFolder, shard: Shard) -> Path:
     """Return where a shard's DataMan scores are."""
-    folder = Path(config.select.dataman.scores).expanduser() if config.select.dataman.scores else run.path / "dataman"
+    folder = Path(settings.scores).expanduser() if settings.scores else run.path / "dataman"
     return folder / shard.source / f"{shard.name}.parquet"

@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from mira.config.settings import Config, DataManEndpoint
+from mira.config.settings import DataManEndpoint
 from mira.corpus import Shard
 from mira.corpus.record import Record
 from mira.errors import ConfigError
 from mira.llm.answer import Answer, Failed
 from mira.llm.client import Client
 from mira.llm.request import Request, about_tokens
-from mira.progress import Log
 from mira.run_folder.files import hash_json
-from mira.run_folder.paths import RunFolder
 from mira.selection.methods import dataman_rubric as dataman
 from mira.selection.methods.rating import Rater, RatingJob, open_caller, rate_corpus
+from mira.selection.values import SelectionInputs
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
 
@@ -48,7 +47,7 @@ class _Context(NamedTuple):
     notes: tuple[str, ...]
 
 
-def score_dataman(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+def score_dataman(inputs: SelectionInputs) -> dict[str, Any]:
     """Have the model at `select.dataman.endpoint` judge every valid record that it has not judged yet.
 
     Writes `<run>/dataman/<source>/<shard>.parquet`: row, id, overall (1-5), domain_tag (one of the 15 domains),
@@ -56,9 +55,7 @@ def score_dataman(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     `dataman`. Limits and failure budget are those of `teacher`; with `teacher.offline` nothing is sent.
 
     Args:
-        config: The settings.
-        run: The run folder; its corpus is indexed.
-        log: Where progress goes.
+        inputs: What the selection is made from; the corpus is indexed.
 
     Returns:
         As `rate_corpus`.
@@ -70,26 +67,26 @@ def score_dataman(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """
 
     def path(shard: Shard) -> Path:
-        return run.dataman(shard.source) / f"{shard.name}.parquet"
+        return inputs.run.dataman(shard.source) / f"{shard.name}.parquet"
 
-    with open_dataman(config, run, log) as rater:
-        return rate_corpus(config, run, log, RatingJob("DataMan", rater, _COLUMNS, path, "select.dataman.scores"))
+    with open_dataman(inputs) as rater:
+        return rate_corpus(inputs, RatingJob("DataMan", rater, _COLUMNS, path, "select.dataman.scores"))
 
 
 @contextmanager
-def open_dataman(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
+def open_dataman(inputs: SelectionInputs) -> Iterator[Rater]:
     """Open the model at `select.dataman.endpoint`, with its journal.
 
     Raises:
         ConfigError: No endpoint is configured, or its context leaves no room for a text.
     """
-    settings = config.select.dataman.endpoint
+    settings = inputs.select.dataman.endpoint
     if settings is None:
         raise ConfigError(
             "select.dataman.endpoint is not set",
             "Add base_url and model of a served DataMan model, such as RuPeng/DataMan-1.5B-EN.",
         )
-    with open_caller(config, run, log, settings, "dataman", _READING) as caller:
+    with open_caller(inputs.teacher, inputs.run, inputs.log, settings, "dataman", _READING) as caller:
         asked = _Asked(settings, caller)
         yield Rater(caller, asked.identity, asked.request, _read)
 

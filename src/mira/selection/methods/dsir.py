@@ -9,9 +9,8 @@ id, and the raw distribution of a corpus of more than `fit_ngrams` n-grams is fi
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mira.arrays import Floats
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, DsirSettings
 from mira.corpus import Record, Shard, read, records_key, shards, totals
 from mira.corpus.index_reader import Block
 from mira.hashing import hash_ids, uniform
-from mira.progress import Log
 from mira.run_folder.files import atomic, hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.map_shards import map_shards
@@ -34,7 +32,7 @@ from mira.selection.methods.method import BaseMethod, Method, by_source, target_
 from mira.selection.methods.ngrams import Featuriser, Rule
 from mira.selection.methods.reference import reference_texts, top_judged
 from mira.selection.ordering import gumbel
-from mira.selection.values import Ranked
+from mira.selection.values import Ranked, SelectionInputs
 
 __all__ = ["METHOD", "Dsir", "fit_dsir", "log_ratio", "weigh"]
 
@@ -51,46 +49,55 @@ class Dsir(BaseMethod):
     Attributes:
         log_diff: By bucket, log of target over raw probability; float64.
         fit: Identity of the texts that it was fitted to.
-        words: The rule that splits text into words.
+        settings: How words are split, and how log w becomes a value.
+        seed: Of the noise.
+        corpus: How the corpus is read.
     """
 
     log_diff: Floats
     fit: str
-    words: Rule = "unicode"
+    settings: DsirSettings
+    seed: int
+    corpus: CorpusSettings
     name = "dsir"
     reads_text = True
 
-    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+    def identity(self, run: RunFolder, shard: Shard) -> str:
         """The fit, the settings, and the shard's content."""
-        return hash_json([self.fit, config.select.dsir.model_dump(mode="json"), shard.fingerprint])
+        return hash_json([self.fit, self.settings.model_dump(mode="json"), shard.fingerprint])
 
-    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+    def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by log w, with noise where that is set; short records have none ("too_short")."""
-        records, mean = read(config.corpus, run, shard), config.select.dsir.normalise == "mean"
+        records = read(self.corpus, run, shard)
         for block in blocks:
-            weighed = _weigh_records(records, len(block), self, mean)
-            values = _finish(config, shard.source, block.ids, *weighed)
+            weighed = self._weigh_records(records, len(block))
+            values = self._finish(shard.source, block.ids, *weighed)
             short = np.isnan(values)
             yield Ranked(values, pc.if_else(pa.array(short), "too_short", None) if short.any() else None)
 
-    def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
+    def values_of(self, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
         """Value texts as `rank` would value records of that source, ids and texts; NaN where they are too short."""
-        weighed = weigh(texts, self.log_diff, mean=config.select.dsir.normalise == "mean", rule=self.words)
-        return _finish(config, source, pa.array(ids, pa.string()), *weighed)
+        return self._finish(source, pa.array(ids, pa.string()), *self._weigh(texts))
 
-    def value_records(
-        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
-    ) -> Floats:
+    def value_records(self, inputs: SelectionInputs, records: Sequence[Record], ids: Sequence[str]) -> Floats:
         """Value records as `values_of` does, under the ids of their originals."""
-        return by_source(records, ids, partial(self.values_of, config))
+        return by_source(records, ids, self.values_of)
 
+    def _weigh(self, texts: Sequence[str]) -> tuple[Floats, Counts]:
+        return weigh(texts, self.log_diff, mean=self.settings.normalise == "mean", rule=self.settings.words)
 
-def _finish(config: Config, source: str, ids: pa.Array, values: Floats, words: Counts) -> Floats:
-    """Add the noise; short texts get NaN."""
-    settings = config.select.dsir
-    if settings.noise:
-        values = values + gumbel(hash_ids(ids, config.seed, source, "dsir"))
-    return np.where(words < settings.min_words, np.nan, values)
+    def _weigh_records(self, records: Iterator[Record], n: int) -> tuple[Floats, Counts]:
+        parts = []
+        while n > 0:
+            parts.append(self._weigh([record.text for record in islice(records, min(n, _TEXTS))]))
+            n -= min(n, _TEXTS)
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _finish(self, source: str, ids: pa.Array, values: Floats, words: Counts) -> Floats:
+        """Add the noise; short texts get NaN."""
+        if self.settings.noise:
+            values = values + gumbel(hash_ids(ids, self.seed, source, "dsir"))
+        return np.where(words < self.settings.min_words, np.nan, values)
 
 
 def weigh(
@@ -121,26 +128,27 @@ def log_ratio(target: Counts, raw: Counts, laplace: float = 0.0) -> Floats:
     return np.asarray(np.log(p + _FLOOR) - np.log(q + _FLOOR), dtype=np.float64)
 
 
-def fit_dsir(config: Config, run: RunFolder, log: Log) -> Dsir:
+def fit_dsir(inputs: SelectionInputs) -> Dsir:
     """Count target and corpus, unless that is done already.
 
     Raises:
         RunError: The corpus is not indexed, or there are no labels to take the top of.
         InputError: The target's path matches nothing.
     """
-    settings = config.select.dsir
-    chosen = top_judged(config, run, settings.target_share) if settings.target == "top_judged" else settings.target
-    target_identity, texts = reference_texts(config, run, chosen)
-    of_source = shards(config.corpus)
+    run, corpus, settings, seed = inputs.run, inputs.corpus, inputs.select.dsir, inputs.seed
+    target = settings.target
+    chosen = top_judged(corpus, run, settings.target_share, seed) if target == "top_judged" else target
+    target_identity, texts = reference_texts(corpus, run, chosen)
+    of_source = shards(corpus)
     counted = settings.model_dump(mode="json", include={"buckets", "fit_ngrams", "words"})
     records = [records_key(run, s) for parts in of_source.values() for s in parts]
-    identity = hash_json([target_identity, counted, records, config.seed])
+    identity = hash_json([target_identity, counted, records, seed])
     folder = run.path / "values" / "dsir"
     if not _is_fitted(folder, identity):
-        target = _count_texts(texts, settings.buckets, settings.words)
-        _save(folder, identity, target, _count_corpus(config, run, log))
+        counted_target = _count_texts(texts, settings.buckets, settings.words)
+        _save(folder, identity, counted_target, _count_corpus(inputs, of_source))
     counts = np.load(folder / "counts.npy", allow_pickle=False)
-    return Dsir(log_ratio(counts[0], counts[1], settings.laplace), identity, settings.words)
+    return Dsir(log_ratio(counts[0], counts[1], settings.laplace), identity, settings, seed, corpus)
 
 
 def _is_fitted(folder: Path, identity: str) -> bool:
@@ -156,22 +164,28 @@ def _save(folder: Path, identity: str, target: Counts, raw: Counts) -> None:
 
 
 class _CountTask(NamedTuple):
-    config: Config
+    settings: DsirSettings
+    seed: int
+    corpus: CorpusSettings
     run: RunFolder
     shard: Shard
     share: float
 
 
-def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
-    settings = config.select.dsir
-    by_source = totals(config.corpus, run)
+def _count_corpus(inputs: SelectionInputs, of_source: Mapping[str, Sequence[Shard]]) -> Counts:
+    settings = inputs.select.dsir
+    by_source = totals(inputs.corpus, inputs.run)
     n_tokens = sum(source["tokens"] for source in by_source.values())
     share = min(1.0, settings.fit_ngrams / max(2 * n_tokens, 1))  # two n-grams a token
-    tasks = [_CountTask(config, run, shard, share) for parts in shards(config.corpus).values() for shard in parts]
+    tasks = [
+        _CountTask(settings, inputs.seed, inputs.corpus, inputs.run, shard, share)
+        for parts in of_source.values()
+        for shard in parts
+    ]
     counts = np.zeros(settings.buckets, np.int64)
-    with log.task("select: fit dsir", len(tasks)) as task:
+    with inputs.log.task("select: fit dsir", len(tasks)) as task:
         for part in map_shards(
-            config.score, _count_shard, tasks, rows=sum(source["valid"] for source in by_source.values())
+            inputs.score, _count_shard, tasks, rows=sum(source["valid"] for source in by_source.values())
         ):
             counts += part
             task.advance()
@@ -179,14 +193,14 @@ def _count_corpus(config: Config, run: RunFolder, log: Log) -> Counts:
 
 
 def _count_shard(task: _CountTask) -> Counts:
-    config, run, shard, share = task
-    records = read(config.corpus, run, shard)
-    counts = np.zeros(config.select.dsir.buckets, np.int64)
+    settings, seed, corpus, run, shard, share = task
+    records = read(corpus, run, shard)
+    counts = np.zeros(settings.buckets, np.int64)
     while batch := list(islice(records, _TEXTS)):
         if share < 1:
-            chances = uniform(hash_ids(pa.array([r.id for r in batch]), config.seed, shard.source, "dsir fit"))
+            chances = uniform(hash_ids(pa.array([r.id for r in batch]), seed, shard.source, "dsir fit"))
             batch = [record for record, chance in zip(batch, chances, strict=True) if chance < share]
-        counts += _count_texts((record.text for record in batch), len(counts), config.select.dsir.words)
+        counts += _count_texts((record.text for record in batch), len(counts), settings.words)
     return counts
 
 
@@ -195,15 +209,6 @@ def _count_texts(texts: Iterator[str], n_buckets: int, rule: Rule) -> Counts:
     for features in _featuriser(n_buckets, rule)(texts):
         counts += features.counts(n_buckets)
     return counts
-
-
-def _weigh_records(records: Iterator[Record], n: int, method: Dsir, mean: bool) -> tuple[Floats, Counts]:
-    parts = []
-    while n > 0:
-        texts = [record.text for record in islice(records, min(n, _TEXTS))]
-        parts.append(weigh(texts, method.log_diff, mean=mean, rule=method.words))
-        n -= min(n, _TEXTS)
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 _own = threading.local()
@@ -220,6 +225,6 @@ def _featuriser(n_buckets: int, rule: Rule) -> Featuriser:
 METHOD = Method(
     name="dsir",
     load=fit_dsir,
-    needs=lambda config: target_needs(config.select.dsir.target),
-    files=lambda config, _run: target_files(config, "select.dsir.target", config.select.dsir.target),
+    needs=lambda select: target_needs(select.dsir.target),
+    files=lambda select, corpus, _run: target_files(corpus, "select.dsir.target", select.dsir.target),
 )

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 
 import numpy as np
 
 from mira import plugins
 from mira.arrays import Floats
-from mira.config.settings import Config, EndpointSettings, SourceSettings
+from mira.config.settings import CorpusSettings, EndpointSettings, SelectSettings, SourceSettings
 from mira.corpus import shards
 from mira.corpus.record import Record
 from mira.errors import ConfigError
-from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.values import SelectionMethod
+from mira.selection.values import SelectionInputs, SelectionMethod
 
 __all__ = [
     "BaseMethod",
@@ -40,9 +40,7 @@ class BaseMethod:
         """Whether the records nearest to the pool's median are best."""
         return False
 
-    def value_records(
-        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
-    ) -> Floats:
+    def value_records(self, inputs: SelectionInputs, records: Sequence[Record], ids: Sequence[str]) -> Floats:
         """Refuse: most methods know the records of the corpus only.
 
         Raises:
@@ -77,10 +75,13 @@ class Method:
     """
 
     name: str
-    load: Callable[[Config, RunFolder, Log], SelectionMethod]
-    needs: Callable[[Config], Sequence[str]] = lambda _config: ()
-    files: Callable[[Config, RunFolder], Mapping[str, str]] = lambda _config, _run: {}
-    endpoint: Callable[[Config], EndpointSettings | None] = lambda _config: None
+    load: Callable[[SelectionInputs], SelectionMethod]
+    needs: Callable[[SelectSettings], Sequence[str]] = lambda _select: ()
+    files: Callable[[SelectSettings, CorpusSettings, RunFolder], Mapping[str, str]] = lambda _select, _corpus, _run: {}
+    endpoint: Callable[[SelectSettings], EndpointSettings | None] = lambda _select: None
+
+
+_ARGUMENTS = {"load": 1, "needs": 1, "files": 3, "endpoint": 1}
 
 
 def method_names() -> tuple[str, ...]:
@@ -92,13 +93,22 @@ def find_method(name: str) -> Method:
     """Return a method's declaration.
 
     Raises:
-        ConfigError: No method has this name.
+        ConfigError: No method has this name, or an installed package's was written for another version of mira.
     """
     found: Method = plugins.load(plugins.METHODS, name)
+    for part, n in _ARGUMENTS.items():
+        try:
+            signature(getattr(found, part)).bind(*[None] * n)
+        except TypeError:
+            raise ConfigError(
+                f"select.method: {name} was written for another version of mira: its `{part}` does not take "
+                f"{n} argument{'s' if n > 1 else ''}",
+                "Update the package that adds the method.",
+            ) from None
     return found
 
 
-def load_method(name: str, config: Config, run: RunFolder, log: Log) -> SelectionMethod:
+def load_method(name: str, inputs: SelectionInputs) -> SelectionMethod:
     """Return a method that is ready to rank.
 
     Raises:
@@ -106,7 +116,7 @@ def load_method(name: str, config: Config, run: RunFolder, log: Log) -> Selectio
         JudgeError: Its endpoint cannot be used, or left too many records without a score.
         RunError: What the method needs is not in the run folder yet.
     """
-    return find_method(name).load(config, run, log)
+    return find_method(name).load(inputs)
 
 
 def target_needs(target: SourceSettings | str) -> tuple[str, ...]:
@@ -114,9 +124,9 @@ def target_needs(target: SourceSettings | str) -> tuple[str, ...]:
     return ("group", "discover", "label") if target == "top_judged" else ()
 
 
-def target_files(config: Config, setting: str, target: SourceSettings | str) -> dict[str, str]:
+def target_files(corpus: CorpusSettings, setting: str, target: SourceSettings | str) -> dict[str, str]:
     """Return setting -> hash of the texts that a method is fitted on, if they are a source of their own."""
     if not isinstance(target, SourceSettings):
         return {}
-    found = shards(replace(config.corpus, sources=[target]))[target.name]
+    found = shards(replace(corpus, sources=[target]))[target.name]
     return {setting: hash_json([[s.name, s.fingerprint] for s in found])}

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mira.config.settings import Config
+from mira.config.settings import CorpusSettings, SelectSettings
 from mira.corpus import Shard
 from mira.corpus.index_reader import Block
 from mira.corpus.sidecar import Sidecar
@@ -29,23 +29,27 @@ class Mira(BaseMethod):
 
     Attributes:
         mask: Source -> unmasked slots.
+        select: Which scores decide, and how they are averaged.
+        seed: Of the random order of masked sources.
     """
 
     mask: Mapping[str, tuple[str, ...]]
+    select: SelectSettings
+    seed: int
     name = "mira"
 
-    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+    def identity(self, run: RunFolder, shard: Shard) -> str:
         """Scores, unmasked slots, and how they are averaged."""
-        select = config.select
+        select = self.select
         scores = run.scores(shard.source) / f"{shard.name}.parquet"
         return hash_json(
             [
                 self._slots(shard.source), select.trim, select.min_slots, select.masked_source, file_state(scores),
-                *([CASCADE, file_state(scores_path(config, run, shard))] if select.scores == CASCADE else []),
+                *([CASCADE, file_state(scores_path(select, run, shard))] if select.scores == CASCADE else []),
             ]
         )  # fmt: skip
 
-    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+    def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its quality.
 
         A fully masked source's records get a random order of their own (`masked_source: random`) or no value
@@ -56,13 +60,13 @@ class Mira(BaseMethod):
                 cascade's was made of other scores.
         """
         slots = self._slots(shard.source)
-        if config.select.scores == CASCADE:
+        if self.select.scores == CASCADE:
             check_merged(run, shard)
-        path = scores_path(config, run, shard)
-        sidecar = Sidecar(path, run, shard, [*slots, "reason_unscored"], made_by(config))
+        path = scores_path(self.select, run, shard)
+        sidecar = Sidecar(path, run, shard, [*slots, "reason_unscored"], made_by(self.select))
         for block in blocks:
             batch = sidecar.take(block)
-            yield _quality(config, batch, slots) if slots else _masked(config, shard, block)
+            yield _quality(self.select, batch, slots) if slots else self._masked(shard, block)
         sidecar.finish()
 
     def _slots(self, source: str) -> tuple[str, ...]:
@@ -70,17 +74,16 @@ class Mira(BaseMethod):
             raise RunError(f"the reliability table knows nothing of source '{source}'", "Run `mira reliability` again.")
         return self.mask[source]
 
+    def _masked(self, shard: Shard, block: Block) -> Ranked:
+        values = np.full(len(block), np.nan)
+        if self.select.masked_source == "random":
+            values = random_values(self.seed, shard.source, block.ids)
+        return Ranked(values, pa.repeat(MASKED, len(block)))
 
-def _masked(config: Config, shard: Shard, block: Block) -> Ranked:
-    values = np.full(len(block), np.nan)
-    if config.select.masked_source == "random":
-        values = random_values(config, shard.source, block.ids)
-    return Ranked(values, pa.repeat(MASKED, len(block)))
 
-
-def _quality(config: Config, batch: pa.RecordBatch, slots: tuple[str, ...]) -> Ranked:
+def _quality(select: SelectSettings, batch: pa.RecordBatch, slots: tuple[str, ...]) -> Ranked:
     columns = [batch[slot].to_numpy(zero_copy_only=False) for slot in slots]
-    quality, scored = trimmed_mean(columns, config.select.trim, config.select.min_slots)
+    quality, scored = trimmed_mean(columns, select.trim, select.min_slots)
     lacking = np.isnan(quality)
     if not lacking.any():
         return Ranked(quality)
@@ -90,8 +93,8 @@ def _quality(config: Config, batch: pa.RecordBatch, slots: tuple[str, ...]) -> R
     return Ranked(quality, reasons)
 
 
-def _cascade_files(config: Config, run: RunFolder) -> dict[str, str]:
-    if config.select.scores != CASCADE:
+def _cascade_files(select: SelectSettings, _corpus: CorpusSettings, run: RunFolder) -> dict[str, str]:
+    if select.scores != CASCADE:
         return {}
     paths = sorted((run.path / "cascade").glob("*/*.parquet"))
     return {"cascade": hash_json([[str(p.relative_to(run.path)), hash_file(p)] for p in paths])}
@@ -99,7 +102,7 @@ def _cascade_files(config: Config, run: RunFolder) -> dict[str, str]:
 
 METHOD = Method(
     name="mira",
-    load=lambda _config, run, _log: Mira(load_mask(run)),
-    needs=lambda _config: ("group", "score", "reliability"),
+    load=lambda inputs: Mira(load_mask(inputs.run), inputs.select, inputs.seed),
+    needs=lambda _select: ("group", "score", "reliability"),
     files=_cascade_files,
 )

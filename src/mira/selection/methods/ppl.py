@@ -12,7 +12,7 @@ half (by hash of the id) that it is not in.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import compress, islice
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mira.arrays import Floats
-from mira.config.settings import Config, SourceSettings
+from mira.config.settings import CorpusSettings, SourceSettings
 from mira.corpus import Shard, read
 from mira.corpus.index_reader import Block
 from mira.corpus.record import Record
 from mira.errors import ConfigError, InputError, install_hint
 from mira.hashing import hash_ids, uniform
-from mira.progress import Log
 from mira.run_folder.files import hash_json, hash_path, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.byte_model import ByteModel
 from mira.selection.methods.method import BaseMethod, by_source
 from mira.selection.methods.ppl_local import causal_lm
 from mira.selection.methods.reference import Ids, corpus_sample, reference_texts, top_judged
-from mira.selection.values import TOO_SHORT, Ranked
+from mira.selection.values import TOO_SHORT, Ranked, SelectionInputs
 
 __all__ = ["Ppl", "bits_per_byte", "fit_ppl"]
 
@@ -55,11 +54,15 @@ class Ppl(BaseMethod):
             halves of the records.
         fit: Identity of the model.
         slice: low, middle or high.
+        seed: Of the halves.
+        corpus: How the corpus is read.
     """
 
     models: tuple[Path, ...]
     fit: str
     slice: str
+    seed: int
+    corpus: CorpusSettings
     name = "ppl"
     reads_text = True
 
@@ -68,38 +71,36 @@ class Ppl(BaseMethod):
         """Whether the records nearest to the pool's median are best."""
         return self.slice == "middle"
 
-    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+    def identity(self, run: RunFolder, shard: Shard) -> str:
         """The model, the slice's direction, and the shard's content."""
         return hash_json([self.fit, self.slice == "low", shard.fingerprint])
 
-    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+    def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its bits per byte."""
-        records = read(config.corpus, run, shard)
+        records = read(self.corpus, run, shard)
         for block in blocks:
             values = np.zeros(len(block))
             for start in range(0, len(block), _TEXTS):
                 texts = [record.text for record in islice(records, min(_TEXTS, len(block) - start))]
                 ids = block.ids.slice(start, len(texts))
-                values[start : start + len(texts)] = self._values(config, shard.source, ids, texts)
+                values[start : start + len(texts)] = self._values(shard.source, ids, texts)
             short = np.isnan(values)
             yield Ranked(values, pc.if_else(pa.array(short), TOO_SHORT, None) if short.any() else None)
 
-    def values_of(self, config: Config, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
+    def values_of(self, source: str, ids: Sequence[str], texts: Sequence[str]) -> Floats:
         """Value texts as `rank` would value records of that source, ids and texts; NaN if one cannot be measured.
 
         The id decides which of two models measures a text: give a changed copy the id of its original, whose model
         has not been trained on it.
         """
-        return self._values(config, source, pa.array(ids, pa.string()), texts)
+        return self._values(source, pa.array(ids, pa.string()), texts)
 
-    def value_records(
-        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
-    ) -> Floats:
+    def value_records(self, inputs: SelectionInputs, records: Sequence[Record], ids: Sequence[str]) -> Floats:
         """Value records as `values_of` does, under the ids of their originals."""
-        return by_source(records, ids, partial(self.values_of, config))
+        return by_source(records, ids, self.values_of)
 
-    def _values(self, config: Config, source: str, ids: pa.Array, texts: Sequence[str]) -> Floats:
-        halves = _halves(ids, config.seed, source) % len(self.models)
+    def _values(self, source: str, ids: pa.Array, texts: Sequence[str]) -> Floats:
+        halves = _halves(ids, self.seed, source) % len(self.models)
         bits = np.zeros(len(texts))
         for half, model in enumerate(self.models):
             own = halves == half
@@ -117,7 +118,7 @@ def bits_per_byte(model: Path, texts: Sequence[str]) -> Floats:
     return _load(model)(texts)
 
 
-def fit_ppl(config: Config, run: RunFolder, log: Log) -> Ppl:
+def fit_ppl(inputs: SelectionInputs) -> Ppl:
     """Train the n-gram model, unless that is done already or a model is given.
 
     Raises:
@@ -125,7 +126,7 @@ def fit_ppl(config: Config, run: RunFolder, log: Log) -> Ppl:
         InputError: The given model cannot be read, or the reference's path matches nothing.
         RunError: The corpus is not indexed, or there are no labels to take the top of.
     """
-    settings = config.select.ppl
+    run, corpus, settings, seed = inputs.run, inputs.corpus, inputs.select.ppl, inputs.seed
     if settings.model != "ngram":
         path = Path(settings.model).expanduser()
         if not path.exists():
@@ -133,37 +134,38 @@ def fit_ppl(config: Config, run: RunFolder, log: Log) -> Ppl:
                 f"select.ppl.model: {path} is not there", "Give a KenLM model, the folder of a causal LM, or `ngram`."
             )
         _load(path)
-        return Ppl((path,), hash_path(path), settings.slice)
+        return Ppl((path,), hash_path(path), settings.slice, seed, corpus)
     chosen = (
-        corpus_sample(config, run, settings.sample, "ppl") if settings.reference == "sample"
-        else top_judged(config, run, settings.target_share) if settings.reference == "top_judged"
+        corpus_sample(corpus, run, settings.sample, seed, "ppl") if settings.reference == "sample"
+        else top_judged(corpus, run, settings.target_share, seed) if settings.reference == "top_judged"
         else settings.reference
     )  # fmt: skip
     if isinstance(chosen, SourceSettings):
         references: list[SourceSettings | Ids] = [chosen]
     else:
-        references = [_half_of(config, chosen, 1 - half) for half in (0, 1)]
-    models = [_train(config, run, log, reference, at) for at, reference in enumerate(references)]
-    return Ppl(tuple(path for path, _ in models), hash_json([identity for _, identity in models]), settings.slice)
+        references = [_half_of(seed, chosen, 1 - half) for half in (0, 1)]
+    models = [_train(inputs, reference, at) for at, reference in enumerate(references)]
+    fit = hash_json([identity for _, identity in models])
+    return Ppl(tuple(path for path, _ in models), fit, settings.slice, seed, corpus)
 
 
-def _train(config: Config, run: RunFolder, log: Log, reference: SourceSettings | Ids, at: int) -> tuple[Path, str]:
+def _train(inputs: SelectionInputs, reference: SourceSettings | Ids, at: int) -> tuple[Path, str]:
     """Train one model if that is not done yet; return its path and identity."""
-    order = config.select.ppl.order
-    identity, texts = reference_texts(config, run, reference)
+    run, order = inputs.run, inputs.select.ppl.order
+    identity, texts = reference_texts(inputs.corpus, run, reference)
     identity = hash_json([identity, order])
     path = run.path / "values" / "ppl" / f"model_{at}.npz"
     record = path.with_suffix(".json")
     if not (path.is_file() and record.is_file() and read_json(record) == {"identity": identity}):
-        log.note(f"select: training n-gram model {at + 1}")
+        inputs.log.note(f"select: training n-gram model {at + 1}")
         record.unlink(missing_ok=True)
         ByteModel.train(texts, order).save(path)
         write_json(record, {"identity": identity})
     return path, identity
 
 
-def _half_of(config: Config, ids: Ids, half: int) -> Ids:
-    parts = {source: _halves(pa.array(own, pa.string()), config.seed, source) for source, own in ids.items()}
+def _half_of(seed: int, ids: Ids, half: int) -> Ids:
+    parts = {source: _halves(pa.array(own, pa.string()), seed, source) for source, own in ids.items()}
     return {s: [id_ for id_, part in zip(own, parts[s], strict=True) if part == half] for s, own in ids.items()}
 
 

@@ -1,27 +1,25 @@
 """The selection method `ppl`: which model measures, a local one or a served one."""
 
-from mira.config.settings import Config
-from mira.progress import Log
-from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import Method, target_files, target_needs
 from mira.selection.methods.ppl import fit_ppl
 from mira.selection.methods.ppl_endpoint import MeasuredPpl, score_ppl
-from mira.selection.values import SelectionMethod
+from mira.selection.values import SelectionInputs, SelectionMethod
 
 __all__ = ["METHOD"]
 
 
-def _load(config: Config, run: RunFolder, log: Log) -> SelectionMethod:
-    if config.select.ppl.endpoint is None:
-        return fit_ppl(config, run, log)
-    score_ppl(config, run, log)
-    return MeasuredPpl(config.select.ppl.slice)
+def _load(inputs: SelectionInputs) -> SelectionMethod:
+    settings = inputs.select.ppl
+    if settings.endpoint is None:
+        return fit_ppl(inputs)
+    score_ppl(inputs)
+    return MeasuredPpl(settings.slice)
 
 
 METHOD = Method(
     name="ppl",
     load=_load,
-    needs=lambda config: () if config.select.ppl.endpoint else target_needs(config.select.ppl.reference),
-    files=lambda config, _run: target_files(config, "select.ppl.reference", config.select.ppl.reference),
-    endpoint=lambda config: config.select.ppl.endpoint,
+    needs=lambda select: () if select.ppl.endpoint else target_needs(select.ppl.reference),
+    files=lambda select, corpus, _run: target_files(corpus, "select.ppl.reference", select.ppl.reference),
+    endpoint=lambda select: select.ppl.endpoint,
 )

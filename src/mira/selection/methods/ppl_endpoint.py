@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mira.arrays import Floats
-from mira.config.settings import Config, PplEndpoint
+from mira.config.settings import PplEndpoint
 from mira.corpus import Shard
 from mira.corpus.index_reader import Block
 from mira.corpus.record import Record
@@ -28,12 +28,11 @@ from mira.llm.answer import Answer, Failed
 from mira.llm.client import Client
 from mira.llm.request import Request
 from mira.llm.responses.prompt_logprobs import Likelihood, likelihood_form
-from mira.progress import Log
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import BaseMethod
 from mira.selection.methods.rating import Rater, RatingJob, open_caller, rate_corpus, rate_records
-from mira.selection.values import TOO_SHORT, Ranked, file_state
+from mira.selection.values import TOO_SHORT, Ranked, SelectionInputs, file_state
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
 
@@ -73,11 +72,11 @@ class MeasuredPpl(BaseMethod):
         """Whether the records nearest to the pool's median are best."""
         return self.slice == "middle"
 
-    def identity(self, config: Config, run: RunFolder, shard: Shard) -> str:
+    def identity(self, run: RunFolder, shard: Shard) -> str:
         """The sidecar and the slice's direction."""
         return hash_json([self.slice == "low", file_state(_path(run, shard))])
 
-    def rank(self, config: Config, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
+    def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its bits per byte; those without have the sidecar's reason.
 
         Raises:
@@ -91,9 +90,7 @@ class MeasuredPpl(BaseMethod):
             yield Ranked(self._sign * bits, reasons)
         sidecar.finish()
 
-    def value_records(
-        self, config: Config, run: RunFolder, log: Log, records: Sequence[Record], ids: Sequence[str]
-    ) -> Floats:
+    def value_records(self, inputs: SelectionInputs, records: Sequence[Record], ids: Sequence[str]) -> Floats:
         """Value records by their bits per byte under the model at `select.ppl.endpoint`; NaN if it measures none.
 
         Raises:
@@ -101,8 +98,8 @@ class MeasuredPpl(BaseMethod):
             JudgeError: The endpoint cannot be used, gave no reply to more records than `teacher.failure_budget` allows,
                 or a limit of cost or requests was reached.
         """
-        with open_ppl(config, run, log) as rater:
-            rows = rate_records(config, log, rater, records)
+        with open_ppl(inputs) as rater:
+            rows = rate_records(rater, records, inputs.teacher.failure_budget, inputs.log)
         return self._sign * np.array([row.get("bits_per_byte", np.nan) for row in rows], dtype=np.float64)
 
     @property
@@ -110,7 +107,7 @@ class MeasuredPpl(BaseMethod):
         return -1.0 if self.slice == "low" else 1.0
 
 
-def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
+def score_ppl(inputs: SelectionInputs) -> dict[str, Any]:
     """Have the model at `select.ppl.endpoint` measure every valid record that it has not measured yet.
 
     Writes `<run>/ppl/<source>/<shard>.parquet`: row, id, bits_per_byte, n_bytes and n_measured (bytes and tokens that
@@ -118,9 +115,7 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     `teacher`; with `teacher.offline` nothing is sent.
 
     Args:
-        config: The settings.
-        run: The run folder; its corpus is indexed.
-        log: Where progress goes.
+        inputs: What the selection is made from; the corpus is indexed.
 
     Returns:
         As `rate_corpus`.
@@ -131,22 +126,23 @@ def score_ppl(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             than `teacher.failure_budget` allows.
         RunError: The corpus is not indexed.
     """
-    with open_ppl(config, run, log) as rater:
-        job = RatingJob("bits per byte", rater, _COLUMNS, partial(_path, run), excused=frozenset({TOO_SHORT}))
-        return rate_corpus(config, run, log, job)
+    with open_ppl(inputs) as rater:
+        job = RatingJob("bits per byte", rater, _COLUMNS, partial(_path, inputs.run), excused=frozenset({TOO_SHORT}))
+        return rate_corpus(inputs, job)
 
 
 @contextmanager
-def open_ppl(config: Config, run: RunFolder, log: Log) -> Iterator[Rater]:
+def open_ppl(inputs: SelectionInputs) -> Iterator[Rater]:
     """Open the model at `select.ppl.endpoint`, with its journal.
 
     Raises:
         ConfigError: No endpoint is configured, or its context leaves no room for a text.
     """
-    settings = config.select.ppl.endpoint
+    settings = inputs.select.ppl.endpoint
     if settings is None:
         raise ConfigError("select.ppl.endpoint is not set", "Add base_url and model of a served causal LM.")
-    with open_caller(config, run, log, settings, "ppl", _READING, likelihood_form(settings.form)) as caller:
+    form = likelihood_form(settings.form)
+    with open_caller(inputs.teacher, inputs.run, inputs.log, settings, "ppl", _READING, form) as caller:
         asked = _Asked(settings, caller)
         yield Rater(caller, asked.identity, asked.request, _read)
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config.settings import Config, EndpointSettings
+from mira.config.settings import CorpusSettings, EndpointSettings, TeacherSettings
 from mira.corpus import Shard, records_key
 from mira.corpus.record import Record
 from mira.corpus.sidecar_writer import FINGERPRINT, Place, ShardResult, SidecarWriter, read_result, write_sidecars
@@ -31,6 +31,7 @@ from mira.llm.request import Form, Request
 from mira.progress import Log, Task
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.values import SelectionInputs
 from mira.unscored import Unscored
 
 __all__ = ["Rater", "RatingJob", "open_caller", "rate_corpus", "rate_records"]
@@ -55,7 +56,7 @@ class Rater:
 
 @contextmanager
 def open_caller(
-    config: Config,
+    teacher: TeacherSettings,
     run: RunFolder,
     log: Log,
     settings: EndpointSettings,
@@ -66,7 +67,7 @@ def open_caller(
     """Open the stream of requests to a model that rates records, with a journal of its own name and the run's limits.
 
     Args:
-        config: The settings; the limits are those of `teacher`.
+        teacher: The limits.
         run: The run folder.
         log: Where progress goes.
         settings: The endpoint.
@@ -76,8 +77,8 @@ def open_caller(
     """
     with Journal(run.journal, name) as journal:
         yield Client(
-            settings, journal, hash_json([name, reading]), spending=current_spending(config.teacher),
-            offline=config.teacher.offline, log=log, form=form,
+            settings, journal, hash_json([name, reading]), spending=current_spending(teacher),
+            offline=teacher.offline, log=log, form=form,
         )  # fmt: skip
 
 
@@ -102,7 +103,7 @@ class RatingJob:
     excused: frozenset[str] = frozenset()
 
 
-def rate_corpus(config: Config, run: RunFolder, log: Log, job: RatingJob) -> dict[str, Any]:
+def rate_corpus(inputs: SelectionInputs, job: RatingJob) -> dict[str, Any]:
     """Rate every valid record whose shard is not done, and write the sidecars.
 
     Returns:
@@ -113,27 +114,28 @@ def rate_corpus(config: Config, run: RunFolder, log: Log, job: RatingJob) -> dic
         SpendingStop: A limit of cost or requests was reached. What is paid for is in the journal.
         RunError: The corpus is not indexed, or a sidecar was made by something else.
     """
-    totals = corpus.totals(config.corpus, run)
-    of_source = corpus.shards(config.corpus)
+    run, log, budget = inputs.run, inputs.log, inputs.teacher.failure_budget
+    totals = corpus.totals(inputs.corpus, run)
+    of_source = corpus.shards(inputs.corpus)
     n_valid = sum(counts["valid"] for counts in totals.values())
-    results, todo = _state(config, run, job, of_source, n_valid)
+    results, todo = _state(run, job, of_source, budget * n_valid)
     _remove_strays(job, of_source)
     if todo:
         with watch(job.rater.caller.stats, log, job.name, n_valid) as task:
             task.advance(sum(result.rows for result in results))
-            results += _ask(config, run, job, todo, task)
+            results += _ask(inputs.corpus, run, job, todo, task)
     rows: Counter[str] = Counter()
     unscored: dict[str, Counter[str]] = {source: Counter() for source in of_source}
     for result in results:
         rows[result.source] += result.rows
         unscored[result.source] += result.unscored
     failed = {source: _failed(job, counts) for source, counts in unscored.items()}
-    check_failures(failed, rows.total(), config.teacher.failure_budget, log)
+    check_failures(failed, rows.total(), budget, log)
     by_source = {source: dict(counts) for source, counts in unscored.items()}
     return {"rows": dict(rows), "unscored": by_source, "requests": job.rater.caller.stats.summary()}
 
 
-def rate_records(config: Config, log: Log, rater: Rater, records: Sequence[Record]) -> list[Mapping[str, Any]]:
+def rate_records(rater: Rater, records: Sequence[Record], failure_budget: float, log: Log) -> list[Mapping[str, Any]]:
     """Rate records outside the corpus, such as spoiled copies, and return the ratings in their order.
 
     Requests, journals, limits and cost guard are those of the corpus, so that a record is paid for once. Only the
@@ -154,19 +156,19 @@ def rate_records(config: Config, log: Log, rater: Rater, records: Sequence[Recor
             if row.get("reason_unscored") in UNANSWERED:
                 unanswered[answer.asked.source][row["reason_unscored"]] += 1
             task.advance()
-    check_failures(unanswered, len(records), config.teacher.failure_budget, log)
+    check_failures(unanswered, len(records), failure_budget, log)
     return rows
 
 
 def _state(
-    config: Config, run: RunFolder, job: RatingJob, of_source: Mapping[str, Sequence[Shard]], n_valid: int
+    run: RunFolder, job: RatingJob, of_source: Mapping[str, Sequence[Shard]], may_fail: float
 ) -> tuple[list[ShardResult], list[tuple[Shard, str]]]:
     """Return what came of shards that are done, and the others with the fingerprints that they will have."""
     shards = [shard for parts in of_source.values() for shard in parts]
     marked = [(shard, hash_json([records_key(run, shard), job.rater.identity])) for shard in shards]
     done = [_done(job, shard, fingerprint) for shard, fingerprint in marked]
     failed = sum(_failed(job, result.unscored).total() for result in done if result)
-    if failed > config.teacher.failure_budget * n_valid:
+    if failed > may_fail:
         done = [result if result and not any(result.unscored[why] for why in UNANSWERED) else None for result in done]
     todo = [which for which, result in zip(marked, done, strict=True) if result is None]
     return [result for result in done if result], todo
@@ -177,7 +179,7 @@ def _failed(job: RatingJob, unscored: Counter[str]) -> Counter[str]:
 
 
 def _ask(
-    config: Config, run: RunFolder, job: RatingJob, todo: Sequence[tuple[Shard, str]], task: Task
+    settings: CorpusSettings, run: RunFolder, job: RatingJob, todo: Sequence[tuple[Shard, str]], task: Task
 ) -> Iterator[ShardResult]:
     schema = pa.schema([("row", pa.int64()), ("id", pa.string()), *job.columns])
 
@@ -195,7 +197,7 @@ def _ask(
 
     return write_sidecars(
         (sidecar(shard, fingerprint) for shard, fingerprint in todo),
-        lambda shard: corpus.read(config.corpus, run, shard),
+        lambda shard: corpus.read(settings, run, shard),
         question,
         job.rater.caller.complete,
         lambda answer: (answer.asked.source, answer.asked.tag),
