@@ -33,6 +33,22 @@ FLOORS = (
     {"__init__", "cli"},
     {"__main__"},
 )
+# Who may see all settings: rooms that hand them on, `stage.py` of any room, and these functions. All others take the
+# sections or the values that they read. The lists only get shorter.
+SEE_CONFIG = {"api", "cli", "config", "demo", "pipeline", "run_view", "stage"}
+_COMMAND = "a command over a finished run, which `pipeline.runner.run_extra` calls"
+TAKE_CONFIG = {
+    "corpus/index.py:build_index": "what the stage `index` runs",
+    "rescoring/report.py:report_cascade": _COMMAND,
+    "rescoring/served.py:run_cascade": _COMMAND,
+    "evaluation/compare.py:compare": _COMMAND,
+    "evaluation/proxy/proxy.py:measure": "the command `proxy` with a size and seeds of one's own",
+    "evaluation/proxy/proxy.py:proxy": _COMMAND,
+    "reliability/students/report.py:_Compared.__init__": "the body of `compare_group_students`: it reads six sections",
+    "reliability/students/report.py:compare_group_students": _COMMAND,
+    "selection/explain/explain.py:explain": _COMMAND,
+    "selection/explain/explain.py:explain_line": _COMMAND,
+}
 MOST_FILES = 18
 MOST_LINES = 400
 
@@ -104,6 +120,37 @@ def test_the_pipeline_starts_without_libraries_that_are_slow_to_import() -> None
     code = "import sys, mira.pipeline.runner; print(*{name.split('.')[0] for name in sys.modules} | {*sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"sklearn", "scipy.stats", "torch", "transformers", "ray"} & set(loaded)
+
+
+def _named_config(annotation: ast.expr | None) -> bool:
+    return annotation is not None and any(
+        isinstance(node, ast.Name) and node.id == "Config" for node in ast.walk(annotation)
+    )
+
+
+def _taking_config(tree: ast.AST, prefix: str = "") -> Iterator[str]:
+    """Yield functions with a parameter, and classes with a field, whose type names `Config`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+            if any(_named_config(one.annotation) for one in given if one):
+                yield prefix + node.name
+        if isinstance(node, ast.ClassDef) and any(
+            isinstance(field, ast.AnnAssign) and _named_config(field.annotation) for field in node.body
+        ):
+            yield prefix + node.name
+        named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        yield from _taking_config(node, f"{prefix}{node.name}." if named else prefix)
+
+
+def test_a_function_takes_the_settings_that_it_reads() -> None:
+    found = {
+        f"{path.relative_to(PACKAGE).as_posix()}:{name}"
+        for path in _modules()
+        if _room(path) not in SEE_CONFIG and path.name != "stage.py"
+        for name in _taking_config(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == TAKE_CONFIG.keys()  # one that takes less now leaves the list
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in _modules()}), ids=lambda p: p.name)
