@@ -56,6 +56,8 @@ class Stage:
         outputs: Files and folders that it writes.
         files: Further inputs that no setting names, or that take more than a hash of a file: name -> hash.
         resumed: Files and folders in which an interrupted run goes on: what is there counts as done.
+        edited: Takes the files of its output that were changed since, before it overwrites them; raises where that
+            would lose what somebody wrote by hand.
         work: What it would do to a corpus of so many valid records per source.
     """
 
@@ -69,6 +71,7 @@ class Stage:
     unread: Callable[[Config], Sequence[str]] = lambda _config: ()
     files: Callable[[Config, RunFolder], Mapping[str, str]] = lambda _config, _run: {}
     resumed: Callable[[Config, RunFolder], Sequence[Path]] = lambda _config, _run: ()
+    edited: Callable[[Config, RunFolder, Sequence[Path]], None] | None = None
     work: Callable[[Config, RunFolder, Mapping[str, int]], Work] = lambda _config, _run, _valid: Work()
 
 

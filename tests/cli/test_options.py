@@ -41,6 +41,7 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
     "validate": SET | {"--deep": (["--deep", "--set", "selekt=1"], "did you mean")},
     "plan": SET,
     "run": LIMITS | FORCE,
+    "freeze": SET | {"--folder": (["--folder", "s3://bucket/rubrics"], "local folders only")},
     "demo": {
         "--folder": (["--folder", "s3://bucket/demo"], "local folders only"),
         "--family": (["--family", "x"], "x"),

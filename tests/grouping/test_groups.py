@@ -94,3 +94,52 @@ def test_no_groups_yet(tmp_path: Path) -> None:
 def test_one_or_two_sources_make_one_group() -> None:
     assert cluster_sources(np.eye(2, 3, dtype=np.float32), None, 0)[0] == [0, 0]
     assert cluster_sources(np.eye(1, 3, dtype=np.float32), None, 0)[0] == [0]
+
+
+def test_new_sources_join_the_nearest_given_group(tmp_path: Path) -> None:
+    given = {"text_group_net": ["sockets"], "text_group_food": ["pasta"]}
+    config = _config(tmp_path, group={"sample": 5, "given": given, "new_sources": "nearest"})
+    assert _group(config) == {"text_group_net": ["sockets", "routers"], "text_group_food": ["pasta", "soup"]}
+    joined = json.loads(RunFolder(config.run).groups.read_text())["joined"]
+    assert [(j["source"], j["group"], j["next"][0], j["own"]) for j in joined] == [
+        ("routers", "text_group_net", "text_group_food", 1.0),
+        ("soup", "text_group_food", "text_group_net", 1.0),
+    ]
+    assert all(j["next"][1] < j["cosine"] < 1 for j in joined)
+    named = {"text_group_net": ["sockets", "soup"], "text_group_food": ["pasta"]}
+    config = _config(tmp_path, group={"sample": 5, "given": named, "new_sources": "nearest"})
+    assert _group(config)["text_group_net"] == ["sockets", "soup", "routers"]
+
+
+def test_a_family_without_a_given_group_is_clustered(tmp_path: Path) -> None:
+    config = _config(tmp_path, group={"sample": 5, "new_sources": "nearest"})
+    assert _group(config) == {"text_group_A": ["sockets", "routers"], "text_group_B": ["pasta", "soup"]}
+    assert "joined" not in json.loads(RunFolder(config.run).groups.read_text())
+
+
+def test_vectors_are_kept_while_a_source_stays_as_it_is(tmp_path: Path) -> None:
+    config = _config(tmp_path, group={"k": 2, "sample": 5})
+    _group(config)
+    run = RunFolder(config.run)
+    whole, folder = run.groups.read_bytes(), run.cache / "vectors"
+
+    def entries() -> dict[str, int]:
+        return {path.name: path.stat().st_ino for path in folder.iterdir()}
+
+    before = entries()
+    assert len(before) == 4
+    _group(config)
+    assert entries() == before and run.groups.read_bytes() == whole
+    for path in folder.iterdir():  # damage is repaired, never believed
+        data = bytearray(path.read_bytes())
+        data[-2] ^= 64
+        path.write_bytes(data)
+    _group(config)
+    assert run.groups.read_bytes() == whole and entries().keys() == before.keys() and entries() != before
+    before = entries()
+    (tmp_path / "soup.jsonl").write_text(json.dumps({"text": GARDEN}))
+    _group(config)
+    after = entries()
+    assert len(after) == 4 and len(after.items() & before.items()) == 3, "one is new, and the old one is gone"
+    _group(_config(tmp_path, group={"k": 2, "sample": 4}))
+    assert len(entries()) == 4 and not entries().items() & after.items()

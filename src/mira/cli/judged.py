@@ -10,6 +10,7 @@ from mira.cli.fitted import print_fitted, wide_console
 from mira.config.settings import Config, TeacherSettings
 from mira.errors import MiraError
 from mira.llm.spent import Spent, read_spent, total
+from mira.pipeline.runner import stage_states
 from mira.pipeline.unanswered import count_unanswered
 from mira.progress import Quiet, printable
 from mira.run_folder.files import read_json
@@ -49,7 +50,8 @@ def print_left(config: Config, stage: str, console: Console | None = None) -> No
     """Print what a stopped `discover` or `label` has replies for, and what is left; nothing if that is unknown."""
     console = console or wide_console()
     try:
-        found = count_unanswered(config, stage, Quiet())
+        states = [state for state in stage_states(config) if stage == "label" or state.stage.name != "label"]
+        found = count_unanswered(config, states, {}, Quiet()).get(stage)
     except MiraError:
         return
     if found is None:

@@ -5,6 +5,7 @@ from rich.table import Table
 
 from mira.cli.fitted import wide_console
 from mira.pipeline.plan import PlannedStage
+from mira.progress import printable
 
 __all__ = ["print_plan"]
 
@@ -21,11 +22,22 @@ def print_plan(planned: list[PlannedStage], console: Console | None = None) -> N
         table.add_row(stage.name, stage.state + paid, *_cells(stage))
     table.add_section()
     table.add_row("all", "of a run", *_cells(_total([stage for stage in planned if stage.in_run])))
-    (console or wide_console()).print(table)
+    console = console or wide_console()
+    console.print(table)
+    for stage in planned:
+        if stage.sources:
+            console.print("New labels:")
+        for source, asked in stage.sources.items():
+            most = "at most " if asked.at_most else ""
+            console.print(printable(f"  {source}: {most}{asked.calls:,} calls; {asked.why}"), markup=False)
+        if any(asked.at_most for asked in stage.sources.values()):
+            console.print("To keep the groups and rubrics of the last run, and the labels on them: mira freeze CONFIG")
 
 
 def _cells(stage: PlannedStage) -> list[str]:
     numbers = [f"{n:,}" if n else "" for n in (stage.records, stage.calls, stage.tokens_in, stage.tokens_out)]
+    if stage.at_most and stage.calls:
+        numbers[1] = f"at most {numbers[1]}"
     return [*numbers, "no price set" if stage.cost is None else f"{stage.cost:,.2f}" if stage.calls else ""]
 
 
@@ -35,4 +47,5 @@ def _total(planned: list[PlannedStage]) -> PlannedStage:
     calls, tokens_in, tokens_out = (
         sum(getattr(stage, name) for stage in planned) for name in ("calls", "tokens_in", "tokens_out")
     )
-    return PlannedStage("all", "", 0, calls, tokens_in, tokens_out, cost)
+    at_most = any(stage.at_most for stage in planned)
+    return PlannedStage("all", "", 0, calls, tokens_in, tokens_out, cost, at_most=at_most)

@@ -117,6 +117,29 @@ def run(
     run_stages_of(config, [*set_, *limits(max_cost, max_requests, failure_budget)], [], force=force)
 
 
+@app.command(rich_help_panel=RUN)
+def freeze(
+    config: ConfigPath,
+    folder: Annotated[
+        str, typer.Option("--folder", help="Where the rubrics go, relative to the settings.")
+    ] = "rubrics",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Keep the run's groups and rubrics: write them into the settings.
+
+    New sources then join the nearest group, and only they get new labels. Nothing is asked or computed.
+    """
+    from mira.pipeline.freeze import freeze as freeze_run  # noqa: PLC0415
+
+    found = freeze_run(config, set_, folder)
+    for name, sources in found.groups.items():
+        say(f"{name}: {', '.join(sources)}; rubric {found.rubrics.get(name, '(none)')}")
+    for name in found.new:
+        say(f"{name}: in no group yet; it joins the nearest one. To choose, add it to a group in group.given.")
+    done = f"Wrote {', '.join(found.written)}." if found.written else f"{config} says all of this already."
+    say(f"{done} See what a run would do: mira plan {config}")
+
+
 def run_stages_of(path: Path, overrides: list[str], names: list[str], *, force: bool) -> None:
     """Run stages, and print the tables that belong to them.
 

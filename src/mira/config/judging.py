@@ -96,6 +96,9 @@ class GroupSettings(Settings):
     """Records per source for its mean vector."""
     given: dict[str, list[str]] = Field(default_factory=dict)
     """Groups set by hand instead of by clustering: name -> sources, e.g. {text_group_A: [pr_issue, deepwiki]}."""
+    new_sources: Literal["cluster", "nearest"] = "cluster"
+    """Sources that `given` does not name. cluster: they form groups of their own. nearest: each joins the given group
+    of its family whose mean vector is nearest, if the family has one; `mira freeze` sets this."""
 
 
 class DiscoverSettings(Settings):

@@ -281,7 +281,8 @@ def _check(config: Config, origin: _Origin) -> None:
     for field, source in mentions:
         if source not in names:
             close = difflib.get_close_matches(source, names, n=1)
-            advice = f"Did you mean '{close[0]}'?" if close else f"Sources are: {', '.join(names)}"
+            gone = f"If it is gone, take it out here, too. Sources are: {', '.join(names)}"
+            advice = f"Did you mean '{close[0]}'?" if close else gone
             raise ConfigError(f"{origin.setting(field)}: there is no source '{source}'", advice)
     methods = (config.select.dataman.endpoint, config.select.ppl.endpoint)
     endpoints = (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods)

@@ -1,6 +1,6 @@
 """Sources and families: find, read, render, count tokens, shard, sample, write."""
 
-from mira.corpus.index import build_index, records_key, totals
+from mira.corpus.index import build_index, records_key, source_key, totals
 from mira.corpus.peek import check_fields, peek
 from mira.corpus.read import fetch, field_values, pick, read, sample_ids
 from mira.corpus.record import Part, Record, Rejected, Rejection
@@ -31,6 +31,7 @@ __all__ = [
     "records_key",
     "sample_ids",
     "shards",
+    "source_key",
     "tokenizer",
     "totals",
 ]

@@ -36,7 +36,7 @@ from mira.run_folder.files import KEY, atomic, hash_file, hash_json, read_key, r
 from mira.run_folder.paths import RunFolder
 from mira.tokens import Tokenizer, tokenizer
 
-__all__ = ["build_index", "check_shard", "duplicates_path", "records_key", "shard_path", "totals"]
+__all__ = ["build_index", "check_shard", "duplicates_path", "records_key", "shard_path", "source_key", "totals"]
 
 VERSION = 3
 SCHEMA = pa.schema(
@@ -176,6 +176,22 @@ def records_key(run: RunFolder, shard: Shard) -> str:
         raise RunError(f"{index} is not there yet", "Run `mira index` first.")
     doubled = pq.read_table(duplicates_path(run, shard.source), columns=["row"], filters=[("shard", "=", shard.name)])
     return hash_json([shard.fingerprint, hash_file(index), sorted(doubled["row"].to_pylist())])
+
+
+def source_key(corpus: CorpusSettings, run: RunFolder, source: str, found: Sequence[Shard]) -> str:
+    """Hash everything that the valid records of a source follow from: its files' content, its fields, the index.
+
+    Args:
+        corpus: How the corpus is read.
+        run: The run folder.
+        source: The source's name.
+        found: Its shards.
+
+    Raises:
+        RunError: A shard is not indexed.
+    """
+    settings = corpus.source(source).model_dump(mode="json", exclude={"language", "path"})
+    return hash_json([settings, [[shard.name, records_key(run, shard)] for shard in found]])
 
 
 def _remove_gone(run: RunFolder, sources: set[str]) -> None:

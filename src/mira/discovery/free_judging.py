@@ -43,6 +43,8 @@ class FreeJudging:
     Attributes:
         records: The sample.
         failures: Source -> reason -> records without a single judgment point, after `judge`.
+        without_reply: Requests without a reply, after `judge`.
+        asked: Keys of the requests so far.
     """
 
     def __init__(self, group: Group, records: list[Record], settings: DiscoverSettings, teacher: Teacher) -> None:
@@ -52,6 +54,8 @@ class FreeJudging:
         self.failures: dict[str, Counter[str]] = {}
         self.records = records
         self._budget = teacher.failures(len(records))
+        self.without_reply = 0
+        self.asked: list[bytes] = []
 
     @property
     def evidence(self) -> str:
@@ -75,7 +79,9 @@ class FreeJudging:
             messages = [{"role": "system", "content": self._prompt.system}, {"role": "user", "content": user.text}]
             tokens = about_tokens(self._prompt.system + user.text)
             tag = f"free {record.source}/{record.id}"
-            yield self._client.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
+            request = self._client.request(messages, tokens=tokens, source=record.source, tag=tag, context=record)
+            self.asked.append(request.key)
+            yield request
 
     def judge(self, log: Log) -> list[JudgmentPoint]:
         """Return all judgment points, by source and record; every reply is journalled first.
@@ -97,6 +103,7 @@ class FreeJudging:
     def _read(self, answer: Answer) -> list[JudgmentPoint]:
         record, reply = answer.asked.context, answer.result
         if not isinstance(reply, Reply):
+            self.without_reply += 1
             self._fail(record.source, reply.reason)
             self._budget.add(reply.reason)
             return []

@@ -2,16 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from mira.config.settings import Config, DiscoverSettings
-from mira.discovery.anchors import Clustering, cluster_points, embed_points
-from mira.discovery.clusters import DiscoveryRecord, discovery_record
+from mira.discovery.discovered import asked_hash, discovered_rubric, discovery_state, discovery_states
 from mira.discovery.free_judging import FreeJudging, free_sample
 from mira.embedding import Embedder, load_embedder
 from mira.errors import ConfigError, InputError, RunError
@@ -22,8 +19,7 @@ from mira.llm.failures import check_failures
 from mira.progress import Log
 from mira.rubric.points import JudgmentPoint
 from mira.rubric.rubric import Rubric
-from mira.rubric.slots import slot_name
-from mira.run_folder.files import remove_others, write_parquet
+from mira.run_folder.files import remove_others
 from mira.run_folder.paths import RunFolder
 from mira.stage import FREE_REPLY_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs, reads
 
@@ -50,16 +46,21 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     summary = {}
     for group in groups:
         given = config.discover.rubrics.get(group.name)
-        points, asked = _points(config, run, group, recorded, log) if recorded is not None or not given else ([], {})
-        entry: dict[str, Any] = {"points": len(points), "from": "given" if given else "discovered", **asked}
+        points: list[JudgmentPoint] = []
+        entry: dict[str, Any] = {}
+        asked = ""
+        if recorded is not None:
+            points = _recorded_points(config, group, recorded)
+        elif not given:
+            points, entry, asked = _ask(config, run, group, log)
+        entry = {"points": len(points), "from": "given" if given else "discovered", **entry}
         if points:
             embedder = embedder or load_embedder(config.embedding)
-            found, record = _cluster(config.discover, config.seed, points, embedder)
-            discovered = Rubric(group.name, found.anchors, config.discover.references)
-            write_parquet(run.points(group.name), _points_table(points, found))
-            discovered.save(run.path / "discovery" / f"{group.name}_dim_anchors.jsonl")
-            entry["cohesion"] = {a.slot: a.cohesion for a in found.anchors}
-            entry["clusters"] = asdict(record)
+            discovered, record = discovered_rubric(
+                config.discover, config.seed, run, group.name, points, embedder, asked
+            )
+            entry["cohesion"] = {a.slot: a.cohesion for a in discovered.anchors}
+            entry["clusters"] = record
         rubric = Rubric.load(Path(given), group.name) if given else discovered
         rubric.save(run.rubric(group.name))
         entry |= {"slots": len(rubric.anchors), "rubric": rubric.hash}
@@ -67,10 +68,11 @@ def discover(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             entry["alike"] = _alignment(rubric, discovered, embedder)
         log.note(f"  {group.name}: {len(rubric.anchors)} slots, {entry['from']}; {len(points):,} judgment points")
         if points and not given:
-            for advice in record.advice:
+            for advice in record["advice"]:
                 log.note(f"  {group.name}: {advice}")
         summary[group.name] = entry
     remove_others((run.path / "rubrics").glob("*.jsonl"), {run.rubric(g.name) for g in groups})
+    remove_others(discovery_states(run), {discovery_state(run, g.name) for g in groups})
     return {"groups": summary}
 
 
@@ -84,60 +86,33 @@ def _check_given(settings: DiscoverSettings, groups: Sequence[Group]) -> None:
         )
 
 
-def _cluster(
-    settings: DiscoverSettings, seed: int, points: Sequence[JudgmentPoint], embedder: Embedder
-) -> tuple[Clustering, DiscoveryRecord]:
-    matrix = embed_points(points, embedder, settings.name_weight)
-    found = cluster_points(
-        points, matrix, slots=settings.slots, references=settings.references, seed=seed, name_by=settings.name_by
-    )
-    return found, discovery_record(points, matrix, found, name_by=settings.name_by, seed=seed)
-
-
-def _points(
-    config: Config, run: RunFolder, group: Group, recorded: list[JudgmentPoint] | None, log: Log
-) -> tuple[list[JudgmentPoint], dict[str, Any]]:
-    """Return a group's judgment points, and of a live teacher how many records were asked about and stayed without."""
-    if recorded is None:
-        points, asked = _ask(config, run, group, log)
-        if not points:
-            raise RunError(f"{group.name}: the teacher gave no judgment point", "Ask again, or another teacher.")
-        return points, asked
+def _recorded_points(config: Config, group: Group, recorded: Sequence[JudgmentPoint]) -> list[JudgmentPoint]:
     points = [p for p in recorded if p.source in group.sources]
     if not points and group.name not in config.discover.rubrics:
         raise InputError(
             f"{config.teacher.free_judgments}: holds no judgment of a record of {', '.join(group.sources)}",
             "The sources in the recording must be those of the settings.",
         )
-    return points, {}
+    return points
 
 
-def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> tuple[list[JudgmentPoint], dict[str, Any]]:
+def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> tuple[list[JudgmentPoint], dict[str, Any], str]:
+    """Return the points of a live teacher, how many records stayed without, and `asked_hash` of complete replies."""
     settings = config.discover
     with Teacher(config.teacher, settings.corpus, run, log) as teacher:
         sample = free_sample(config.corpus, run, group, settings.sample, config.seed)
         judging = FreeJudging(group, sample, settings, teacher)
         points = judging.judge(log)
     check_failures(judging.failures, len(judging.records), config.teacher.failure_budget, log, judging.evidence)
-    return points, {
+    if not points:
+        raise RunError(f"{group.name}: the teacher gave no judgment point", "Ask again, or another teacher.")
+    entry = {
         "asked": len(judging.records),
         "records": dict(Counter(record.source for record in judging.records)),
         "unscored": {source: dict(counts) for source, counts in judging.failures.items()},
         "requests": judging.stats.summary(),
     }
-
-
-def _points_table(points: Sequence[JudgmentPoint], found: Clustering) -> pa.Table:
-    return pa.table(
-        {
-            "record": [p.record for p in points],
-            "source": [p.source for p in points],
-            "dimension": [p.dimension for p in points],
-            "score": pa.array([p.score for p in points], pa.float32()),
-            "reason": [p.reason for p in points],
-            "slot": [slot_name(i) for i in found.labels],
-        }
-    )
+    return points, entry, "" if judging.without_reply else asked_hash(judging.asked)
 
 
 def _alignment(given: Rubric, discovered: Rubric, embedder: Embedder) -> dict[str, list[Any]]:
@@ -149,6 +124,28 @@ def _alignment(given: Rubric, discovered: Rubric, embedder: Embedder) -> dict[st
         anchor.slot: [discovered.anchors[j].slot, discovered.anchors[j].name, round(float(cosines[i, j]), 3)]
         for i, (anchor, j) in enumerate(zip(given.anchors, nearest, strict=True))
     }
+
+
+def _edited(config: Config, run: RunFolder, changed: Sequence[Path]) -> None:
+    """Refuse to overwrite a rubric that somebody edited in the run folder, unless the settings give the same one."""
+    for path in (p for p in changed if p.parent == run.path / "rubrics"):
+        group = path.name.removesuffix("_dim_anchors.jsonl")
+        given = config.discover.rubrics.get(group)
+        if given and Path(given).is_file() and _same(path, Path(given)):
+            continue
+        instead = f"Or edit {given}, which discover.rubrics.{group} names. " if given else ""
+        raise RunError(
+            f"{path}: edited since mira wrote it, and discover would overwrite it",
+            f"To make it {group}'s rubric: mira freeze CONFIG copies it beside the settings and names it in "
+            f"discover.rubrics. {instead}To discard the edit, remove the file. Then run again.",
+        )
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return Rubric.load(one).hash == Rubric.load(other).hash
+    except InputError:
+        return False
 
 
 def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
@@ -165,5 +162,7 @@ STAGE = Stage(
     needs=needs("index", "group"),
     reads=reads("discover", "embedding", "teacher.endpoint", "teacher.free_judgments"),
     outputs=lambda run: [run.path / "discovery", run.path / "rubrics"],
+    resumed=lambda _config, run: discovery_states(run),
+    edited=_edited,
     work=_work,
 )

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mira.config.settings import Config, CorpusSettings, StudentSettings
-from mira.corpus import Record, pick
 from mira.distillation.bundle import pull, read_bundle, seal, verify
-from mira.distillation.encoder.student import train_encoder
+from mira.distillation.encoder.students import kept_files, train_students
 from mira.distillation.sft.examples import Tuning, student_prompt
 from mira.distillation.sft.train import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
-from mira.embedding import load_embedder
 from mira.errors import ConfigError, InputError, RunError
 from mira.grouping.groups import Group, load_groups
 from mira.judging.judge import JudgeTask
-from mira.labelling.labels import HELD_OUT, load_labels
+from mira.labelling.labels import HELD_OUT, labelled_records, load_labels
 from mira.progress import Log
 from mira.rubric.judgement import judgements_table
 from mira.rubric.rubric import Rubric
@@ -49,28 +47,16 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     groups = load_groups(run)
     if config.distill.student == "sft":
         summary = _tune(config, run, groups, log)
+    elif config.distill.student == "encoder":
+        summary = train_students(config.corpus, config.embedding, config.distill, config.seed, run, groups, log)
     else:
-        make = {"encoder": _train, "endpoint": _serve, "bundle": _use}[config.distill.student]
+        make = {"endpoint": _serve, "bundle": _use}[config.distill.student]
         summary = {group.name: make(config, run, group, log) for group in groups}
     wanted = {run.student(g.name) for g in groups}
     for folder in (run.path / "students").glob("*"):
         if folder.is_dir() and folder not in wanted:
             remove_folder(folder)
     return {"groups": summary}
-
-
-def _train(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
-    labels = load_labels(run, group.name, without=("rationales", "brief"))
-    return train_encoder(
-        labels,
-        _labelled(config.corpus, run, labels),
-        Rubric.load(run.rubric(group.name), group.name),
-        load_embedder(config.embedding),
-        config.distill,
-        config.seed,
-        run.student(group.name),
-        log,
-    )
 
 
 _HELD_OUT_FILE = "held_out.parquet"
@@ -187,7 +173,7 @@ def _judge_held_out(
     held_out = labels.filter(pc.equal(labels["split"], HELD_OUT))
     with open_student(students, run, group.name, log) as student, log.task("held-out records") as task:
         judgements = []
-        for judgement in student.judge(JudgeTask(record) for record in _labelled(corpus, run, held_out)):
+        for judgement in student.judge(JudgeTask(record) for record in labelled_records(corpus, run, held_out)):
             judgements.append(judgement)
             task.advance()
     judgements.sort(key=lambda j: (j.source, j.id))
@@ -199,15 +185,6 @@ def _judge_held_out(
     for reason, count in reasons.most_common():
         log.note(f"  {group.name}: {count:,} held-out records unscored: {reason}")
     return {"held_out": len(columns), "unscored": {str(reason): count for reason, count in reasons.items()}}
-
-
-def _labelled(corpus: CorpusSettings, run: RunFolder, labels: pa.Table) -> Iterator[Record]:
-    sources, ids = labels["source"].to_pylist(), labels["id"].to_pylist()
-    wanted: dict[str, set[str]] = {}
-    for source, id in zip(sources, ids, strict=True):
-        wanted.setdefault(source, set()).add(id)
-    for source in sorted(wanted):
-        yield from pick(corpus, run, source, wanted[source])
 
 
 def _unread(config: Config) -> list[str]:
@@ -229,4 +206,5 @@ STAGE = Stage(
     reads=reads("distill", "embedding", "discover.corpus"),
     unread=_unread,
     outputs=lambda run: [run.path / "students"],
+    resumed=lambda config, run: kept_files(run) if config.distill.student == "encoder" else [],
 )

@@ -7,13 +7,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira.config.settings import CorpusSettings, LabelSettings
-from mira.corpus import fetch, sample_ids
+from mira.corpus import Record, fetch, pick, sample_ids
 from mira.errors import RunError
 from mira.grouping.groups import Group
 from mira.judging.judge import JudgeTask
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["HELD_OUT", "TRAIN", "Sample", "drawn_sample", "judge_tasks", "load_labels", "split_of"]
+__all__ = [
+    "HELD_OUT",
+    "TRAIN",
+    "Sample",
+    "drawn_sample",
+    "judge_tasks",
+    "labelled_records",
+    "load_labels",
+    "split_of",
+]
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -36,6 +45,20 @@ def load_labels(run: RunFolder, group: str, without: Collection[str] = ()) -> pa
     if not path.is_file():
         raise RunError(f"{path}: there are no labels yet", "Run: mira label CONFIG")
     return pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name not in without])
+
+
+def labelled_records(corpus: CorpusSettings, run: RunFolder, labels: pa.Table) -> Iterator[Record]:
+    """Yield the records of a table of labels, by source; each once.
+
+    Raises:
+        MiraError: A record is not in the corpus any more.
+    """
+    sources, ids = labels["source"].to_pylist(), labels["id"].to_pylist()
+    wanted: dict[str, set[str]] = {}
+    for source, id in zip(sources, ids, strict=True):
+        wanted.setdefault(source, set()).add(id)
+    for source in sorted(wanted):
+        yield from pick(corpus, run, source, wanted[source])
 
 
 def split_of(seed: int, source: str, id: str, held_out: float) -> str:

@@ -12,7 +12,7 @@ from mira.config.settings import Config
 from mira.discovery.free_judging import FreeJudging, free_sample
 from mira.distillation.student import open_student
 from mira.errors import ConfigError, RunError
-from mira.grouping.groups import load_groups
+from mira.grouping.groups import Group, load_groups
 from mira.judging.judge import JudgeTask
 from mira.judging.teacher import Teacher
 from mira.labelling.labels import drawn_sample, judge_tasks
@@ -26,7 +26,7 @@ from mira.run_folder.files import write_bytes
 from mira.run_folder.paths import RunFolder
 from mira.urls import check_local
 
-__all__ = ["export_requests", "import_results", "still_out", "teacher_requests"]
+__all__ = ["export_requests", "import_results", "label_requests", "still_out", "teacher_requests"]
 
 
 def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exported:
@@ -115,11 +115,21 @@ def _labels(config: Config, run: RunFolder, teacher: Teacher) -> Iterator[Reques
     for group in load_groups(run):
         if not run.rubric(group.name).is_file():
             raise RunError(f"{run.rubric(group.name)}: there is no rubric yet", "Run: mira discover CONFIG")
-        judge = teacher.judge(Rubric.load(run.rubric(group.name), group.name))
-        if judge.client is None:
-            raise ConfigError("teacher.replies is set: there is nothing to ask", "Remove it to have the teacher asked.")
-        sample = drawn_sample(config.label, config.seed, run, group)
-        yield from judge.requests(judge_tasks(config.corpus, run, sample, {}))
+        rubric = Rubric.load(run.rubric(group.name), group.name)
+        yield from label_requests(config, run, teacher, group, rubric)
+
+
+def label_requests(config: Config, run: RunFolder, teacher: Teacher, group: Group, rubric: Rubric) -> Iterator[Request]:
+    """Yield what the teacher is asked about a group's sample on a rubric, answered or not.
+
+    Raises:
+        ConfigError: Replies are recorded, so nothing is asked.
+    """
+    judge = teacher.judge(rubric)
+    if judge.client is None:
+        raise ConfigError("teacher.replies is set: there is nothing to ask", "Remove it to have the teacher asked.")
+    sample = drawn_sample(config.label, config.seed, run, group)
+    return judge.requests(judge_tasks(config.corpus, run, sample, {}))
 
 
 def _export_scores(config: Config, run: RunFolder, path: Path, log: Log) -> Exported:

@@ -1,7 +1,7 @@
 """The dry run: what each stage would do, and what it would cost."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from mira.errors import ConfigError
 from mira.grouping.groups import known_groups
 from mira.pipeline.preflight import check_teacher
 from mira.pipeline.registry import needed_stages
-from mira.pipeline.runner import run_stages, stage_states
-from mira.pipeline.unanswered import count_unanswered
+from mira.pipeline.runner import check_edited, run_stages, stage_states
+from mira.pipeline.unanswered import SourceCalls, count_unanswered
 from mira.pipeline.validate import check_bundles
 from mira.progress import Log
 from mira.rescoring.served import is_cascade
@@ -31,13 +31,14 @@ class PlannedStage:
         name: The stage.
         state: "up to date", or why it would run.
         records: Records that it goes through.
-        calls: LLM calls at most. Those of discover and label that the journal has a reply for are left out once the
-            stages before are up to date; so are all replies that it holds when the stage runs.
+        calls: LLM calls. Those of discover and label that the journal has a reply for are left out.
         tokens_in: Prompt tokens of those calls.
         tokens_out: Reply tokens of those calls, estimated.
         cost: In the currency of the endpoint's prices; None where no price is set and there are calls.
         answered: Calls that are left out because their replies are there already.
         in_run: Whether it is part of a run.
+        at_most: Whether it may be fewer calls: some replies may be in the journal already.
+        sources: Of label, source -> its calls, and why it gets new labels.
     """
 
     name: str
@@ -49,6 +50,8 @@ class PlannedStage:
     cost: float | None = 0.0
     answered: int = 0
     in_run: bool = True
+    at_most: bool = False
+    sources: Mapping[str, SourceCalls] = field(default_factory=dict)
 
 
 def plan(config: Config, log: Log) -> list[PlannedStage]:
@@ -65,16 +68,33 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
     valid = {source: counts["valid"] for source, counts in totals.items()}
     mean = {source: counts["tokens"] / max(counts["valid"], 1) for source, counts in totals.items()}
     planned = []
-    for state in stage_states(config):
-        name, work = state.stage.name, state.stage.work(config, run, valid)
+    states = stage_states(config)
+    work_of = {state.stage.name: state.stage.work(config, run, valid) for state in states}
+    for state in states:
+        check_edited(state.stage, config, run)
+    label = work_of.get("label", Work())
+    unanswered = count_unanswered(config, states, label.calls, log)
+    replies = any(run.journal.glob("*.jsonl.zst"))
+    for state in states:
+        name, work = state.stage.name, work_of[state.stage.name]
         text = "; ".join(state.reasons) or "up to date"
         asked = {source: n for source, n in work.calls.items() if state.reasons and work.endpoints.get(source)}
-        unanswered = None
-        if asked and work.from_journal and not any(r.startswith("waits for") for r in state.reasons):
-            unanswered = count_unanswered(config, name, log)
-        spent = _spent(unanswered.left if unanswered else asked, work, mean)
-        answered = unanswered.answered if unanswered else 0
-        planned.append(PlannedStage(name, text, sum(work.records.values()), *spent, answered))
+        at_most = replies and bool(asked)
+        sources: dict[str, SourceCalls] = {}
+        answered = 0
+        if counted := unanswered.get(name):
+            asked, answered = counted.left, counted.answered
+            sources, at_most = counted.sources, any(c.at_most for c in counted.sources.values())
+        records = sum(work.records.values())
+        if counted and name == "discover":
+            records = answered + sum(asked.values())
+        spent = _spent(asked, work, mean)
+        planned.append(
+            PlannedStage(
+                name, text, records, *spent, answered, at_most=at_most,
+                sources=sources if name == "label" else {},
+            )
+        )  # fmt: skip
     if is_cascade(config.distill, config.select):
         planned.append(_cascade(config.distill, known_groups(config.group, run), valid, mean))
     return planned

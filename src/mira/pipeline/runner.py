@@ -34,7 +34,7 @@ from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage
 
-__all__ = ["StageState", "run_extra", "run_stages", "stage_states", "unwritable"]
+__all__ = ["StageState", "check_edited", "run_extra", "run_stages", "stage_states", "unwritable"]
 
 Result = TypeVar("Result")
 
@@ -179,6 +179,7 @@ def _run_stage(
         return False
     if "group" in stage.needs(config):
         _check_groups(config.sources, run)
+    check_edited(stage, config, run)
     why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
     log.note(f"{stage.name:<12} running{why}")
     if record is not None and not force:
@@ -192,7 +193,12 @@ def _run_stage(
             (run.path / extra).unlink()
             log.note(f"  removed {extra}: it was about the earlier {stage.name}")
     started = time.monotonic()
-    summary = stage.run(config, run, log)
+    try:
+        summary = stage.run(config, run, log)
+    except BaseException:
+        if stage.edited is not None:  # else an edit of what it did write would not be seen
+            save_sums(run, stage.name, measure(run, stage.outputs(run)))
+        raise
     seconds = time.monotonic() - started
     sums = measure(run, stage.outputs(run))
     save_sums(run, stage.name, sums)
@@ -211,6 +217,21 @@ def _run_stage(
     write_json(run.manifest, manifest)
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
     return True
+
+
+def check_edited(stage: Stage, config: Config, run: RunFolder) -> None:
+    """Check that a stage would not overwrite what somebody wrote by hand.
+
+    Raises:
+        RunError: It would; says how to keep the edit.
+    """
+    known = load_sums(run, stage.name) if stage.edited is not None else None
+    if stage.edited is None or known is None:
+        return
+    found = measure(run, stage.outputs(run), known)
+    there = [run.path / name for name in changed(known, found) if name in known and name in found and found[name][0]]
+    if there:
+        stage.edited(config, run, there)
 
 
 def _check_groups(sources: Sequence[SourceSettings], run: RunFolder) -> None:

@@ -33,6 +33,11 @@ class RunFolder:
         return self.path / "journal"
 
     @property
+    def cache(self) -> Path:
+        """Folder of results that can be computed again: vectors of sources, embeddings of labelled records."""
+        return self.path / ".cache"
+
+    @property
     def reliability(self) -> Path:
         """One row a (source, slot) cell."""
         return self.path / "reliability.parquet"
