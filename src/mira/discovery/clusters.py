@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from mira.discovery.anchors import Clustering
 from mira.discovery.naming import commonest_names, covered
@@ -170,6 +169,8 @@ def stability(
     records, matrix, labels = np.unique(records[kept], return_inverse=True)[1], matrix[kept], labels[kept]
     n = int(records.max(initial=-1)) + 1
     found = np.full((_ROUNDS, slots), np.nan)
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import
+
     for i in range(_ROUNDS):
         weights = np.bincount(rng.integers(n, size=n), minlength=n)[records] if n else np.zeros(0, np.int64)
         drawn = np.flatnonzero(weights)
