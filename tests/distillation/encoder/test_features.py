@@ -44,9 +44,9 @@ def test_structure_is_finite_and_bounded(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["<a", "\n", " ", "`", '"', "(", "| ", "a.", "1", "=", "A", ">>> ", "\t-", ":a", "'"])
 def test_no_text_makes_a_pattern_slow(piece: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     structure([piece * (60_000 // len(piece))])
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_within_source_spearman_ignores_the_source() -> None:

@@ -146,8 +146,8 @@ def test_every_familys_features_are_finite_and_have_names(family: FamilyName) ->
 )
 def test_no_text_makes_the_features_slow(piece: str) -> None:
     text = piece * (60_000 // len(piece))
-    started = time.perf_counter()
+    started = time.process_time()
     pair_features(text, text)
     message = {"role": "assistant", "content": text}
     trace_features(parts([user(text), message, result(0, text)]))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
