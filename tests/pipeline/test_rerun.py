@@ -166,3 +166,34 @@ def test_a_moved_project_is_not_read_again(world: TinyWorld, tmp_path: Path) -> 
     moved.mira("run")
     assert (moved.run / "index" / ".fingerprints.json").read_bytes() == known
     assert " running" not in moved.mira("run")
+
+
+def _spoil(world: TinyWorld) -> None:
+    """Give every record of a source another text of the same length; ids, rows and bytes stay as they are."""
+    path = world.folder / f"{SOURCES[0]}.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    size = path.stat().st_size
+    path.write_text("".join(json.dumps(r | {"text": "#" + r["text"][1:]}) + "\n" for r in records))
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize("method", ["random", "mira"])
+@pytest.mark.parametrize("indexed", [False, True])
+def test_records_that_nobody_scored_are_never_selected(world: TinyWorld, method: str, indexed: bool) -> None:
+    world.use_recorded_labels()
+    world.set(select={"method": method, "budget": "50%"})
+    world.mira("run")
+    kept = {path.name: hash_file(path) for path in (world.run / "selected" / SOURCES[0]).iterdir()}
+    _spoil(world)
+    if indexed:
+        world.mira("index")
+    world.set(select={"budget": "40%"})
+    if method == "random" and indexed:
+        assert "select       done" in world.mira("select")
+        return
+    with pytest.raises(RunError, match=r"was run on other records than the sources hold now .*\n.*mira run"):
+        world.mira("select")
+    assert {path.name: hash_file(path) for path in (world.run / "selected" / SOURCES[0]).iterdir()} == kept
+    world.mira("report")
+    world.mira("run")
+    assert "#" in (world.run / "selected" / SOURCES[0] / f"{SOURCES[0]}.jsonl").read_text()

@@ -414,6 +414,17 @@ def test_new_scores_are_noticed(tmp_path):
     assert world.rows("ant") != before
 
 
+def test_a_source_that_changes_after_its_scores_are_there_is_refused(tmp_path):
+    world = make(tmp_path)
+    world.select()
+    kept = world.kept()
+    path = next(tmp_path.rglob("ant/part_000.jsonl"))
+    path.write_text(path.read_text().replace("a", "b"))
+    with pytest.raises(RunError, match="has changed since it was indexed"):
+        world.select(budget="50%")
+    assert world.kept() == kept
+
+
 def test_values_are_not_made_again_for_another_budget(tmp_path):
     world = make(tmp_path)
     world.select(budget="50%")

@@ -164,6 +164,8 @@ def stability(
         (slots,) means over the rounds; NaN for a cluster of which no point was drawn, or if too few records were judged
         to draw from.
     """
+    from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import
+
     rng = generator(seed, "stability")
     kept = _some(records, rng)
     records, matrix, labels = np.unique(records[kept], return_inverse=True)[1], matrix[kept], labels[kept]

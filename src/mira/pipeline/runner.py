@@ -10,7 +10,7 @@ the counts in the manifest.
 
 import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ __all__ = ["StageState", "check_edited", "run_extra", "run_stages", "stage_state
 
 Result = TypeVar("Result")
 
-REPORT = "report"
+INDEX, REPORT = "index", "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
                 if _run_stage(stage, config, run, manifest, log, force=force):
                     ran.append(stage.name)
             elif _needed_by(stage.name, wanted, config):
-                _check_earlier(stage, config, run, manifest, log)
+                _check_earlier(stage, config, run, manifest, log, refuse=wanted != {REPORT})
     return ran
 
 
@@ -147,15 +147,35 @@ def stage_states(config: Config) -> list[StageState]:
     return states
 
 
-def _check_earlier(stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log) -> None:
-    """Refuse a stage that never ran, and say so of one that would run again: its output is taken as it is."""
+def _check_earlier(
+    stage: Stage, config: Config, run: RunFolder, manifest: dict[str, Any], log: Log, *, refuse: bool
+) -> None:
+    """Refuse a stage that never ran; of one that would run again, say that its output is taken as it is.
+
+    Raises:
+        RunError: The stage never ran, or (if `refuse`) it ran on records that have changed since.
+    """
     if not manifest["stages"].get(stage.name):
         raise RunError(
             f"stage '{stage.name}' has not run in {run.path}",
             f"Run it first: mira {stage.name} CONFIG, or mira run",
         )
-    if reasons := _reasons(stage, _inputs(stage, config, run, manifest), run, manifest):
-        log.note(f"{stage.name:<12} taken as it is, but not up to date ({'; '.join(reasons)}): see mira run")
+    inputs = _inputs(stage, config, run, manifest)
+    if not (reasons := _reasons(stage, inputs, run, manifest)):
+        return
+    if refuse and _of_other_records(stage, manifest["stages"][stage.name]["inputs"], inputs):
+        raise RunError(
+            f"stage '{stage.name}' was run on other records than the sources hold now ({'; '.join(reasons)})",
+            "Run `mira run CONFIG`: it runs again only what depends on the records that changed.",
+        )
+    log.note(f"{stage.name:<12} taken as it is, but not up to date ({'; '.join(reasons)}): see mira run")
+
+
+def _of_other_records(stage: Stage, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether a stage's output is about records that have changed since: rows and ids may fit by chance."""
+    if stage.name == INDEX:
+        return bool(before["files"] != now["files"])
+    return bool(before["stages"].get(INDEX) != now["stages"].get(INDEX))
 
 
 def _needed_by(name: str, wanted: set[str], config: Config) -> bool:

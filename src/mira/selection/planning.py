@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from mira.config.settings import SelectSettings
 from mira.config.tokens import Tokens
 from mira.corpus import Shard, shards
+from mira.corpus.index import check_shard
 from mira.errors import RunError
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
@@ -62,7 +63,8 @@ def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
     """Rank every record by `method` and find the cutoffs.
 
     Raises:
-        RunError: An earlier stage's output is missing or does not match the corpus.
+        RunError: An earlier stage's output is missing or does not match the corpus, or a shard has changed since it was
+            indexed.
         ConfigError: A floor or cap names an unknown source.
         BudgetError: Budget, floors and caps contradict each other.
     """
@@ -70,6 +72,8 @@ def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
     settings = _in_effect(inputs.select, method.name)
     group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
     every = [shard for parts in of_source.values() for shard in parts]
+    for shard in every:
+        check_shard(inputs.corpus, run, shard)
     drops = inputs.flags.duplicates == "drop"
     folder = of_all(method.name) if drops else method.name
     tasks = [ValueTask(run, method, shard, folder, inputs.seed, inputs.flags) for shard in every]
