@@ -11,6 +11,9 @@ Reads a project's recorded free judgments and the groups of its run. Prints, for
   of the other rubric;
 - what the two rules change.
 
+Then, over all slots of the rubrics in use, how far their names' coverage and their cohesion go with the teacher's own
+consistency, by the records that it judged twice.
+
 Halves are drawn 20 times. Intervals are the 5th and 95th percentile over the draws.
 """
 
@@ -20,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from mira.config.loading import load_config
 from mira.config.settings import Config
@@ -30,7 +34,9 @@ from mira.embedding import load_embedder
 from mira.grouping.groups import load_groups
 from mira.judging.free import read_free_judgments
 from mira.rubric.points import JudgmentPoint
+from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
+from mira.stats import spearman
 
 RULES: tuple[NameBy, ...] = ("medoid", "common_words")
 DRAWS = 20
@@ -62,8 +68,10 @@ class Points:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
-    for name, own in _groups(load_config(parser.parse_args().config)):
+    config = load_config(parser.parse_args().config)
+    for name, own in _groups(config):
         measure(name, own)
+    _consistency(RunFolder(config.run), np.random.default_rng(config.seed))
 
 
 def _groups(config: Config) -> Iterator[tuple[str, Points]]:
@@ -101,6 +109,27 @@ def measure(name: str, own: Points) -> None:
         own.points, own.matrix, own.clusters("medoid"), name_by="medoid", seed=own.config.seed
     )  # fmt: skip
     print("  " + "\n  ".join(record.advice))
+
+
+def _consistency(run: RunFolder, rng: np.random.Generator) -> None:
+    """Print Spearman's rho of coverage by near names, and of cohesion, with the test-retest rho of slots."""
+    rows = []
+    for group in load_groups(run):
+        labels = pq.read_table(run.labels(group.name)).sort_by([("source", "ascending"), ("id", "ascending")])
+        keys = list(zip(labels["source"].to_pylist(), labels["id"].to_pylist(), strict=True))
+        again = np.array([i for i in range(1, len(keys)) if keys[i] == keys[i - 1]])
+        for anchor in Rubric.load(run.rubric(group.name)).anchors:
+            scores = labels[anchor.slot].to_numpy().astype(float)
+            rho = spearman(scores[again - 1], scores[again])
+            cohesion = np.nan if anchor.cohesion is None else anchor.cohesion
+            rows.append((covered(anchor.name, anchor.near_names), cohesion, rho))
+    coverage, cohesion, consistency = np.array(rows).T
+    for name, values in (("coverage", coverage), ("cohesion", cohesion)):
+        known = np.isfinite(values) & np.isfinite(consistency)
+        a, b, n = values[known], consistency[known], int(known.sum())
+        drawn = [spearman(a[i], b[i]) for i in (rng.integers(n, size=n) for _ in range(2000))]
+        low, high = np.nanpercentile(drawn, [5, 95])
+        print(f"{name} and consistency over {n} slots: {spearman(a, b):.2f} [{low:.2f}, {high:.2f}]")
 
 
 def _stability(own: Points, clusters: Clustering) -> np.ndarray:

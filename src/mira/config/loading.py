@@ -94,6 +94,8 @@ def _build(value: dict[str, Any], overrides: Sequence[str], path: Path, root: ya
         hint = "Correct the command line." if of_command else "Correct the lines above."
         raise ConfigError("\n".join(lines), hint) from None
     _check(config, origin)
+    if root is not None:
+        config.given_by(path.name, overrides)
     return config
 
 

@@ -1,11 +1,12 @@
 """mira.yaml: typed settings, one class per section. `mira init` writes each field's description beside it."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from mira.config.base import Settings, Share
 from mira.config.endpoints import DataManEndpoint, EndpointSettings, PplEndpoint
@@ -127,6 +128,9 @@ class StudentSettings:
     corpus: str
 
 
+_WITHOUT_EFFECT = ("score.", "teacher.max_cost=", "teacher.max_requests=", "teacher.failure_budget=")
+
+
 class Config(Settings):
     """The settings in mira.yaml."""
 
@@ -153,6 +157,26 @@ class Config(Settings):
     flags: FlagSettings = FlagSettings()
     select: SelectSettings = SelectSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    _file_name: str = PrivateAttr("mira.yaml")
+    _overrides: tuple[str, ...] = PrivateAttr(())
+
+    def given_by(self, file_name: str, overrides: Sequence[str]) -> None:
+        """Note where the settings come from, for commands that messages and pages show."""
+        self._file_name, self._overrides = file_name, tuple(overrides)
+
+    @property
+    def file_name(self) -> str:
+        """Name of the settings file, without its folder; mira.yaml if the settings come from elsewhere."""
+        return self._file_name
+
+    @property
+    def arguments(self) -> str:
+        """The settings as a command takes them, for a shell: the file, and what the command line changed.
+
+        Changes that have no effect on results are left out: limits, and where and how records are scored.
+        """
+        changes = [text for text in self._overrides if not text.startswith(_WITHOUT_EFFECT)]
+        return " ".join([shlex.quote(self._file_name), *(f"--set {shlex.quote(text)}" for text in changes)])
 
     def source(self, name: str) -> SourceSettings:
         """Return the settings of source `name`.

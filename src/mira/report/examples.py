@@ -13,15 +13,18 @@ import pyarrow.parquet as pq
 from mira import corpus
 from mira.config.settings import CorpusSettings, SelectSettings
 from mira.corpus.record import Part, Record
+from mira.report.behind import clip
 from mira.report.overview import SourceRow
 from mira.report.quality import selection_view, sidecars
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["EXCERPT", "Example", "Excerpt", "SlotScore", "SourceExamples", "examples"]
+__all__ = ["EXCERPT", "Example", "Excerpt", "Near", "SlotScore", "SourceExamples", "examples"]
 
 EXCERPT = 1200  # characters of a record that are shown
+
+_NEAR = 3  # records on each side of a cutoff
 
 _KINDS = (  # name, SQL condition, SQL order, how many
     ("best kept", "kept", "quality DESC", 2),
@@ -93,12 +96,24 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """A record at the cutoff of its source, with the start of its text in one line."""
+
+    id: str
+    kept: bool
+    quality: float
+    n_tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceExamples:
-    """The examples of one source."""
+    """The examples of one source, and the records nearest to its cutoff: the lowest kept, then the highest dropped."""
 
     source: SourceRow
     kept: tuple[Example, ...]
     dropped: tuple[Example, ...]
+    near: tuple[Near, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +149,7 @@ def examples(
         selection_view(con, run, source.name)
         picks = _ranked(con, _picks(con, labels))
         if picks:
-            found.append(_of_source(con, settings, select, run, source, picks, labels, masked))
+            found.append(_of_source(con, settings, select, run, source, picks, _near(con), labels, masked))
     return tuple(found)
 
 
@@ -145,11 +160,12 @@ def _of_source(
     run: RunFolder,
     source: SourceRow,
     picks: Sequence[_Pick],
+    near: Sequence[_Pick],
     labels: pa.Table | None,
     masked: frozenset[tuple[str, str]],
 ) -> SourceExamples:
     ids = [p.id for p in picks]
-    records = {r.id: r for r in corpus.fetch(settings, run, source.name, ids)}
+    records = {r.id: r for r in corpus.fetch(settings, run, source.name, {*ids, *(p.id for p in near)})}
     judged = {row["id"]: row for row in _rows(labels, ids)} if labels else {}
     scored = _scores(con, select, run, source.name, ids)
     names = _slot_names(run, source.group, scored)
@@ -161,7 +177,24 @@ def _of_source(
         source,
         kept=tuple(sorted((e for e in built if e.kept), key=lambda e: e.rank)),
         dropped=tuple(sorted((e for e in built if not e.kept), key=lambda e: -e.rank)),
+        near=tuple(
+            Near(p.id, p.kept, p.quality, p.n_tokens, clip(" ".join(part.text for part in records[p.id].parts)))
+            for p in near
+        ),
     )
+
+
+def _near(con: duckdb.DuckDBPyConnection) -> list[_Pick]:
+    """Return the records of the selection that are nearest to the cutoff, kept ones first."""
+    return [
+        _Pick("", *row)
+        for condition, order in (("kept", "ASC"), ("NOT kept", "DESC"))
+        for row in con.execute(
+            f"SELECT id, quality, kept, n_tokens FROM selection WHERE quality IS NOT NULL AND {condition} "
+            f"ORDER BY quality {order}, id LIMIT ?",
+            [_NEAR],
+        ).fetchall()
+    ]
 
 
 def _picks(con: duckdb.DuckDBPyConnection, labels: pa.Table | None) -> list[_Pick]:

@@ -7,19 +7,24 @@ made visible before that; and the page's policy forbids scripts, requests and ev
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mira.grouping.groups import Group
+from mira.report.actions import SHOWN, Action
+from mira.report.behind import Disagreement, Line, Verdict
 from mira.report.comparison import Comparison
+from mira.report.discovered import Discovered
 from mira.report.evaluation import Evaluation
-from mira.report.examples import SourceExamples
+from mira.report.examples import Near, SourceExamples
 from mira.report.heatmap import HeatMap
 from mira.report.overview import Overview
 from mira.report.quality import Panel
+from mira.report.spent import SpentRow
 from mira.rubric.rubric import Rubric
 
 __all__ = ["Page", "render", "visible"]
@@ -45,6 +50,18 @@ class Page:
     examples: tuple[SourceExamples, ...]
     comparison: Comparison | None = None
     evaluation: Evaluation | None = None
+    actions: tuple[Action, ...] = ()
+    spent: tuple[SpentRow, ...] = ()
+    discovered: Mapping[str, Discovered] = field(default_factory=dict)
+    shown: int = SHOWN
+    lines: Mapping[tuple[str, str], tuple[Line, ...]] = field(default_factory=dict)
+    disagreements: Mapping[tuple[str, str], tuple[Disagreement, ...]] = field(default_factory=dict)
+    verdicts: Mapping[str, tuple[Verdict, ...]] = field(default_factory=dict)
+
+    @property
+    def near(self) -> Mapping[str, tuple[Near, ...]]:
+        """Source -> the records nearest to its cutoff."""
+        return {e.source.name: e.near for e in self.examples if e.near}
 
 
 def render(page: Page) -> bytes:

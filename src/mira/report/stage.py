@@ -8,13 +8,17 @@ from mira.corpus import database
 from mira.errors import RunError
 from mira.grouping.groups import load_groups
 from mira.progress import Log
+from mira.report.actions import Given, actions
+from mira.report.behind import disagreements, lines, verdicts
 from mira.report.comparison import comparison_view
+from mira.report.discovered import discovered
 from mira.report.evaluation import evaluation_view
 from mira.report.examples import examples
 from mira.report.heatmap import heat_maps
 from mira.report.overview import made_for_demo, overview
 from mira.report.quality import panels
 from mira.report.render import Page, render
+from mira.report.spent import spent_rows
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json, write_bytes
 from mira.run_folder.paths import RunFolder
@@ -55,6 +59,7 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         distributions = panels(con, run, view)
         task.advance()
         shown = examples(con, config.corpus, config.select, run, view.sources)
+        rejected, differing = lines(con, run, view.sources), verdicts(con, run, view.sources)
         task.advance()
     page = render(
         Page(
@@ -66,10 +71,29 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             examples=shown,
             comparison=comparison_view(run),
             evaluation=evaluation_view(run),
+            actions=actions(_given(config), run, view, manifest),
+            spent=spent_rows(manifest, config.teacher, config.distill),
+            discovered=discovered(run, groups, manifest),
+            lines=rejected,
+            disagreements=disagreements(run, groups),
+            verdicts=differing,
         )
     )
     write_bytes(run.report, page)
     return {"bytes": len(page), "examples": sum(len(s.kept) + len(s.dropped) for s in shown)}
+
+
+def _given(config: Config) -> Given:
+    return Given(
+        teacher=config.teacher,
+        label=config.label,
+        reliability=config.reliability,
+        student=config.distill.student,
+        planted=config.evaluate.planted,
+        max_record_bytes=config.max_record_bytes,
+        file_name=config.file_name,
+        arguments=config.arguments,
+    )
 
 
 def _read(run: RunFolder) -> Mapping[str, Any]:
@@ -81,7 +105,7 @@ def _read(run: RunFolder) -> Mapping[str, Any]:
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=4,
     run=report,
     needs=lambda config: (*SELECT.needs(config), SELECT.name),
     reads=reads(),
