@@ -171,7 +171,6 @@ def stability(
     records, matrix, labels = np.unique(records[kept], return_inverse=True)[1], matrix[kept], labels[kept]
     n = int(records.max(initial=-1)) + 1
     found = np.full((_ROUNDS, slots), np.nan)
-    from sklearn.cluster import KMeans  # noqa: PLC0415 - slow to import
 
     for i in range(_ROUNDS):
         weights = np.bincount(rng.integers(n, size=n), minlength=n)[records] if n else np.zeros(0, np.int64)
