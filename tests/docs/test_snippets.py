@@ -62,6 +62,7 @@ def test_every_block_has_a_known_language(page: Path) -> None:
 @pytest.mark.parametrize("block", all_blocks("yaml"), ids=lambda block: block.where)
 def test_settings_load(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "mira.yaml"
+    (tmp_path / "base.yaml").write_text("seed: 1\n", encoding="utf-8")  # for pages that include it
     path.write_text(yaml.safe_dump(BASE | yaml.safe_load(block.text)), encoding="utf-8")
     mira.load_config(path)
 

@@ -24,7 +24,12 @@ __all__ = [
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The settings, e.g. mira.yaml.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. --set select.budget=25%.")
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting, e.g. --set select.budget=25% or --set sources.NAME.path=FILE.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run the stage even if it is up to date.")]
 Export = Annotated[

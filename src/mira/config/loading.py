@@ -10,8 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mira.config.aliases import check_aliases
-from mira.config.paths import FOLDER
+from mira.config.files import construct, find_node, read_nodes
+from mira.config.overrides import Override, apply_override
+from mira.config.paths import resolve_paths
 from mira.config.settings import Config, EmbeddingSettings, SourceSettings
 from mira.errors import ConfigError
 from mira.urls import check_local, problem_of_url
@@ -26,8 +27,10 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     """Read and check a mira.yaml.
 
     Args:
-        path: The file. Relative paths in it are relative to its folder.
-        overrides: "select.budget=25%" and the like, applied on top of the file; values are YAML.
+        path: The file. Relative paths in it, and in files that it includes, are relative to the folder of the file
+            that holds them.
+        overrides: "select.budget=25%", "sources.docs.path=x.jsonl" and the like, applied on top of the file; values
+            are YAML.
 
     Returns:
         The settings, with absolute local paths.
@@ -37,35 +40,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
             listed with its line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file", "Write one with: mira init") from None
-    except UnicodeDecodeError as error:
-        number = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{number}: not UTF-8", "Save the file as UTF-8.") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", "Check the path and its permissions.") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        check_aliases(root, str(path))
-        value = yaml.safe_load(text)
-        value = {} if value is None else value
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply", "Settings need five levels at most.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date or time
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or f"not valid YAML: {str(error).partition(chr(10))[0]}"
-        raise ConfigError(
-            f"{path}{line}: {problem}", "Check the indentation and the colons around that line."
-        ) from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}:1: expected settings such as 'sources:'", "Write a template with: mira init")
-    doubled = next(_doubled_keys(root), None)
-    if doubled:
-        raise ConfigError(f"{path}:{doubled[1]}: '{doubled[0]}' is given twice", "Remove one of the two.")
-    return _build(value, overrides, path, root)
+    root = read_nodes(path)
+    return _build(construct(root), overrides, path, root)
 
 
 def config_from(value: dict[str, Any], overrides: Sequence[str] = (), name: str = "settings") -> Config:
@@ -83,11 +59,11 @@ def config_from(value: dict[str, Any], overrides: Sequence[str] = (), name: str 
 
 
 def _build(value: dict[str, Any], overrides: Sequence[str], path: Path, root: yaml.Node | None) -> Config:
-    for override in overrides:
-        _override(value, override)
-    origin = _Origin(path, root, tuple(overrides))
+    if "include" in value or any(override.startswith("include=") for override in overrides):
+        raise ConfigError("include: only a settings file can include another", "Write it into the file.")
+    origin = _Origin(path, root, tuple(apply_override(value, override, Config) for override in overrides))
     try:
-        config = Config.model_validate(value, context={FOLDER: path.parent.absolute()})
+        config = Config.model_validate(resolve_paths(Config, {"run": "run"} | value, origin.folder))
     except ValidationError as error:
         lines = dict.fromkeys(_explain(error, value, origin))
         of_command = all(_COMMAND_LINE in line for line in lines)
@@ -108,16 +84,29 @@ class _Origin:
 
     path: Path
     root: yaml.Node | None
-    overrides: tuple[str, ...]
+    overrides: tuple[Override, ...]
 
     def where(self, location: Location) -> str:
         """Return what to blame for the value at a place: the override that gave it, or the file and its line."""
-        at = tuple(map(str, location))
-        for override in reversed(self.overrides):
-            key = tuple(override.partition("=")[0].split("."))
-            if at[: len(key)] == key or (at and key[: len(at)] == at and not self._in_file(at)):
-                return override + _COMMAND_LINE
-        return f"{self.path}:{_line(self.root, location)}" if self.root else str(self.path)
+        if override := self._override(location):
+            return override + _COMMAND_LINE
+        mark = find_node(self.root, location)[1]
+        return f"{mark.name}:{mark.line + 1}" if mark else str(self.path)
+
+    def folder(self, location: Location) -> Path:
+        """Return the folder that a relative path at a place is relative to: that of the file which gives it."""
+        node = None if self._override(location) else find_node(self.root, location)[0]
+        return (Path(node.start_mark.name) if node else self.path).parent.absolute()
+
+    def _override(self, location: Location) -> str:
+        """Return the override that gave the value at a place, or ""."""
+        for text, place in reversed(self.overrides):
+            n = len(place)
+            if location[:n] == place or (
+                location and place[: len(location)] == location and not self._in_file(location)
+            ):
+                return text
+        return ""
 
     def missing(self, location: Location) -> str:
         """Return what to blame for a field that is not there: what gave the fields beside it."""
@@ -125,46 +114,14 @@ class _Origin:
 
     def setting(self, name: str) -> str:
         """Return how to begin a message about a setting, by its dotted name."""
-        where = self.where(tuple(name.split(".")))
-        return where if where.endswith(_COMMAND_LINE) else f"{self.path}: {name}"
+        location = tuple(name.split("."))
+        if override := self._override(location):
+            return override + _COMMAND_LINE
+        node = find_node(self.root, location)[0]
+        return f"{node.start_mark.name if node else self.path}: {name}"
 
-    def _in_file(self, at: Sequence[str]) -> bool:
-        node = self.root
-        for part in at:
-            pairs = node.value if isinstance(node, yaml.MappingNode) else []
-            node = next((child for key, child in pairs if key.value == part), None)
-        return node is not None
-
-
-def _override(value: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override}: expected KEY=VALUE", "For example: --set select.budget=25%")
-    *parents, last = key.split(".")
-    for parent in parents:
-        value = value.setdefault(parent, {})
-        if not isinstance(value, dict):
-            raise ConfigError(f"--set {override}: '{parent}' holds no fields")
-    try:
-        check_aliases(yaml.compose(text, Loader=yaml.SafeLoader), f"--set {override[:100]}")
-        value[last] = yaml.safe_load(text)
-    except RecursionError:
-        raise ConfigError(f"--set {override[:100]}: nested too deeply") from None
-    except (yaml.YAMLError, ValueError):
-        value[last] = text
-
-
-def _doubled_keys(node: yaml.Node | None) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, child in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _doubled_keys(child)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            yield from _doubled_keys(child)
+    def _in_file(self, location: Location) -> bool:
+        return find_node(self.root, location)[0] is not None
 
 
 def _explain(error: ValidationError, value: dict[str, Any], origin: _Origin) -> Iterator[str]:
@@ -227,22 +184,6 @@ def _said(location: Location, problem: Any) -> str:
         return f"expected fields, such as {{{', '.join(f'{n}: ...' for n in needed)}}}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"
-
-
-def _line(node: yaml.Node | None, location: Location) -> int:
-    line = node.start_mark.line + 1 if node else 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            match = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if match is None:
-                break
-            line, node = match[0].start_mark.line + 1, match[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
 
 
 def _fields_at(location: Location) -> list[str]:

@@ -1,21 +1,21 @@
 """Settings that hold paths: what kind of path, how a relative one is resolved, and where they are in the settings.
 
-The type of a setting says that it is a path, once. From it follow that a relative path is taken from the settings
-file's folder, and that a stage which reads the setting is redone when what lies at the path changes.
+The type of a setting says that it is a path, once. From it follow that a relative path is taken from the folder of the
+file that gives it, and that a stage which reads the setting is redone when what lies at the path changes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+from pydantic import BaseModel
 
 from mira.tokens import BUILT_IN
 
 __all__ = [
-    "FOLDER",
     "BundlePath",
     "FilePath",
     "ModelPath",
@@ -25,12 +25,10 @@ __all__ = [
     "SourcePath",
     "TokenizerPath",
     "path_settings",
+    "resolve_paths",
 ]
 
 _BUILT_IN_MODELS = ("minilm", "ngram")
-
-FOLDER = "folder"
-"""Key of the validation context: the folder that relative paths are relative to."""
 
 
 class PathKind(StrEnum):
@@ -57,40 +55,70 @@ class PathSetting(NamedTuple):
     path: str
 
 
-def _folder(info: ValidationInfo) -> Path | None:
-    context = info.context or {}
-    folder: Path | None = context.get(FOLDER)
-    return folder
+FilePath = Annotated[str, _Marker(PathKind.FILE)]
+BundlePath = Annotated[str, _Marker(PathKind.BUNDLE)]
+ModelPath = Annotated[str, _Marker(PathKind.MODEL)]
+TokenizerPath = Annotated[str, _Marker(PathKind.TOKENIZER)]
+SourcePath = Annotated[str, _Marker(PathKind.SOURCE)]
+RunPath = Annotated[Path, _Marker(PathKind.RUN)]
+
+Place = tuple[str | int, ...]
 
 
-def _absolute(path: str, info: ValidationInfo) -> str:
-    folder = _folder(info)
-    return path if folder is None or not path or "://" in path else str(folder / Path(path).expanduser())
+def resolve_paths(model: type[BaseModel], value: Any, folder: Callable[[Place], Path], place: Place = ()) -> Any:
+    """Make the relative paths in settings absolute.
+
+    Args:
+        model: What the settings are read as; its types say what is a path.
+        value: The settings as plain values. What is no mapping is returned as it is.
+        folder: Returns the folder that a path at a place is relative to.
+        place: Where `value` is in the settings.
+
+    Returns:
+        A copy with absolute local paths. URLs and names of models stay as they are.
+    """
+    if not isinstance(value, dict):
+        return value
+    found = dict(value)
+    for name, info in model.model_fields.items():
+        if name in found:
+            found[name] = _resolved((info.annotation, *info.metadata), found[name], folder, (*place, name))
+    return found
 
 
-def _absolute_model(model: str, info: ValidationInfo) -> str:
-    """Resolve a folder; a name, which may look like a relative path, stays as it is."""
-    path = _absolute(model, info)
-    return path if model not in _BUILT_IN_MODELS and Path(path).exists() else model
+def _resolved(types: tuple[Any, ...], value: Any, folder: Callable[[Place], Path], place: Place) -> Any:
+    marker = next((found for found in types if isinstance(found, _Marker)), None)
+    if marker is not None and isinstance(value, str):
+        return _absolute(marker.kind, value, folder(place))
+    for kind in types:
+        origin, arguments = get_origin(kind), get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            value = resolve_paths(kind, value, folder, place)
+        elif origin is list and isinstance(value, list):
+            value = [_resolved(arguments, inner, folder, (*place, at)) for at, inner in enumerate(value)]
+        elif origin is dict and isinstance(value, dict):
+            value = {key: _resolved(arguments[1:], inner, folder, (*place, key)) for key, inner in value.items()}
+        elif origin is Annotated:
+            value = _resolved((*arguments, *getattr(kind, "__metadata__", ())), value, folder, place)
+        elif origin in (Union, UnionType):
+            for member in arguments:
+                value = _resolved((member,), value, folder, place)
+    return value
 
 
-def _absolute_tokenizer(name: str, info: ValidationInfo) -> str:
-    path = _absolute(name, info)
-    return path if name not in BUILT_IN and (name.endswith(".json") or Path(path).exists()) else name
-
-
-def _absolute_run(path: Path, info: ValidationInfo) -> Path:
-    folder = _folder(info)
-    is_url = path.parts[:1] and path.parts[0].endswith(":")  # Path("s3://bucket") is "s3:/bucket": refused later
-    return path if folder is None or is_url else folder / path.expanduser()
-
-
-FilePath = Annotated[str, AfterValidator(_absolute), _Marker(PathKind.FILE)]
-BundlePath = Annotated[str, AfterValidator(_absolute), _Marker(PathKind.BUNDLE)]
-ModelPath = Annotated[str, AfterValidator(_absolute_model), _Marker(PathKind.MODEL)]
-TokenizerPath = Annotated[str, AfterValidator(_absolute_tokenizer), _Marker(PathKind.TOKENIZER)]
-SourcePath = Annotated[str, AfterValidator(_absolute), _Marker(PathKind.SOURCE)]
-RunPath = Annotated[Path, AfterValidator(_absolute_run), Field(validate_default=True)]
+def _absolute(kind: PathKind, path: str, folder: Path) -> str:
+    """Resolve a path; a name of a model or a tokenizer, which may look like a relative path, stays as it is."""
+    if not path or "://" in path:
+        return path
+    try:
+        found = folder / Path(path).expanduser()
+    except RuntimeError:  # the home of a user that does not exist
+        found = folder / path
+    if kind is PathKind.MODEL and (path in _BUILT_IN_MODELS or not found.exists()):
+        return path
+    if kind is PathKind.TOKENIZER and (path in BUILT_IN or not (path.endswith(".json") or found.exists())):
+        return path
+    return str(found)
 
 
 def path_settings(model: BaseModel, name: str = "") -> Iterator[PathSetting]:

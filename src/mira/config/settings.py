@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from mira.config.base import Settings, Share
 from mira.config.endpoints import DataManEndpoint, EndpointSettings, PplEndpoint
@@ -131,9 +131,18 @@ class StudentSettings:
 _WITHOUT_EFFECT = ("score.", "teacher.max_cost=", "teacher.max_requests=", "teacher.failure_budget=")
 
 
+def _read_before(include: str | list[str]) -> str | list[str]:
+    if include:
+        raise ValueError("only mira.load_config reads included files")
+    return include
+
+
 class Config(Settings):
     """The settings in mira.yaml."""
 
+    include: Annotated[str | list[str], AfterValidator(_read_before)] = Field(default_factory=list)
+    """Other settings files that this one builds on, relative to this file. Later files win, and this file wins over
+    all of them. Lists of sources and benchmarks are merged by name."""
     run: RunPath = Path("run")
     """The run folder."""
     seed: int = Field(default=0, ge=0, lt=2**32)

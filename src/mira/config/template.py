@@ -72,7 +72,7 @@ def template() -> str:
     for name, field in Config.model_fields.items():
         if name in WRITTEN_ABOVE:
             continue
-        value = field.default
+        value = field.get_default(call_default_factory=True)
         if isinstance(value, BaseModel):
             lines.append(f"# {(type(value).__doc__ or '').strip()}")
             if name == "teacher":
