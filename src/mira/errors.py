@@ -14,6 +14,7 @@ The tree::
 import errno
 import os
 import resource
+from collections.abc import Sequence
 
 __all__ = [
     "BudgetError",
@@ -25,6 +26,7 @@ __all__ = [
     "RunError",
     "install_hint",
     "refused_by_system",
+    "together",
     "way_out",
 ]
 
@@ -82,6 +84,16 @@ class BudgetError(MiraError):
 
 class ConservationError(MiraError):
     """Records were lost or doubled."""
+
+
+def together(problems: Sequence[MiraError]) -> MiraError:
+    """Return one error for one or more problems; of several, the message lists each with its way out."""
+    if len(problems) == 1:
+        return problems[0]
+    kinds = {type(problem) for problem in problems}
+    kind = kinds.pop() if len(kinds) == 1 else MiraError
+    listed = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, 1))
+    return kind(f"{len(problems)} problems:\n{listed}")
 
 
 def refused_by_system(error: OSError) -> MiraError:

@@ -67,7 +67,7 @@ def test_keys_of_mappings_may_contain_dots(tmp_path: Path) -> None:
         ("sources.docs.pth=x", "sources.docs.pth=x (from the command line): unknown field 'sources.0.pth'"),
         ("sources.docs.family=tex", "sources.docs.family=tex (from the command line): sources.0.family: input should"),
         ("sources.docs.path.x=1", "'path' holds no fields"),
-        ("evaluate.proxy.gold.a.path=x", "evaluate.proxy.gold has no entry 'a'\n  There are none with a name yet."),
+        ("evaluate.proxy.gold.a.path=x", "evaluate.proxy.gold has no entry 'a'\n  The settings name no entry yet."),
     ],
 )
 def test_a_wrong_name_lists_the_known_ones(override: str, expected: str, tmp_path: Path) -> None:

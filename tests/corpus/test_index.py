@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from mira.corpus import check_fields, peek, shards, totals
+from mira.corpus import Record, check_fields, peek, shards, totals
 from mira.corpus import index as index_module
 from mira.errors import ConfigError, InputError, RunError
 from mira.tokens import tokenizer
@@ -269,15 +269,20 @@ def test_the_index_is_the_same_bytes_again(project: Project) -> None:
     assert images[0] == images[1]
 
 
+def _peek(project: Project) -> Record:
+    config = project.config(project.source())
+    return peek(config.source("s"), shards(config.corpus)["s"], config.max_record_bytes)
+
+
 def test_peek_reads_the_first_valid_record(project: Project) -> None:
     project.lines("in.jsonl", {"text": " "}, GOOD)
-    assert peek(project.config(project.source()).corpus, "s").text == GOOD["text"]
+    assert _peek(project).text == GOOD["text"]
     project.lines("in.jsonl", {"text": " "})
     with pytest.raises(InputError, match=r"every record is rejected\n.*First: .*in\.jsonl:1: "):
-        peek(project.config(project.source()).corpus, "s")
+        _peek(project)
     project.lines("in.jsonl")
     with pytest.raises(InputError, match="no record in it"):
-        peek(project.config(project.source()).corpus, "s")
+        _peek(project)
 
 
 def test_without_index_totals_tells_the_way(project: Project) -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import mira
 from mira.cli.app import app
 from mira.config.loading import load_config
 from mira.distillation.bundle import seal
@@ -217,3 +218,42 @@ def test_a_provenance_column_of_a_table_is_told(project: Path) -> None:
     taken = free.model_copy(update={"select": free.select.model_copy(update={"provenance_field": "unread"})})
     with pytest.raises(ConfigError, match=r"source 'e' have a field 'unread' already \(.*e\.parquet\)"):
         list(validate(taken))
+
+
+def test_problems_of_all_sources_come_in_one_pass(tmp_path: Path) -> None:
+    rows = {
+        "good": {"text": "A sentence that is long enough."},
+        "nested": {"doc": {"body": "A sentence that is long enough."}},
+        "wrong": {"text": ["A sentence that is long enough."]},
+        "pairs": {"title": "Why is it so?", "reply": "Because a sentence is long enough."},
+    }
+    for name, row in rows.items():
+        lines = [json.dumps(row).replace("enough", f"enough {i}").replace("so?", f"so {i}?") for i in range(5)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    sources = [
+        "{name: gone, path: gone.jsonl}", "{name: good, path: good.jsonl}", "{name: nested, path: nested.jsonl}",
+        "{name: wrong, path: wrong.jsonl}", "{name: pairs, path: pairs.jsonl, family: qa}",
+        "{name: typo, path: good.jsonl, fields: {txt: text}}",
+    ]  # fmt: skip
+    (tmp_path / "mira.yaml").write_text(
+        "tokenizer: qwen4\nselect: {method: random}\nsources:\n- " + "\n- ".join(sources)
+    )
+    result = CliRunner().invoke(app, ["validate", str(tmp_path / "mira.yaml")])
+    assert "source good: 1 shard(s)" in result.output
+    said = str(result.exception)
+    assert said.startswith("6 problems:\n1. tokenizer: 'qwen4' is not known")
+    for expected in (
+        "source 'gone': path '",
+        "source 'nested': field 'text' is missing",
+        "Map it with fields: {text: doc.body}",
+        "source 'wrong': every record is rejected",
+        "First: " + str(tmp_path / "wrong.jsonl") + ":1: field 'text' is a list",
+        "Map it with fields: {text: text.0}",
+        "source 'pairs': field 'question' is missing",
+        "Map it with fields: {question: title, answer: reply}",
+        "source 'typo': fields: family text has no field 'txt'; did you mean text?",
+    ):
+        assert expected in said, said
+    assert said.count("source '") == 5, "one problem a source"
+    with pytest.raises(MiraError, match=r"^6 problems:"):
+        mira.validate(tmp_path / "mira.yaml")

@@ -74,7 +74,7 @@ def _step(current: dict[str, Any] | list[Any], kind: Any, rest: str, text: str, 
             return int(first), more
         close = difflib.get_close_matches(first, names, n=1)
         advice = f"Did you mean '{close[0]}'? " if close else ""
-        known = f"Known: {', '.join(names)}." if names else "There are none with a name yet."
+        known = f"Known: {', '.join(names)}." if names else "The settings name no entry yet."
         raise ConfigError(f"--set {text[:100]}: {at} has no entry '{first}'", advice + known)
     free = [get_args(k)[1] for k in _members(kind) if get_origin(k) is dict]
     if free and not any(_has_fields(k) for k in _members(free[0])):

@@ -4,7 +4,7 @@ from mira.corpus.index import build_index, records_key, source_key, totals
 from mira.corpus.peek import check_fields, peek
 from mira.corpus.read import fetch, field_values, pick, read, sample_ids
 from mira.corpus.record import Part, Record, Rejected, Rejection
-from mira.corpus.shards import Shard, described, shards
+from mira.corpus.shards import Shard, described, find_shards, shards
 from mira.corpus.write import copy_kept, count_kept, describe_kept
 from mira.family import FamilyName
 from mira.tokens import Tokenizer, tokenizer
@@ -25,6 +25,7 @@ __all__ = [
     "described",
     "fetch",
     "field_values",
+    "find_shards",
     "peek",
     "pick",
     "read",

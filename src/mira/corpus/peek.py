@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from mira.config.settings import CorpusSettings, SourceSettings
+from mira.config.settings import SourceSettings
 from mira.corpus.families import FieldProblem, find_family, look_up, render
 from mira.corpus.files.lines import read_lines, size_of
 from mira.corpus.files.tables import schema
 from mira.corpus.parse import BadLine, Parser, to_object
+from mira.corpus.propose import propose
 from mira.corpus.record import Record, Rejection
-from mira.corpus.shards import Shard, format_of, shards
+from mira.corpus.shards import Shard, format_of
 from mira.errors import InputError
 
 __all__ = ["check_fields", "peek"]
@@ -21,31 +22,31 @@ _FIRST = 100
 _SAMPLED_SHARDS, _SAMPLED_PLACES, _SAMPLED_LINES = 16, 8, 25
 _SAMPLED_BYTES = 2**24  # from a place in a file
 _SCANNED, _SCANNED_STEP = 200_000, 50  # rows of all shards that cannot be entered in the middle
-_USUAL = {
-    "text": ("content", "body", "document", "raw_content", "markdown"),
-    "question": ("prompt", "query", "instruction", "problem", "input"),
-    "answer": ("response", "completion", "output", "solution"),
-    "think": ("thinking", "reasoning", "reasoning_content", "cot", "thought"),
-    "messages": ("conversation", "conversations", "trajectory", "turns", "history"),
-}
+_MOST_KEYS = 40  # named in a message
 
 
-def peek(corpus: CorpusSettings, source: str) -> Record:
+def peek(source: SourceSettings, found: list[Shard], longest: int) -> Record:
     """Return the first valid record of a source, without an index; `n_tokens` is 0.
 
+    Args:
+        source: The source.
+        found: Its shards.
+        longest: Longer lines and rows are rejected, in bytes.
+
     Raises:
-        InputError: As of `check_fields`, or no record is valid; with the first reason.
+        InputError: No record is valid; with the first reason, and how the fields may be mapped.
     """
-    settings, found = corpus.source(source), shards(corpus)[source]
-    check_fields(settings, found, corpus.max_record_bytes)
-    parser = Parser(settings, corpus.max_record_bytes)
-    first = ""
+    parser = Parser(source, longest)
+    first, fields = "", False
     for item in (item for shard in found for item in parser.parse(shard)):
         if isinstance(item, Record):
             return item
         first = first or f"First: {item.detail}"
+        fields |= item.reason in (Rejection.BAD_FIELD, Rejection.EMPTY_TEXT)
     problem = "every record is rejected" if first else f"{found[0].path}: no record in it"
-    raise InputError(f"source '{source}': {problem}", first or "Fill the source, or take it out of sources.")
+    proposed = propose(source, _first_values(found, parser, longest)) if fields else ""
+    hint = "\n  ".join(part for part in (first, f"{proposed}." if proposed else "") if part)
+    raise InputError(f"source '{source.name}': {problem}", hint or "Fill the source, or take it out of sources.")
 
 
 def check_fields(source: SourceSettings, found: list[Shard], longest: int) -> str:
@@ -77,7 +78,7 @@ def check_fields(source: SourceSettings, found: list[Shard], longest: int) -> st
         return ""
     field = missing.most_common(1)[0][0]
     if not any(_is_whole(source, raw, longest) for raw in _spread(found, parser, longest)):
-        _refuse(source, field, where, keys)
+        _refuse(source, field, where, keys, _first_values(found, parser, longest))
     return f"field '{field}' is missing in the first {sum(missing.values()):,} records ({where}); others have it"
 
 
@@ -126,14 +127,33 @@ def _keys(shard: Shard, value: dict[str, Any]) -> list[str]:
     return list(value) if kind == "jsonl" else list(schema(shard.path, kind).names)
 
 
-def _refuse(source: SourceSettings, field: str, where: str, keys: list[str]) -> None:
+def _first_values(found: list[Shard], parser: Parser, longest: int) -> list[dict[str, Any]]:
+    """Return the first records whole: of tables, with all their columns."""
+    values: list[dict[str, Any]] = []
+    for shard in found[:_SAMPLED_SHARDS]:
+        kind = format_of(shard.path).kind
+        columns = [] if kind == "jsonl" else list(schema(shard.path, kind).names)
+        for _, raw in islice(parser.raw(shard, columns), _FIRST - len(values)):
+            try:
+                values.append(to_object(raw, longest))
+            except BadLine:
+                continue
+    return values
+
+
+def _refuse(source: SourceSettings, field: str, where: str, keys: list[str], values: list[dict[str, Any]]) -> None:
     mine = next((n for n in (*find_family(source.family).required, "id") if source.fields.get(n, n) == field), field)
-    near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches(mine, keys, n=1, cutoff=0.4)
-    # a field that is known to hold the same thing elsewhere is a better guess than a similar spelling
-    guess = next((k for k in _USUAL.get(mine, ()) if k in keys), near[0] if near else "your_field")
-    another = f"choose another family than {source.family}"
-    otherwise = "leave it out: ids are then made of the text" if mine == "id" else another
+    if mine == "id":
+        near = difflib.get_close_matches(field, keys, n=1) or difflib.get_close_matches("id", keys, n=1, cutoff=0.4)
+        hint = (
+            f"Map it with fields: {{id: {near[0] if near else 'your_field'}}}, "
+            "or leave it out: ids are then made of the text."
+        )
+    else:
+        proposed = propose(source, values) or f"Map it with fields: {{{mine}: your_field}}"
+        another = "" if "look like family" in proposed else f", or choose another family than {source.family}"
+        hint = f"{proposed}{another}."
+    shown = ", ".join(keys[:_MOST_KEYS]) + (f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else "")
     raise InputError(
-        f"source '{source.name}': field '{field}' is missing in {where}; it has: {', '.join(keys) or 'no field'}",
-        f"Map it with fields: {{{mine}: {guess}}}, or {otherwise}.",
+        f"source '{source.name}': field '{field}' is missing in {where}; it has: {shown or 'no field'}", hint
     )

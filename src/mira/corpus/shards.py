@@ -32,7 +32,7 @@ from mira.corpus.files.find import Found, find, is_s3
 from mira.corpus.files.formats import KNOWN, Format, format_of, without_extension
 from mira.corpus.files.lines import is_remote, open_file
 from mira.corpus.files.unchanged import file_state, remote_state
-from mira.errors import ConfigError, InputError, MiraError, RunError, way_out
+from mira.errors import ConfigError, InputError, MiraError, RunError, together, way_out
 from mira.run_folder.files import hash_json, read_json, write_json
 
 __all__ = ["Format", "Shard", "described", "format_of", "shards"]
@@ -114,15 +114,41 @@ def shards(corpus: CorpusSettings, *, again: bool = False) -> dict[str, list[Sha
 
     Raises:
         ConfigError: Two sources have one name, or a URL's file system is not installed.
-        InputError: A path matches nothing, cannot be read, or has an unknown format.
+        InputError: A path matches nothing, cannot be read, or has an unknown format; the message lists all such
+            sources.
+    """
+    found, wrong = find_shards(corpus, again=again)
+    if wrong:
+        raise together(list(wrong.values()))
+    return found
+
+
+def find_shards(corpus: CorpusSettings, *, again: bool = False) -> tuple[dict[str, list[Shard]], dict[str, MiraError]]:
+    """Find the shards of every source whose files can be read.
+
+    Args:
+        corpus: How the corpus is read.
+        again: As of `shards`.
+
+    Returns:
+        Source -> its shards; and source -> what is wrong with it. Both in the config's order.
+
+    Raises:
+        ConfigError: Two sources have one name.
     """
     names = Counter(s.name for s in corpus.sources)
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
     cache = _Cache(Path(corpus.run) / "index" / ".fingerprints.json", empty=again)
-    found = {s.name: _source_shards(corpus, s, cache) for s in corpus.sources}
+    found: dict[str, list[Shard]] = {}
+    wrong: dict[str, MiraError] = {}
+    for source in corpus.sources:
+        try:
+            found[source.name] = _source_shards(corpus, source, cache)
+        except MiraError as problem:
+            wrong[source.name] = problem
     cache.save()
-    return found
+    return found, wrong
 
 
 def described(source: SourceSettings, run: Path) -> str:

@@ -1,13 +1,13 @@
 """What can be checked of the settings before anything is spent: files, groups, scorer bundles, endpoints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mira import corpus
-from mira.config.settings import Config, DiscoverSettings, DistillSettings, EndpointSettings
+from mira.config.settings import Config, DiscoverSettings, DistillSettings, EndpointSettings, SourceSettings
 from mira.corpus.provenance import check_provenance
 from mira.distillation.bundle import verify
-from mira.errors import ConfigError, RunError
+from mira.errors import ConfigError, MiraError, RunError, together
 from mira.grouping.groups import load_groups
 from mira.llm.check import WARNING, check_endpoint
 from mira.pipeline.deep import check_deep
@@ -27,7 +27,8 @@ __all__ = ["check_bundles", "validate"]
 def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
     """Check files, fields, bundles and endpoints; yield one line for each thing that is in order.
 
-    An endpoint that answers, but says nothing of its models, is a line with a warning.
+    An endpoint that answers, but says nothing of its models, is a line with a warning. What is wrong with one source
+    does not keep the others from being checked.
 
     Nothing is written but what the index remembers of unchanged files, and nothing is generated.
 
@@ -36,32 +37,61 @@ def validate(config: Config, *, deep: bool = False) -> Iterator[str]:
         deep: Read every source and every file of the run folder again, and compare them with the manifest.
 
     Raises:
-        MiraError: The first thing that is wrong.
+        MiraError: Something is wrong; the message lists the problems of all sources, and of the settings beside them.
     """
-    _check_tokenizers(config)
+    problems: list[MiraError] = []
     warnings = 0
-    for source, found in corpus.shards(config.corpus).items():
-        record = corpus.peek(config.corpus, source)
-        yield f"source {source}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
-        yield f"source {source}: {corpus.described(config.source(source), config.run)}"
-        if warning := corpus.check_fields(config.source(source), found, config.max_record_bytes):
-            warnings += 1
-            yield f"source {source}: {WARNING}{warning}"
-    check_provenance(config.corpus, config.select)
+    for line in _checks(config, problems, deep=deep):
+        warnings += WARNING in line
+        yield line
+    if problems:
+        raise together(problems)
+    yield f"{warnings} warning(s), all else in order" if warnings else "all in order"
+
+
+def _checks(config: Config, problems: list[MiraError], *, deep: bool) -> Iterator[str]:
+    def check(lines: Iterable[str]) -> Iterator[str]:
+        try:
+            yield from lines
+        except MiraError as problem:
+            problems.append(problem)
+
+    yield from check(_check_tokenizers(config))
+    found, wrong = corpus.find_shards(config.corpus)
+    problems.extend(wrong.values())
+    for source, shards in found.items():
+        yield from check(_check_source(config, config.source(source), shards))
+    yield from check(_check_settings(config))
+    if not problems:  # what follows reads the sources, or what the settings above name
+        yield from check(_check_all(config, deep=deep))
+
+
+def _check_source(config: Config, source: SourceSettings, found: list[corpus.Shard]) -> Iterator[str]:
+    longest = config.max_record_bytes
+    warning = corpus.check_fields(source, found, longest)
+    record = corpus.peek(source, found, longest)
+    yield f"source {source.name}: {len(found)} shard(s), first record {record.id!r} has {len(record.text):,} characters"
+    yield f"source {source.name}: {corpus.described(source, config.run)}"
+    if warning:
+        yield f"source {source.name}: {WARNING}{warning}"
+
+
+def _check_settings(config: Config) -> Iterator[str]:
     _check_run_folder(config.run)
     yield from check_bundles(config)
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
     check_mask(config.reliability, config.teacher, needed_stages(config))
+
+
+def _check_all(config: Config, *, deep: bool) -> Iterator[str]:
+    check_provenance(config.corpus, config.select)
     _check_files(config)
     if deep:
         yield from check_deep(config)
-    for line in _check_endpoints(config):
-        warnings += WARNING in line
-        yield line
+    yield from _check_endpoints(config)
     if not config.teacher.endpoint and config.teacher.replies:
         yield f"teacher: recorded replies in {config.teacher.replies}"
-    yield f"{warnings} warning(s), all else in order" if warnings else "all in order"
 
 
 def check_bundles(config: Config) -> Iterator[str]:
@@ -146,7 +176,7 @@ def _rubric(settings: DiscoverSettings, run: RunFolder, group: str) -> Rubric | 
     return Rubric.load(own, group) if own.is_file() else None
 
 
-def _check_tokenizers(config: Config) -> None:
+def _check_tokenizers(config: Config) -> Iterator[str]:
     asked = {f"{setting}.tokenizer": endpoint.tokenizer for setting, _, endpoint in _endpoints(config)}
     given = {"tokenizer": config.tokenizer} | asked
     for setting, name in given.items():
@@ -154,6 +184,7 @@ def _check_tokenizers(config: Config) -> None:
             corpus.tokenizer(name)
         except ConfigError as error:
             raise ConfigError(f"{setting}: {error.message.removeprefix('tokenizer: ')}", error.hint) from None
+    yield from ()
 
 
 def _check_run_folder(run: Path) -> None:
