@@ -70,7 +70,7 @@ def resolve_paths(model: type[BaseModel], value: Any, folder: Callable[[Place], 
 
     Args:
         model: What the settings are read as; its types say what is a path.
-        value: The settings as plain values. What is no mapping is returned as it is.
+        value: The settings as plain values.
         folder: Returns the folder that a path at a place is relative to.
         place: Where `value` is in the settings.
 
