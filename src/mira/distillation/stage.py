@@ -200,7 +200,7 @@ def _unread(config: Config) -> list[str]:
 
 STAGE = Stage(
     name="distill",
-    version=3,
+    version=4,
     run=distill,
     needs=needs("index", "group", "discover", "label"),
     reads=reads("distill", "embedding", "discover.corpus"),

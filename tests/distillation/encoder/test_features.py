@@ -5,7 +5,9 @@ import pytest
 
 from mira.distillation.encoder.agreement import agreement, spearman, within_source_spearman
 from mira.distillation.encoder.ngrams import BUCKETS, hashed_ngrams
+from mira.distillation.encoder.pair_features import PAIR, pair_features
 from mira.distillation.encoder.structure import LONG_WORD, STRUCTURE, structure
+from mira.distillation.unspaced import as_before
 
 
 def feature(text: str, name: str) -> float:
@@ -59,3 +61,44 @@ def test_within_source_spearman_ignores_the_source() -> None:
     assert within_source_spearman(by_source - labels % 10, labels, sources) == pytest.approx(-1)
     found = agreement(labels[:, None], (labels + 1)[:, None], sources)
     assert found == {"rho": pytest.approx(1), "rho_within": pytest.approx(1), "mae": 1.0}
+
+
+CHINESE = (
+    "因为锁被提前释放,所以任务会重复(例如,两个进程同时读取)。你应该先检查队列!这样对吗?\n一、先加锁。\n二、再读取。"
+)
+
+
+def test_structure_sees_chinese_sentences() -> None:
+    for name, count in {
+        "sentence": 5, "question": 1, "reason": 2, "example": 1, "advice": 1, "person": 1, "list_item": 2,
+    }.items():  # fmt: skip
+        assert np.expm1(feature(CHINESE, f"count_{name}")) == pytest.approx(count, rel=1e-5), name
+    full_width = CHINESE.replace(",", "，").replace("(", "（").replace(")", "）").replace("!", "！").replace("?", "？")
+    assert np.expm1(feature(full_width, "count_sentence")) == pytest.approx(5, rel=1e-5)
+    assert np.expm1(feature(full_width, "count_question")) == pytest.approx(1, rel=1e-5)
+    letters = sum(c.isalpha() for c in CHINESE)
+    assert np.expm1(feature(CHINESE, "log_words")) == pytest.approx(letters, rel=1e-5), "a character is a word"
+    assert feature(CHINESE, "word_mean") == 1
+    assert feature(CHINESE, "ends_open") == 0
+    assert feature(CHINESE.rstrip("。"), "ends_open") == 1
+    assert feature("所以（见下文", "brackets_open") > 0 == feature("所以（见下文）", "brackets_open")
+    mixed = "Use a lock, because 任务会重复。 It works."
+    assert np.expm1(feature(mixed, "log_words")) == pytest.approx(4 + 5 + 2, rel=1e-5)
+    assert np.expm1(feature(mixed, "count_sentence")) == pytest.approx(2, rel=1e-5)
+
+
+def test_a_name_in_chinese_characters_changes_nothing_in_english() -> None:
+    english = "Thanks to 林玮 for the fix, which removes a lock because two workers read one queue. " * 3
+    with as_before(on=True):
+        before = structure([english, CHINESE])
+    after = structure([english, CHINESE])
+    assert (before[0] == after[0]).all()
+    assert (before[1] != after[1]).any()
+
+
+def test_questions_and_answers_in_chinese_share_words() -> None:
+    question, answer, other = "为什么任务会重复？", "任务会重复，因为锁被提前释放。", "今天天气很好。"
+    found, unlike = (dict(zip(PAIR, pair_features(question, a), strict=True)) for a in (answer, other))
+    assert found["overlap"] > 0.2 > unlike["overlap"] == 0
+    assert (found["asks"], found["asks_why"], found["asks_how"]) == (1, 1, 0)
+    assert dict(zip(PAIR, pair_features("如何加锁?", answer), strict=True))["asks_how"] == 1

@@ -21,6 +21,7 @@ from mira.distillation.encoder.head import Head, TargetMap
 from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.distillation.encoder.ngrams import BUCKETS, LONGEST
 from mira.distillation.encoder.structure import STRUCTURE
+from mira.distillation.unspaced import READING
 from mira.embedding.embedder import Embedder
 from mira.embedding.minilm import MiniLM
 from mira.errors import InputError
@@ -42,12 +43,14 @@ class EncoderBundle:
         rubric: The slots that it scores.
         embedder_identity: Identity of the embedder that it needs; "" for none.
         identity: Hash of weights, rubric and embedder.
+        reads_unspaced: Whether it was trained on features that know scripts without spaces.
     """
 
     head: Head
     rubric: Rubric
     embedder_identity: str
     identity: str
+    reads_unspaced: bool
 
     def embedder(self, given: Embedder | None, threads: int) -> Embedder | None:
         """Return the embedder that the bundle needs: the given one, or the built-in one.
@@ -98,6 +101,7 @@ def write_encoder(
         "blocks": {"structure": head.blocks.structure, "embedding": head.blocks.embedding},
         "ngrams": {"longest": LONGEST, "buckets": BUCKETS},
         "structure": list(STRUCTURE),
+        "unspaced": READING,
         **({"parts": _part_names(rubric.group)} if head.landmarks.parts.shape[1] else {}),
         "sources": list(head.sources),
         "target": target,
@@ -183,7 +187,7 @@ def read_encoder(folder: Path) -> EncoderBundle:
         raise InputError(f"{folder / WEIGHTS}: weights cannot be read: {error!r}", "Train the student again.") from None
     embedder = str(bundle.get("embedder") or "")
     identity = hash_json(["encoder", FORMAT, hash_file(folder / WEIGHTS), rubric.hash, embedder])
-    return EncoderBundle(head, rubric, embedder, identity)
+    return EncoderBundle(head, rubric, embedder, identity, "unspaced" in bundle)
 
 
 def _head(arrays: dict[str, npt.NDArray[Any]], bundle: dict[str, Any]) -> Head:

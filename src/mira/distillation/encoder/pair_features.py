@@ -11,6 +11,7 @@ import numpy as np
 
 from mira.distillation.encoder.code_names import Names, code_of, read_names
 from mira.distillation.encoder.structure import STRUCTURE, structure
+from mira.distillation.unspaced import is_unspaced, pairs_of_words, plain_marks
 
 __all__ = ["PAIR", "pair_features"]
 
@@ -37,21 +38,23 @@ _NUMBER = re.compile(r"\b\d+(?:\.\d+)?\b")
 _PARAMETER = re.compile(r"^[ \t]*(?:async )?def \w+\((.{0,1000}?)\)\s*(?:->[^\n]*)?:", re.MULTILINE | re.DOTALL)
 _ARGUMENT = re.compile(r"(?:^|,)\s*\**([A-Za-z_]\w*)")
 _RETURNS = re.compile(r"\breturn(?:s|ed)?\b|\byields?\b", re.IGNORECASE)
+_HOW, _WHY = re.compile(r"\bhow\b", re.IGNORECASE), re.compile(r"\bwhy\b", re.IGNORECASE)
+_HOW_CHINESE, _WHY_CHINESE = re.compile("怎么|怎样|如何"), re.compile("为什么|为何")
 _RAISES = re.compile(r"\braises?\b|\bException\b|\b\w+Error\b", re.IGNORECASE)
 
 
 def pair_features(question: str, answer: str) -> list[float]:
     """Return the features of a question and its answer, all finite: shares, flags, and logs of counts and ratios."""
     asked, said = _read(question), _read(answer)
-    words = [[w.lower() for w in _WORD.findall(text)] for text in (asked, said)]
+    words = [pairs_of_words(t) if is_unspaced(t) else [w.lower() for w in _WORD.findall(t)] for t in (asked, said)]
     code = code_of(said)
     names = read_names(code)
     between = [*_lengths(question, answer), *_words(*words), *_names(asked, said), *_code(asked, said, code, names)]
     between += [
         _repeats(words[1]),
-        float("?" in asked),
-        float(bool(re.search(r"\bhow\b", asked, re.IGNORECASE))),
-        float(bool(re.search(r"\bwhy\b", asked, re.IGNORECASE))),
+        float("?" in (plain_marks(asked) if is_unspaced(asked) else asked)),
+        float(bool(_HOW.search(asked) or (is_unspaced(asked) and _HOW_CHINESE.search(asked)))),
+        float(bool(_WHY.search(asked) or (is_unspaced(asked) and _WHY_CHINESE.search(asked)))),
     ]
     return [*between, *structure([question])[0].tolist(), *structure([answer])[0].tolist()]
 

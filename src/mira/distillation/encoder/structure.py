@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mira.distillation.unspaced import is_unspaced, plain_marks, words
+
 __all__ = ["LONG_WORD", "STRUCTURE", "structure"]
 
 READ_CHARS = 32_768
@@ -16,6 +18,19 @@ LONG_WORD = 30
 """Longer words count as this long: one encoded blob must not set the scale of a feature."""
 
 _WORD = re.compile(r"[^\W\d_]+")
+
+_CHINESE: dict[str, re.Pattern[str]] = {
+    name: re.compile(pattern, re.MULTILINE)
+    for name, pattern in {
+        "list_item": r"^[ \t]*(?:[一二三四五六七八九十]+|[（(][一二三四五六七八九十\d]+[)）]|\d+)[、.．)）]",
+        "reason": r"因为|由于|所以|因此|从而|否则|为了|既然|于是",
+        "advice": r"应该|应当|必须|避免|注意|警告|重要|不要|建议|切勿|务必",
+        "example": r"例如|比如|譬如|举例|例子",
+        "change": r"修复|修正|新增|增加|添加|删除|移除|更改|修改|弃用",
+        "person": r"[你您我]们?",
+    }.items()
+}
+"""What English patterns look for, in Chinese; counted only in texts of scripts without spaces."""
 
 # Rates: matches a thousand characters, as log(1 + rate), beside the count as log(1 + n).
 _PATTERNS: dict[str, re.Pattern[str]] = {
@@ -97,21 +112,29 @@ def structure(texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
 def _row(text: str) -> list[float]:
     read = text if len(text) <= READ_CHARS else text[: READ_CHARS // 2] + "\n" + text[-READ_CHARS // 2 :]
-    counts = np.array([sum(1 for _ in p.finditer(read)) for p in _PATTERNS.values()], dtype=np.float64)
+    unspaced = is_unspaced(read)
+    marked = plain_marks(read) if unspaced else read
+    counts = np.array([_count(p, marked) for p in _PATTERNS.values()], dtype=np.float64)
+    if unspaced:
+        counts += [_count(_CHINESE[name], read) if name in _CHINESE else 0 for name in _PATTERNS]
     rates = np.log1p(counts * 1000 / max(len(read), 1))
-    return [*_shape(text, read), *_shares(read), *rates, *np.log1p(counts)]
+    return [*_shape(text, read, marked, unspaced=unspaced), *_shares(read), *rates, *np.log1p(counts)]
 
 
-def _shape(text: str, read: str) -> list[float]:
+def _count(pattern: re.Pattern[str], text: str) -> int:
+    return sum(1 for _ in pattern.finditer(text))
+
+
+def _shape(text: str, read: str, marked: str, *, unspaced: bool) -> list[float]:
     lines = read.split("\n")
     lengths = np.array([len(line) for line in lines], dtype=np.float64)
     filled = [line for line in lines if line.strip()]
-    words = [word.lower() for word in _WORD.findall(read)]
+    found = words(read) if unspaced else [word.lower() for word in _WORD.findall(read)]
     data = read.encode("utf-8", "replace")
-    opened = sum(read.count(c) for c in "([{") - sum(read.count(c) for c in ")]}")
+    opened = sum(marked.count(c) for c in "([{") - sum(marked.count(c) for c in ")]}")
     return [
         float(np.log1p(len(text))),
-        float(np.log1p(len(words))),
+        float(np.log1p(len(found))),
         float(np.log1p(len(lines))),
         float(np.log1p(lengths.mean())),
         float(np.log1p(lengths.std())),
@@ -119,11 +142,11 @@ def _shape(text: str, read: str) -> list[float]:
         1 - len(filled) / len(lines),
         sum(line[0].isspace() for line in filled) / max(len(filled), 1),
         len(set(filled)) / max(len(filled), 1),
-        sum(min(len(word), LONG_WORD) for word in words) / max(len(words), 1),
-        len(set(words)) / max(len(words), 1) ** 0.7,
+        sum(min(len(word), LONG_WORD) for word in found) / max(len(found), 1),
+        len(set(found)) / max(len(found), 1) ** 0.7,
         len(zlib.compress(data, 6)) / max(len(data), 1) ** 0.85,
         float(read.lstrip()[:1].islower()),
-        float(read.rstrip()[-1:] not in tuple(".!?)]}`'\"")),
+        float(marked.rstrip()[-1:] not in tuple(".!?)]}`'\"")),
         float(np.clip(opened, -5, 5)) / 5,
     ]
 

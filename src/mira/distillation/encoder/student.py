@@ -38,6 +38,7 @@ from mira.distillation.encoder.features import FeatureStore, featurise
 from mira.distillation.encoder.head import Head, NystroemBasis
 from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.distillation.encoder.spool import Spool
+from mira.distillation.unspaced import as_before
 from mira.embedding.embedder import Embedder
 from mira.errors import InputError
 from mira.judging.judge import Judge, JudgeTask
@@ -292,6 +293,7 @@ class EncoderStudent(Judge):
 
     def __init__(self, bundle: EncoderBundle, embedder: Embedder | None) -> None:
         self._head: Head = bundle.head
+        self._reads_unspaced = bundle.reads_unspaced
         self._embedder = embedder
         self.identity = bundle.identity
         self.n_slots = len(bundle.rubric.anchors)
@@ -320,7 +322,8 @@ class EncoderStudent(Judge):
         """
         if not records:
             return np.zeros((0, self.n_slots + 1))
-        return self._head.predict(featurise(records, self._embedder))
+        with as_before(on=not self._reads_unspaced):
+            return self._head.predict(featurise(records, self._embedder))
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
         """Yield one judgement a task, in order; records are taken 256 at a time."""
