@@ -21,7 +21,7 @@ import orjson
 from mira.judging.grammar.reply import ParsedReply, parse_reply
 from mira.rubric.rubric import Rubric
 
-DATA = Path(str(files("mira.demo") / "data"))
+DATA = Path(str(files("mira.demo_project") / "data"))
 Reply = tuple[str, tuple[str, ...]]
 
 

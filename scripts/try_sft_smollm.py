@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mira.config.loading import load_config
 from mira.corpus import fetch
-from mira.demo.demo import prepare_demo
+from mira.demo_project.demo import prepare_demo
 from mira.distillation.sft.examples import Tuning, run_records, student_prompt
 from mira.distillation.sft.student import SftStudent
 from mira.distillation.sft.train import tune

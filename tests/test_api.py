@@ -4,8 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import mira
+from mira.cli.app import app
+from mira.errors import ConfigError, InputError
+from mira.pipeline.registry import STAGES
 
 PACKAGE = Path(mira.__file__).parent
 
@@ -47,3 +51,33 @@ def test_importing_mira_is_light() -> None:
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = mira.nonsense
+
+
+def test_every_command_is_a_function_and_every_stage_an_argument() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    verbs = {name.replace("-", "_") for name, command in commands.items() if not command.hidden}
+    stages = {stage.name for stage in STAGES}
+    assert stages <= verbs
+    for verb in verbs - stages:
+        assert callable(getattr(mira, verb)), verb
+        assert verb in mira.__all__, verb
+
+
+def test_init_writes_settings_and_will_not_write_over_them(tmp_path: Path) -> None:
+    path = mira.init(tmp_path / "mira.yaml")
+    assert "sources:" in path.read_text()
+    with pytest.raises(ConfigError, match="is there already"):
+        mira.init(path)
+
+
+def test_bundles_are_copied_by_names_as_well_as_paths(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        mira.pull(str(tmp_path / "nothing"), str(tmp_path / "bundle"))
+    with pytest.raises(InputError):
+        mira.push(str(tmp_path / "nothing"), str(tmp_path / "bundle"))
+
+
+def test_explain_takes_one_of_three(tmp_path: Path) -> None:
+    for given in ({}, {"id": "a", "text": "b"}, {"line": 3, "text": "b"}):
+        with pytest.raises(TypeError, match="one of id, line and text"):
+            mira.explain(tmp_path / "mira.yaml", **given)  # type: ignore[call-overload]

@@ -28,7 +28,7 @@ FLOORS = (
     {"evaluation"},
     {"report"},
     {"pipeline"},
-    {"demo", "run_view"},
+    {"demo_project", "run_view"},
     {"api"},
     {"__init__", "cli"},
     {"__main__"},

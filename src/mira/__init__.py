@@ -1,14 +1,16 @@
 """mira: choose the training data of language models' mid-training by quality, source by source.
 
-Every verb of the command line is a function of its name, on the same safe road::
+Every command is a function of its name, and every stage an argument of `mira.run`::
 
     import mira
 
-    run = mira.run("mira.yaml")                  # all that is not up to date, as `mira run` does
+    run = mira.run("mira.yaml")                  # every stage that is not up to date, as `mira run` does
     run = mira.run("mira.yaml", "select")        # one stage
+    mira.compare("mira.yaml", ["mira", "dsir"])  # also evaluate, explain, students, plan, validate, ...
 
     run = mira.open("run")                       # look at a run
     run.kept                                     # a pyarrow.Table
+    run.relation("scores").limit(5)              # a DuckDB relation: nothing is loaded whole
     run.sql("SELECT source, avg(quality) FROM selection GROUP BY source")
     run.explain("record-17")
 """
@@ -28,34 +30,60 @@ from mira.errors import (
 )
 
 if TYPE_CHECKING:
-    from mira.api import plan, run, validate
+    from mira.api import (
+        Plan,
+        adopt,
+        cascade,
+        compare,
+        demo,
+        evaluate,
+        explain,
+        init,
+        plan,
+        proxy,
+        pull,
+        push,
+        run,
+        students,
+        validate,
+    )
     from mira.config.loading import load_config
     from mira.config.settings import Config
     from mira.corpus.families.family import Family, Fields, PartFeatures
     from mira.corpus.record import Part, Record
     from mira.embedding.embedder import Embedder
     from mira.engine.engine import Engine
+    from mira.evaluation.proxy.results import ProxyResult
+    from mira.evaluation.results import ComparisonResult, EvaluationResult
     from mira.family import FamilyName
     from mira.judging.endpoint import EndpointJudge
     from mira.judging.grammar.reply import parse_reply
     from mira.judging.judge import Judge, JudgeTask
+    from mira.pipeline.cascade import CascadedSource
     from mira.pipeline.plan import PlannedStage
+    from mira.pipeline.score_files import score_bundle, score_endpoint
     from mira.progress import Log, Quiet, Terminal
+    from mira.reliability.students.results import StudentsResult
     from mira.rubric.judgement import Judgement
     from mira.rubric.rubric import Rubric
     from mira.run_folder.paths import RunFolder
     from mira.run_view import Run
     from mira.run_view import open_run as open
+    from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
     from mira.selection.methods.method import Method
     from mira.selection.values import Ranked, SelectionInputs, SelectionMethod
     from mira.unscored import Unscored
 
 _HOMES = {
+    "CascadedSource": "mira.pipeline.cascade",
+    "ComparisonResult": "mira.evaluation.results",
     "Config": "mira.config.settings",
     "Embedder": "mira.embedding.embedder",
     "EndpointJudge": "mira.judging.endpoint",
     "Engine": "mira.engine.engine",
     "Family": "mira.corpus.families.family",
+    "EvaluationResult": "mira.evaluation.results",
+    "Explanation": "mira.selection.explain.results",
     "FamilyName": "mira.family",
     "Fields": "mira.corpus.families.family",
     "Judge": "mira.judging.judge",
@@ -65,27 +93,47 @@ _HOMES = {
     "Method": "mira.selection.methods.method",
     "Part": "mira.corpus.record",
     "PartFeatures": "mira.corpus.families.family",
+    "Plan": "mira.api",
     "PlannedStage": "mira.pipeline.plan",
+    "ProxyResult": "mira.evaluation.proxy.results",
     "Quiet": "mira.progress",
     "Ranked": "mira.selection.values",
     "Record": "mira.corpus.record",
+    "RejectedLine": "mira.selection.explain.results",
     "Rubric": "mira.rubric.rubric",
     "Run": "mira.run_view",
     "RunFolder": "mira.run_folder.paths",
     "SelectionInputs": "mira.selection.values",
     "SelectionMethod": "mira.selection.values",
+    "StudentsResult": "mira.reliability.students.results",
     "Terminal": "mira.progress",
+    "TextMatches": "mira.selection.explain.results",
     "Unscored": "mira.unscored",
+    "adopt": "mira.api",
+    "cascade": "mira.api",
+    "compare": "mira.api",
+    "demo": "mira.api",
+    "evaluate": "mira.api",
+    "explain": "mira.api",
+    "init": "mira.api",
     "load_config": "mira.config.loading",
     "open": "mira.run_view:open_run",
     "parse_reply": "mira.judging.grammar.reply",
     "plan": "mira.api",
+    "proxy": "mira.api",
+    "pull": "mira.api",
+    "push": "mira.api",
     "run": "mira.api",
+    "score_bundle": "mira.pipeline.score_files",
+    "score_endpoint": "mira.pipeline.score_files",
+    "students": "mira.api",
     "validate": "mira.api",
 }
 
 __all__ = [
     "BudgetError",
+    "CascadedSource",
+    "ComparisonResult",
     "Config",
     "ConfigError",
     "ConservationError",
@@ -93,6 +141,8 @@ __all__ = [
     "EndpointJudge",
     "Engine",
     "Family",
+    "EvaluationResult",
+    "Explanation",
     "FamilyName",
     "Fields",
     "InputError",
@@ -105,24 +155,42 @@ __all__ = [
     "MiraError",
     "Part",
     "PartFeatures",
+    "Plan",
     "PlannedStage",
+    "ProxyResult",
     "Quiet",
     "Ranked",
     "Record",
+    "RejectedLine",
     "Rubric",
     "Run",
     "RunError",
     "RunFolder",
     "SelectionInputs",
     "SelectionMethod",
+    "StudentsResult",
     "Terminal",
+    "TextMatches",
     "Unscored",
     "__version__",
+    "adopt",
+    "cascade",
+    "compare",
+    "demo",
+    "evaluate",
+    "explain",
+    "init",
     "load_config",
     "open",
     "parse_reply",
     "plan",
+    "proxy",
+    "pull",
+    "push",
     "run",
+    "score_bundle",
+    "score_endpoint",
+    "students",
     "validate",
 ]
 

@@ -1,30 +1,107 @@
-"""The Python API: every verb under its name, on the safe road (lock, fingerprints, manifest, limits)."""
+"""The Python API: every command under its name, with the same locks, fingerprints, manifest and limits.
 
-from collections.abc import Sequence
+Stages have no function of their own: `mira.run(config, "select")` is `mira select`.
+"""
+
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Literal, overload
 
 from mira.config.loading import load_config
 from mira.config.settings import Config
+from mira.config.template import write_template
+from mira.demo_project.demo import FAMILIES
+from mira.demo_project.demo import demo as run_demo
+from mira.distillation import adopt as checkpoints
+from mira.distillation import bundle as bundles
+from mira.evaluation import compare as comparison
+from mira.evaluation import stage as evaluation
+from mira.evaluation.proxy import proxy as small_models
+from mira.evaluation.proxy.results import ProxyResult
+from mira.evaluation.results import ComparisonResult, EvaluationResult
+from mira.html import block, paragraph, table
+from mira.pipeline import cascade as cascades
+from mira.pipeline.cascade import CascadedSource
 from mira.pipeline.plan import PlannedStage
 from mira.pipeline.plan import plan as make_plan
-from mira.pipeline.runner import run_stages
+from mira.pipeline.runner import run_extra, run_stages
 from mira.pipeline.validate import validate as check
 from mira.progress import Log, Quiet
+from mira.reliability.students.report import compare_group_students
+from mira.reliability.students.results import StudentsResult
 from mira.run_folder.paths import RunFolder
-from mira.run_view import Run
+from mira.run_view import Run, open_run
+from mira.selection.explain import explain as explaining
+from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
+from mira.selection.explain.text import find_text
 
-__all__ = ["plan", "run", "validate"]
+__all__ = [
+    "Plan",
+    "adopt",
+    "cascade",
+    "compare",
+    "demo",
+    "evaluate",
+    "explain",
+    "init",
+    "plan",
+    "proxy",
+    "pull",
+    "push",
+    "run",
+    "students",
+    "validate",
+]
 
 Settings = Config | Path | str
 
 
+class Plan(tuple[PlannedStage, ...]):
+    """What a run would do: one `PlannedStage` per stage, in order."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        """Return the plan as a table, for notebooks."""
+        rows = [
+            (s.name, s.state, s.records, s.calls, s.tokens_in, s.tokens_out, s.cost if s.calls else None) for s in self
+        ]
+        columns = ("stage", "state", "records", "LLM calls", "tokens in", "tokens out", "cost")
+        return block(paragraph("What a run would do", strong=True), table(columns, rows))
+
+
+def init(path: Path | str = "mira.yaml") -> Path:
+    """Write a commented settings file to start from.
+
+    Raises:
+        ConfigError: The file exists already, or the path is a URL.
+    """
+    write_template(Path(path))
+    return Path(path)
+
+
+def demo(folder: Path | str = "mira-demo", *, families: Collection[str] = FAMILIES, log: Log | None = None) -> Run:
+    """Run everything on real data, with recorded judgments.
+
+    Args:
+        folder: Where the demo lives.
+        families: Take only the sources of these families: text, qa, agent.
+        log: Where progress goes; nowhere by default.
+
+    Raises:
+        MiraError: A download failed, or the folder is a URL.
+    """
+    run_demo(Path(folder), log, families)
+    return open_run(Path(folder) / "mira.yaml")
+
+
 def run(config: Settings, *stages: str, force: bool = False, log: Log | None = None) -> Run:
-    """Run stages, as `mira run` does; what is up to date is skipped.
+    """Run stages, as `mira run` does; stages that are up to date are skipped.
 
     Args:
         config: The settings, or the path of their file.
-        *stages: Stages to run, e.g. "select"; all that the configured selection needs when none is named.
-        force: Run them even when they are up to date.
+        *stages: Stages to run, e.g. "select". By default, every stage that the configured selection needs.
+        force: Run them even if they are up to date.
         log: Where progress goes; nowhere by default. `mira.Terminal()` shows it.
 
     Returns:
@@ -38,8 +115,12 @@ def run(config: Settings, *stages: str, force: bool = False, log: Log | None = N
     return Run(RunFolder(settings.run), settings)
 
 
-def validate(config: Settings) -> list[str]:
+def validate(config: Settings, *, deep: bool = False) -> list[str]:
     """Check settings, files, fields, bundles and endpoints; nothing is spent.
+
+    Args:
+        config: The settings, or the path of their file.
+        deep: Also read sources and run folder again, and compare the hash of every file.
 
     Returns:
         One line for each thing that is in order, warnings among them.
@@ -47,16 +128,191 @@ def validate(config: Settings) -> list[str]:
     Raises:
         MiraError: Something is wrong.
     """
-    return list(check(_settings(config)))
+    return list(check(_settings(config), deep=deep))
 
 
-def plan(config: Settings, log: Log | None = None) -> Sequence[PlannedStage]:
+def plan(config: Settings, log: Log | None = None) -> Plan:
     """Return what a run would do: records, LLM calls, tokens and cost of each stage. The sources are indexed.
 
     Raises:
         MiraError: A source cannot be read, or a scorer bundle is not in order.
     """
-    return make_plan(_settings(config), log or Quiet())
+    return Plan(make_plan(_settings(config), log or Quiet()))
+
+
+def compare(
+    config: Settings, methods: Iterable[str] = ("mira", "random", "ppl", "dsir"), *, log: Log | None = None
+) -> ComparisonResult:
+    """Compare selection methods at the same budget. The run's selection stays as it is.
+
+    Args:
+        config: The settings, or the path of their file.
+        methods: raw, random, ppl, dsir, dataman, mira, or the name of an installed method.
+        log: Where progress goes; nowhere by default.
+
+    Raises:
+        MiraError: A method is unknown or cannot run here, there is no run yet, or another process works in it.
+    """
+    names = [methods] if isinstance(methods, str) else list(methods)
+    return run_extra(_settings(config), lambda c, r, log: comparison.compare(c, r, names, log), log or Quiet())
+
+
+def evaluate(config: Settings, *, log: Log | None = None) -> EvaluationResult:
+    """Test the selection against held-out labels and planted faults.
+
+    Raises:
+        MiraError: There is no selection yet, a served student does not answer, or another process works in the run.
+    """
+    return run_extra(_settings(config), evaluation.evaluate, log or Quiet())
+
+
+@overload
+def explain(config: Settings, id: str, *, source: str = "", log: Log | None = None) -> Explanation: ...
+@overload
+def explain(
+    config: Settings, *, line: str | int, source: str = "", log: Log | None = None
+) -> Explanation | RejectedLine: ...
+@overload
+def explain(
+    config: Settings, *, text: str, source: str = "", limit: int = 20, log: Log | None = None
+) -> TextMatches: ...
+def explain(
+    config: Settings,
+    id: str = "",
+    *,
+    line: str | int = "",
+    text: str = "",
+    source: str = "",
+    limit: int = 20,
+    log: Log | None = None,
+) -> Explanation | RejectedLine | TextMatches:
+    """Explain why a record was kept or dropped, or why a line was rejected, or find records by their text.
+
+    Give one of `id`, `line` and `text`.
+
+    Args:
+        config: The settings, or the path of their file.
+        id: The record's id.
+        line: A line of a source: its number, after the file if there are several, such as "part_3.jsonl:17".
+        text: A text to look for in all records. Case and white space do not matter.
+        source: The source, if several have the id or the line, or to search only one.
+        limit: With `text`: end after so many matches.
+        log: Where progress goes; nowhere by default.
+
+    Raises:
+        InputError: Nothing has this id or line, or several sources have it.
+        RunError: There is no run yet, nothing is selected yet, or another process works in the run.
+        TypeError: Not exactly one of `id`, `line` and `text` is given.
+    """
+    if sum(map(bool, (id, line, text))) != 1:
+        raise TypeError("mira.explain takes one of id, line and text")
+    settings, log = _settings(config), log or Quiet()
+    if text:
+        return run_extra(settings, lambda c, r, log: find_text(c.corpus, r, text, log, source=source, limit=limit), log)
+    if line:
+        return run_extra(settings, lambda c, r, _: explaining.explain_line(c, r, line, source), log)
+    return run_extra(settings, lambda c, r, _: explaining.explain(c, r, id, source), log)
+
+
+def students(config: Settings, *, log: Log | None = None) -> StudentsResult:
+    """Compare students with each other, with the teacher's own consistency and with baselines.
+
+    Raises:
+        MiraError: There are no labels yet, or another process works in the run.
+    """
+    return run_extra(_settings(config), compare_group_students, log or Quiet())
+
+
+def proxy(
+    config: Settings,
+    methods: Iterable[str] = ("raw", "mira"),
+    *,
+    seeds: int = 3,
+    size: Literal["smoke", "gpu"] = "smoke",
+    log: Log | None = None,
+) -> ProxyResult:
+    """Train tiny LMs on each method's selection, and compare held-out bits per byte (extra `train`).
+
+    Args:
+        config: The settings, or the path of their file.
+        methods: Methods, each "METHOD" or "METHOD:SCOPE". Random selection is always added.
+        seeds: Models per method.
+        size: "smoke" takes minutes on a CPU; "gpu" has 10M parameters.
+        log: Where progress goes; nowhere by default.
+
+    Raises:
+        MiraError: A method is unknown or cannot run here, or torch is missing.
+    """
+    names = [methods] if isinstance(methods, str) else list(methods)
+    return run_extra(
+        _settings(config),
+        lambda c, r, log: small_models.proxy(c, r, log, methods=names, seeds=seeds, size=size),
+        log or Quiet(),
+    )
+
+
+def cascade(config: Settings, *, log: Log | None = None) -> dict[str, CascadedSource]:
+    """Have the student that `distill.endpoint` serves judge again what the encoder puts near the thresholds.
+
+    Returns:
+        Source -> what was judged of it.
+
+    Raises:
+        MiraError: There is no run yet, no student is served, or it does not answer.
+    """
+    return cascades.cascade(_settings(config), log or Quiet())
+
+
+def adopt(config: Settings, group: str, checkpoint: Path | str) -> Path:
+    """Make a scorer bundle from a training job's checkpoint.
+
+    Args:
+        config: The settings, or the path of their file.
+        group: The group that the job trained a student for.
+        checkpoint: Folder with the checkpoint.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        MiraError: There is no such job, or the checkpoint cannot be used.
+    """
+    settings = _settings(config)
+    run_extra(settings, lambda _, r, __: checkpoints.adopt(r.job(group), Path(checkpoint), r.student(group)), Quiet())
+    return RunFolder(settings.run).student(group)
+
+
+def push(bundle: Path | str, target: Path | str, *, public: bool = False) -> str:
+    """Copy a scorer bundle, checked, to a folder or to a hub repository.
+
+    Args:
+        bundle: The bundle's folder.
+        target: A folder, or "hf://OWNER/NAME".
+        public: Make a new hub repository public.
+
+    Returns:
+        Where the bundle is now: the folder, or the repository with its commit.
+
+    Raises:
+        MiraError: The bundle is damaged or unsafe, the target is taken, or the hub cannot be reached.
+    """
+    return bundles.push(Path(bundle), str(target), private=not public)
+
+
+def pull(source: Path | str, folder: Path | str) -> Path:
+    """Copy a scorer bundle from a folder or a hub repository, and check it.
+
+    Args:
+        source: A folder, or "hf://OWNER/NAME[@REVISION]".
+        folder: Where the bundle goes.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        MiraError: There is no bundle, it is damaged or unsafe, or the hub cannot be reached.
+    """
+    return bundles.pull(str(source), Path(folder))
 
 
 def _settings(config: Settings) -> Config:

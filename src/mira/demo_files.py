@@ -28,4 +28,4 @@ def recorded(name: str, families: Collection[str] = tuple(FamilyName)) -> bytes:
 
 def shipped(name: str) -> bytes:
     """Return a file that ships with the demo."""
-    return (resources.files("mira") / "demo" / "data" / name).read_bytes()
+    return (resources.files("mira") / "demo_project" / "data" / name).read_bytes()

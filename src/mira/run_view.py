@@ -1,8 +1,9 @@
-"""A finished or running run, to look at from Python: its tables, its documents, and why one record was kept."""
+"""A run looked at from Python: its tables, its documents, and why one record was kept."""
 
 import glob
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,34 @@ from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.errors import ConfigError, InputError, RunError
 from mira.grouping.groups import Group, load_groups
+from mira.html import block, paragraph, table
+from mira.pipeline.manifest import read_manifest
+from mira.progress import Quiet
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json
+from mira.run_folder.lock import holder_of
 from mira.run_folder.paths import RunFolder
-from mira.selection.explain.explain import explain
-from mira.selection.explain.results import Explanation
+from mira.selection.explain.explain import explain, explain_line
+from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
+from mira.selection.explain.text import find_text
 
 __all__ = ["Run", "open_run"]
 
 _SETTINGS = "mira.yaml"
 _BY_SHARD = ("index", "scores", "selection", "flags", "cascade")
+_STAGE_OF = {"index": "index", "labels": "label", "scores": "score", "cells": "reliability", "selection": "select",
+             "flags": "flag"}  # fmt: skip
 _MEMORY = "1GB"
 
 
 class Run:
-    """A run folder, opened for reading. Nothing is written.
+    """A run folder, opened for reading. Nothing is written into it, and opening it loads no table.
 
-    Tables are `pyarrow.Table`s; `sql` queries them without loading them whole. A row of `index` is a line of a source,
-    a row of `scores` or `selection` a valid record. No table holds the records' text.
+    `relation` and `sql` work in bounded memory, however large the run. `table` and the properties `index`, `labels`,
+    `scores`, `cells`, `selection` and `kept` load a whole table as a `pyarrow.Table`. A row of `index` is a line of a
+    source, a row of `scores` or `selection` a valid record. No table holds the records' text.
+
+    Tables are read as they are now, also while a run goes on: see `unfinished`.
 
     Attributes:
         folder: Paths of the run folder.
@@ -43,19 +54,40 @@ class Run:
         self._con: duckdb.DuckDBPyConnection | None = None
 
     def __repr__(self) -> str:
-        return f"Run({str(self.folder.path)!r}, tables={list(self.tables)})"
+        unfinished = f", unfinished={list(self.unfinished)}" if self.unfinished else ""
+        return f"Run({str(self.folder.path)!r}, tables={list(self.tables)}{unfinished})"
+
+    def _repr_html_(self) -> str:
+        """Return what has run and what was kept, for notebooks. Only small files are read."""
+        parts = [paragraph(f"Run {self.folder.path}", strong=True)]
+        if holder := holder_of(self.folder.lock):
+            parts.append(paragraph(f"In use by {holder}: tables may be unfinished."))
+        done = list(read_manifest(self.folder)["stages"])
+        parts.append(paragraph(f"Finished stages: {', '.join(done) or 'none'}. Tables: {', '.join(self.tables)}."))
+        if self.unfinished:
+            parts.append(paragraph(f"Unfinished tables: {', '.join(self.unfinished)}. `mira run` finishes them."))
+        if self.folder.thresholds.is_file():
+            chosen = self.thresholds
+            parts.append(paragraph(f"Kept by {chosen['method']}, scope {chosen['scope']}:"))
+            names = ("records_in", "kept", "tokens_in", "tokens_kept")
+            rows = [
+                (source, *(told[n] for n in names), f"{told['tokens_kept'] / max(told['tokens_in'], 1):.0%}")
+                for source, told in chosen["sources"].items()
+            ]
+            parts.append(table(("source", "records", "kept", "tokens", "tokens kept", "share"), rows))
+        return block(*parts)
 
     @property
     def config(self) -> Config:
         """The settings.
 
         Raises:
-            ConfigError: The run was opened by its folder, and no mira.yaml beside it names this folder.
+            ConfigError: The run was opened by its folder alone, and no mira.yaml beside it names this folder.
         """
         if self._config is None:
             raise ConfigError(
                 f"{self.folder.path}: the settings of this run are not known",
-                "Open the run by its settings file: mira.open('mira.yaml')",
+                "Name them: mira.open('run', settings='mira.yaml')",
             )
         return self._config
 
@@ -64,8 +96,18 @@ class Run:
         """Names of the tables that exist so far, for `table` and `sql`."""
         return tuple(self._files())
 
+    @property
+    def unfinished(self) -> Sequence[str]:
+        """Names of the tables whose stage has begun and not ended: it was interrupted, or is running now.
+
+        Raises:
+            RunError: The run folder's manifest is damaged, or is of another mira.
+        """
+        done = read_manifest(self.folder)["stages"]
+        return tuple(name for name in self.tables if name in _STAGE_OF and _STAGE_OF[name] not in done)
+
     def table(self, name: str, source: str = "") -> pa.Table:
-        """Return a table, all of it or that of one source.
+        """Load a table, all of it or that of one source.
 
         Args:
             name: index, labels, scores, cells, selection, flags or cascade.
@@ -74,8 +116,23 @@ class Run:
         Raises:
             InputError: The run has no such table yet.
         """
-        where, parameters = ("WHERE source = $source", {"source": source}) if source else ("", {})
-        return self._query(f"SELECT * FROM {name} {where}", parameters, self._only(name))
+        return self.relation(name, source).to_arrow_table()
+
+    def relation(self, name: str, source: str = "") -> duckdb.DuckDBPyRelation:
+        """Return a table as a DuckDB relation: nothing is read until its rows are asked for.
+
+        `run.relation("scores").filter("A1 > 8").limit(5)` reads what it needs. `.df()` gives pandas,
+        `.to_arrow_table()` pyarrow, and `.to_arrow_reader()` one batch after the other.
+
+        Args:
+            name: index, labels, scores, cells, selection, flags or cascade.
+            source: Name of a source; all by default.
+
+        Raises:
+            InputError: The run has no such table yet.
+        """
+        found = self._connection().sql(_select(name, self._only(name)))
+        return found.filter(duckdb.ColumnExpression("source") == duckdb.ConstantExpression(source)) if source else found
 
     def sql(self, query: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run a DuckDB query over the tables, e.g. "SELECT source, avg(quality) FROM selection GROUP BY source".
@@ -87,7 +144,11 @@ class Run:
         Raises:
             duckdb.Error: The query is wrong.
         """
-        return self._query(query, parameters or {}, self._files())
+        con = self._connection()
+        for name, paths in self._files().items():
+            con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {_select(name, paths)}")
+        found = con.sql(query, params=dict(parameters or {}))
+        return pa.table({}) if found is None else found.to_arrow_table()  # None for a statement without a result
 
     @property
     def index(self) -> pa.Table:
@@ -117,7 +178,7 @@ class Run:
     @property
     def kept(self) -> pa.Table:
         """The records that were kept, as in `selection`."""
-        return self._query("SELECT * FROM selection WHERE kept", {}, self._only("selection"))
+        return self.relation("selection").filter("kept").to_arrow_table()
 
     @property
     def thresholds(self) -> dict[str, Any]:
@@ -151,11 +212,48 @@ class Run:
         Raises:
             ConfigError: The run's settings are not known.
             InputError: No valid record has this id, or several have.
-            RunError: Nothing has been selected yet.
+            RunError: Nothing has been selected yet, or a process works in the run.
         """
-        return explain(self.config, self.folder, id, source)
+        return explain(self._at_rest(), self.folder, id, source)
 
-    def _only(self, name: str) -> dict[str, list[Path]]:
+    def explain_line(self, line: str | int, source: str = "") -> Explanation | RejectedLine:
+        """Explain what became of a line of a source: the record that it is, or why it was rejected.
+
+        Args:
+            line: Its number, from 1, after the file if there are several: "part_3.jsonl:17".
+            source: Its source, if the line could be of several.
+
+        Raises:
+            ConfigError: The run's settings are not known.
+            InputError: There is no such line, or it could be of several files.
+            RunError: The source has changed since it was indexed, nothing is selected yet, or a process works here.
+        """
+        return explain_line(self._at_rest(), self.folder, line, source)
+
+    def find(self, text: str, source: str = "", limit: int = 20) -> TextMatches:
+        """Find records, and rejected lines, by their text. The sources are read until `limit` is reached.
+
+        Args:
+            text: What to look for. Case and white space do not matter; accents do.
+            source: Search only this source.
+            limit: End after so many matches.
+
+        Raises:
+            ConfigError: The run's settings are not known.
+            InputError: The text is blank, or there is no such source.
+            RunError: A source has changed since it was indexed, or a process works in the run.
+        """
+        return find_text(self._at_rest().corpus, self.folder, text, Quiet(), source=source, limit=limit)
+
+    def _at_rest(self) -> Config:
+        """Return the settings; refuse while a process works in the folder, since it changes what would be read."""
+        if holder := holder_of(self.folder.lock):
+            raise RunError(
+                f"{self.folder.path}: another mira ({holder}) is working in this run folder", "Wait for it, or stop it."
+            )
+        return self.config
+
+    def _only(self, name: str) -> list[Path]:
         """Return one table's files."""
         files = self._files()
         if name not in files:
@@ -163,7 +261,7 @@ class Run:
                 f"{self.folder.path}: table '{name}' does not exist yet",
                 f"Tables so far: {', '.join(files) or 'none; run mira index first'}",
             )
-        return {name: files[name]}
+        return files[name]
 
     def _files(self) -> dict[str, list[Path]]:
         path = self.folder.path
@@ -173,43 +271,62 @@ class Run:
         found["cells"] = [self.folder.reliability] if self.folder.reliability.is_file() else []
         return {name: paths for name, paths in found.items() if paths}
 
-    def _query(self, query: str, parameters: Mapping[str, Any], files: Mapping[str, list[Path]]) -> pa.Table:
-        """Run a query over views of the tables as they are now."""
-        self._con = self._con or duckdb.connect(":memory:", config={"memory_limit": _MEMORY})
-        for name, paths in files.items():
-            listed = ", ".join("'" + glob.escape(str(p)).replace("'", "''") + "'" for p in paths)
-            read = f"read_parquet([{listed}], filename = true, union_by_name = true)"
-            columns = "* EXCLUDE (filename)"
-            if name in _BY_SHARD:
-                columns = f"parse_path(filename)[-2] AS source, parse_filename(filename, true) AS shard, {columns}"
-            elif name == "labels":
-                columns = f'parse_filename(filename, true) AS "group", {columns}'
-            self._con.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {read}")
-        found = self._con.sql(query, params=dict(parameters))
-        return pa.table({}) if found is None else found.to_arrow_table()  # None for a statement without a result
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if self._con is None:
+            spill = Path(tempfile.gettempdir()) / f"mira-duckdb-{os.getpid()}"  # made only if memory is short
+            self._con = duckdb.connect(":memory:", config={"memory_limit": _MEMORY, "temp_directory": str(spill)})
+        return self._con
 
 
-def open_run(path: Path | str) -> Run:
-    """Open a run for reading.
+def _select(name: str, paths: Sequence[Path]) -> str:
+    """Return the query that reads a table's files."""
+    listed = ", ".join("'" + glob.escape(str(p)).replace("'", "''") + "'" for p in paths)
+    columns = "* EXCLUDE (filename)"
+    if name in _BY_SHARD:
+        columns = f"parse_path(filename)[-2] AS source, parse_filename(filename, true) AS shard, {columns}"
+    elif name == "labels":
+        columns = f'parse_filename(filename, true) AS "group", {columns}'
+    return f"SELECT {columns} FROM read_parquet([{listed}], filename = true, union_by_name = true)"
+
+
+def open_run(path: Path | str = "mira.yaml", *, settings: Path | str | Config | None = None) -> Run:
+    """Open a run for reading. No table is loaded.
 
     Args:
-        path: The settings file or the run folder. For a run folder, the settings are read from a mira.yaml beside it
-            that names this folder, if any.
+        path: The settings file, a folder with a mira.yaml, or the run folder.
+        settings: The settings of a run folder that was moved: they are taken as if they named this folder. By default
+            they are read from a mira.yaml beside the folder that names it, if any.
 
     Raises:
         ConfigError: The settings file is wrong.
-        RunError: The run folder does not exist.
+        RunError: The run folder does not exist, is not one, or was made by a mira that uses another format.
     """
     path = Path(path)
+    if path.is_dir() and (path / _SETTINGS).is_file() and not (path / "manifest.json").exists():
+        path = path / _SETTINGS
     if path.is_file():
         config: Config | None = load_config(path)
         assert config is not None
         folder = RunFolder(config.run)
     else:
         folder, config = RunFolder(path), None
-        with suppress(ConfigError):
-            beside = load_config(path.absolute().parent / _SETTINGS)
-            config = beside if beside.run == path.absolute() else None
     if not folder.path.is_dir():
         raise RunError(f"{folder.path}: the run folder does not exist", "Run it first: mira.run('mira.yaml')")
-    return Run(folder, config)
+    read_manifest(folder)
+    if not folder.manifest.exists() and any(folder.path.iterdir()) and not (folder.path / "index").is_dir():
+        raise RunError(f"{folder.path}: this is not a run folder", "Name a run folder, or the settings file of a run.")
+    if settings is not None:
+        given = settings if isinstance(settings, Config) else load_config(settings)
+        config = given.model_copy(update={"run": folder.path.absolute()})
+    return Run(folder, config or _settings_beside(folder.path.absolute()))
+
+
+def _settings_beside(folder: Path) -> Config | None:
+    """Return the settings in a mira.yaml beside a run folder, if they are of this run."""
+    if not (folder.parent / _SETTINGS).is_file():
+        return None
+    try:
+        beside = load_config(folder.parent / _SETTINGS)
+    except ConfigError:
+        return None
+    return beside if beside.run == folder else None

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from mira.config.loading import load_config
-from mira.demo import demo as demo_module
-from mira.demo import download
-from mira.demo.corpus import CORPUS_SHA256, SOURCES, build_corpus, split_by_source
-from mira.demo.demo import prepare_demo
-from mira.demo.download import DISTRIBUTIONS, SERVICES, fetch_distributions
-from mira.demo.pairs_and_traces import AGENT_SOURCES, QA_SOURCES, SHA256, build_pairs_and_traces
+from mira.demo_project import demo as demo_module
+from mira.demo_project import download
+from mira.demo_project.corpus import CORPUS_SHA256, SOURCES, build_corpus, split_by_source
+from mira.demo_project.demo import prepare_demo
+from mira.demo_project.download import DISTRIBUTIONS, SERVICES, fetch_distributions
+from mira.demo_project.pairs_and_traces import AGENT_SOURCES, QA_SOURCES, SHA256, build_pairs_and_traces
 from mira.errors import MiraError
 from mira.progress import Quiet
 from mira.run_folder.files import sha256_file

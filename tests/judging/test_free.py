@@ -14,7 +14,7 @@ from mira.judging.free import build_free_prompt, parse_free_reply, read_free_jud
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
 
-DATA = Path(str(files("mira.demo") / "data"))
+DATA = Path(str(files("mira.demo_project") / "data"))
 
 
 def values(text, **options):

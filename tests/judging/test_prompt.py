@@ -16,7 +16,7 @@ from mira.judging.prompt import build_prompt
 from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.tokens import tokenizer
 
-DATA = Path(str(files("mira.demo") / "data"))
+DATA = Path(str(files("mira.demo_project") / "data"))
 RUBRICS = {group: Rubric.load(DATA / f"text_group_{group}_dim_anchors.jsonl") for group in "AB"}
 PROMPT = build_prompt(RUBRICS["A"])
 TOKENS = tokenizer("qwen3")

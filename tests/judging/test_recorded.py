@@ -14,7 +14,7 @@ from mira.judging.recorded import RecordedJudge
 from mira.rubric.rubric import Rubric
 from mira.unscored import Unscored
 
-DATA = Path(str(files("mira.demo") / "data"))
+DATA = Path(str(files("mira.demo_project") / "data"))
 RUBRIC = Rubric.load(DATA / "text_group_A_dim_anchors.jsonl")
 REPLY = "[A1] Reasoning Depth: 7/10 — ok\noverall: 5\ntraining_recommendation: keep"
 

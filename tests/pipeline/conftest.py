@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mira.config.loading import load_config
-from mira.demo.corpus import build_corpus
-from mira.demo.download import fetch_distributions
+from mira.demo_project.corpus import build_corpus
+from mira.demo_project.download import fetch_distributions
 from mira.errors import MiraError
 from mira.pipeline.runner import run_stages
 from mira.progress import Quiet
@@ -38,7 +38,7 @@ score: {workers: 1}
 reliability: {bootstrap: 200}
 """
 SOURCES = ("release_notes", "api_reference", "examples")
-DATA = Path(str(resources.files("mira.demo") / "data"))
+DATA = Path(str(resources.files("mira.demo_project") / "data"))
 
 
 @pytest.fixture(scope="session")

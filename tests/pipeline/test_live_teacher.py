@@ -23,7 +23,7 @@ from mira.progress import Quiet
 from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
 
-DATA = Path(__file__).parents[2] / "src" / "mira" / "demo" / "data"
+DATA = Path(__file__).parents[2] / "src" / "mira" / "demo_project" / "data"
 SOURCES = ("release_notes", "api_reference", "examples")
 SETTINGS = """\
 run: run

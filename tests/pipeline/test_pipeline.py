@@ -161,7 +161,7 @@ def test_a_source_that_is_taken_out_is_in_nothing_any_more(done: Path) -> None:
         with pytest.raises(RunError, match="'examples' is in one of the two"):
             run_stages(_config(done), [alone], force=True)
     with pytest.raises(RunError, match="'examples' is in one of the two"):
-        run_extra(done / "mira.yaml", [], evaluate, Quiet())
+        run_extra(load_config(done / "mira.yaml"), evaluate, Quiet())
     notes = _run(_config(done))
     assert notes.ran()[:2] == ["index", "group"]
     run = RunFolder(done / "run")
@@ -223,7 +223,7 @@ def test_a_method_without_a_teacher_needs_none(done: Path) -> None:
         (compare_group_students, "there is no student in this run"),
     ):
         with pytest.raises(RunError, match=problem):
-            run_extra(done / "mira.yaml", overrides, verb, Quiet())
+            run_extra(load_config(done / "mira.yaml", overrides), verb, Quiet())
 
 
 def test_a_student_to_be_tuned_elsewhere_is_not_taken_for_the_encoder(done: Path) -> None:

@@ -232,7 +232,7 @@ def test_demo_wording_only_for_the_demos_replies(plain: Project, tmp_path) -> No
     said = "frontier LLM teacher, made once for this demo"
     assert said not in plain.report().text
     own = tmp_path / "replies.jsonl"
-    shipped = resources.files("mira.demo") / "data" / "teacher_replies.jsonl"
+    shipped = resources.files("mira.demo_project") / "data" / "teacher_replies.jsonl"
     for content, wanted in ((shipped.read_bytes(), True), (shipped.read_bytes()[:-1] + b" ", False)):
         own.write_bytes(content)
         given = config.model_copy(update={"teacher": config.teacher.model_copy(update={"replies": str(own)})})

@@ -7,7 +7,7 @@ import pytest
 from mira.errors import InputError
 from mira.rubric.rubric import Anchor, Reference, Rubric
 
-DATA = Path(str(resources.files("mira.demo") / "data"))
+DATA = Path(str(resources.files("mira.demo_project") / "data"))
 
 
 @pytest.mark.parametrize("letter", ["A", "B"])

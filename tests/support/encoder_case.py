@@ -25,7 +25,7 @@ def record(id: str, source: str, text: str) -> Record:
 
 def corpus(n: int) -> tuple[list[Record], np.ndarray]:
     """Rationales without their scores; labels: the overall score, the length, and a noise that nothing tells."""
-    lines = resources.files("mira.demo").joinpath("data/teacher_replies.jsonl").read_bytes().splitlines()
+    lines = resources.files("mira.demo_project").joinpath("data/teacher_replies.jsonl").read_bytes().splitlines()
     replies = [r for r in map(orjson.loads, lines) if r["replicate"] == 0][:: max(1, 500 // n)][:n]
     records, scores = [], []
     noise = np.random.default_rng(0).integers(0, 11, len(replies))

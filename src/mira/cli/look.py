@@ -36,12 +36,12 @@ def compare(
 
     The run's selection stays as it is.
     """
+    from mira import api  # noqa: PLC0415
     from mira.cli.tables import print_comparison  # noqa: PLC0415
-    from mira.evaluation.compare import compare as compare_methods  # noqa: PLC0415
-    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
 
-    overrides, names = [*set_, *limits(max_cost, max_requests, failure_budget)], names_in(methods)
-    print_comparison(run_extra(config, overrides, lambda c, r, log: compare_methods(c, r, names, log), Terminal()))
+    settings = load_config(config, [*set_, *limits(max_cost, max_requests, failure_budget)])
+    print_comparison(api.compare(settings, names_in(methods), log=Terminal()))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -53,10 +53,10 @@ def evaluate(
     set_: Overrides = NO_OVERRIDES,
 ) -> None:
     """Test a selection against held-out labels and planted faults."""
-    from mira.evaluation.stage import evaluate as evaluate_selection  # noqa: PLC0415
-    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+    from mira import api  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
 
-    run_extra(config, [*set_, *limits(max_cost, max_requests, failure_budget)], evaluate_selection, Terminal())
+    api.evaluate(load_config(config, [*set_, *limits(max_cost, max_requests, failure_budget)]), log=Terminal())
 
 
 @app.command(rich_help_panel=LOOK)
@@ -77,31 +77,27 @@ def explain(
 
     Shows slots, masks, quality, threshold and ranks, and the budget at which the decision would change.
     """
+    from mira import api  # noqa: PLC0415
     from mira.cli.tables import print_explanation, print_matches, print_rejected  # noqa: PLC0415
-    from mira.pipeline.runner import run_extra  # noqa: PLC0415
-    from mira.selection.explain.explain import explain as explain_record  # noqa: PLC0415
-    from mira.selection.explain.explain import explain_line  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
     from mira.selection.explain.results import RejectedLine  # noqa: PLC0415
-    from mira.selection.explain.text import find_text  # noqa: PLC0415
 
     if sum(map(bool, (id_, line, text))) != 1:
         raise ConfigError(
             "explain: expected one of ID, --line and --text",
             "For example: mira explain mira.yaml --text 'the first words of the record'",
         )
-    log = Terminal()
+    settings, log = load_config(config, set_), Terminal()
     if text:
-        print_matches(
-            run_extra(config, set_, lambda c, r, _: find_text(c.corpus, r, text, log, source=source, limit=limit), log)
-        )
+        print_matches(api.explain(settings, text=text, source=source, limit=limit, log=log))
     elif line:
-        told = run_extra(config, set_, lambda c, r, _: explain_line(c, r, line, source), log)
+        told = api.explain(settings, line=line, source=source, log=log)
         if isinstance(told, RejectedLine):
             print_rejected(told)
         else:
             print_explanation(told)
     else:
-        print_explanation(run_extra(config, set_, lambda c, r, _: explain_record(c, r, id_, source), log))
+        print_explanation(api.explain(settings, id_, source=source, log=log))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -110,11 +106,11 @@ def students(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
 
     Shows every cell beside the teacher's own consistency, and estimates the gain from more labels.
     """
+    from mira import api  # noqa: PLC0415
     from mira.cli.tables import print_students  # noqa: PLC0415
-    from mira.pipeline.runner import run_extra  # noqa: PLC0415
-    from mira.reliability.students.report import compare_group_students  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
 
-    print_students(run_extra(config, set_, compare_group_students, Terminal()))
+    print_students(api.students(load_config(config, set_), log=Terminal()))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -131,13 +127,9 @@ def proxy(
 
     All of them see equal numbers of tokens. Held-out bits per byte are compared (extra `train`).
     """
+    from mira import api  # noqa: PLC0415
     from mira.cli.tables import print_proxy  # noqa: PLC0415
-    from mira.evaluation.proxy.proxy import proxy as run_proxy  # noqa: PLC0415
-    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
 
-    arms = names_in(methods)
-    print_proxy(
-        run_extra(
-            config, set_, lambda c, r, log: run_proxy(c, r, log, methods=arms, seeds=seeds, size=size), Terminal()
-        )
-    )
+    settings = load_config(config, set_)
+    print_proxy(api.proxy(settings, names_in(methods), seeds=seeds, size=size, log=Terminal()))

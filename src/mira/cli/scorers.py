@@ -127,11 +127,11 @@ def score_endpoint(
 
     For a released scorer, give its endpoint, its model name and its anchors file. No labels are needed.
     """
-    from mira.pipeline.score_files import score_released  # noqa: PLC0415
+    from mira.pipeline.score_files import score_endpoint as score  # noqa: PLC0415
 
     given = limits(max_cost, max_requests, failure_budget)
     files = wants_batch(export, import_, force=force, limits=given)
-    paths = score_released(
+    paths = score(
         judge or [],
         model,
         rubric,
@@ -162,11 +162,12 @@ def cascade(
 
     The student that distill.endpoint serves judges what the encoder puts near the thresholds.
     """
+    from mira import api  # noqa: PLC0415
     from mira.cli.tables import print_cascade  # noqa: PLC0415
-    from mira.pipeline.cascade import cascade as run_cascade  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
 
-    overrides = [*set_, *limits(max_cost, max_requests, failure_budget)]
-    print_cascade(run_cascade(config, overrides, Terminal()))
+    settings = load_config(config, [*set_, *limits(max_cost, max_requests, failure_budget)])
+    print_cascade(api.cascade(settings, log=Terminal()))
 
 
 @app.command(rich_help_panel=SCORERS)
@@ -177,12 +178,10 @@ def adopt(
     set_: Overrides = NO_OVERRIDES,
 ) -> None:
     """Make a bundle from a training job's checkpoint."""
-    from mira.distillation.adopt import adopt as adopt_checkpoint  # noqa: PLC0415
-    from mira.pipeline.runner import run_extra  # noqa: PLC0415
+    from mira import api  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
 
-    run_extra(
-        config, set_, lambda _c, r, _log: adopt_checkpoint(r.job(group), checkpoint, r.student(group)), Terminal()
-    )
+    api.adopt(load_config(config, set_), group, checkpoint)
     say("Serve it, name the endpoint in distill.endpoint, and: mira run")
 
 

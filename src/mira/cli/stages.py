@@ -53,8 +53,8 @@ def demo(
     The corpus has nine sources in three families. A teacher judged a sample of it once, for this demo.
     """
     from mira.cli.tables import print_summary  # noqa: PLC0415
-    from mira.demo.demo import FAMILIES  # noqa: PLC0415
-    from mira.demo.demo import demo as run_demo  # noqa: PLC0415
+    from mira.demo_project.demo import FAMILIES  # noqa: PLC0415
+    from mira.demo_project.demo import demo as run_demo  # noqa: PLC0415
     from mira.run_folder.paths import RunFolder  # noqa: PLC0415
 
     report = run_demo(folder, Terminal(), family or FAMILIES)

@@ -11,6 +11,7 @@ from rich.text import Text
 from mira.cli.fitted import print_fitted, wide_console
 from mira.evaluation.proxy.results import Difference, ProxyResult
 from mira.evaluation.results import AgreementFigures, ComparisonResult
+from mira.pipeline.cascade import CascadedSource
 from mira.progress import printable
 from mira.reliability.students.results import StudentsResult
 from mira.reliability.students.table import Table as StudentTable
@@ -134,13 +135,13 @@ def print_comparison(result: ComparisonResult, console: Console | None = None) -
         _print_lines(console, [f"  {pair.replace('|', ' and ')}: {_percent(share)} of their tokens in common"])
 
 
-def print_cascade(summary: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
+def print_cascade(summary: Mapping[str, CascadedSource], console: Console | None = None) -> None:
     """Print what the stronger student judged of each source, and how far both students agree on the audit slice."""
     rows = []
-    for source, row in summary.items():
-        counts = [f"{row[name]:,}" for name in ("records", "near", "audit", "calls", "saved")]
-        unscored = f"{sum(row['unscored'].values()):,}"
-        figures = [_figure(row[name]) for name in ("reach", "audit_difference", "audit_rho")]
+    for source, told in summary.items():
+        counts = [f"{n:,}" for n in (told.records, told.near, told.audit, told.calls, told.saved)]
+        unscored = f"{sum(told.unscored.values()):,}"
+        figures = map(_figure, (told.reach, told.audit_difference, told.audit_rho))
         rows.append((source, *counts, unscored, *figures))
     columns = ("source", "records", "near", "audit", "calls", "saved", "unscored", "reach", "difference", "rho")
     print_fitted(console or wide_console(), "Judged again by the served student", columns, rows)

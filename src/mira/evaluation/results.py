@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
+from mira.html import block, paragraph, table
+
 __all__ = [
     "Agreement",
     "AgreementFigures",
@@ -133,6 +135,24 @@ class ComparisonResult:
     sources: dict[str, SourceTokens]
     methods: dict[str, MethodResult]
     jaccard: dict[str, float | None]
+
+    def _repr_html_(self) -> str:
+        """Return methods side by side, for notebooks."""
+        agreed = {n: m.agreement.all if m.agreement else AgreementFigures() for n, m in self.methods.items()}
+        figures = [
+            (name, m.records_kept, _percent(agreed[name].precision), _percent(agreed[name].dropworthy), m.length_rho)
+            for name, m in self.methods.items()
+        ]
+        shares = [
+            (source, *(_percent(m.sources[source].tokens_kept / max(of.tokens_in, 1)) for m in self.methods.values()))
+            for source, of in self.sources.items()
+        ]
+        return block(
+            paragraph(f"Methods under {self.budget_tokens:,} tokens, scope {self.scope}", strong=True),
+            table(("method", "records", "teacher keeps", "teacher drops", "length rho"), figures),
+            paragraph("Share of each source's tokens that is kept"),
+            table(("source", *self.methods), shares),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,3 +304,33 @@ class EvaluationResult:
     planted: PlantedResult = PlantedResult()
     check: Annotated[FieldCheck | None, BeforeValidator(lambda v: v or None), WrapSerializer(_or_empty)] = None
     students: dict[str, dict[str, StudentResult]] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """Return agreement, planted faults and findings, for notebooks."""
+        held = self.agreement.all
+        agreed = (
+            f"The teacher would keep {held.precision:.0%} of the {held.kept:,} held-out records kept, "
+            f"and {held.base_rate:.0%} of all {held.n:,}."
+            if held.precision is not None and held.base_rate is not None
+            else "No held-out record was kept."
+        )
+        rows = [
+            (
+                figures.fault.replace("_", " "),
+                figures.compared,
+                _percent(figures.accuracy),
+                f"[{_percent(figures.accuracy_low)}, {_percent(figures.accuracy_high)}]",
+                "too few pairs to tell" if figures.too_few else "",
+            )
+            for figures in self.planted.methods.get("mira", ())
+        ]
+        return block(
+            paragraph(f"Selection by {self.method}, scope {self.scope}", strong=True),
+            paragraph(agreed),
+            table(("planted fault", "pairs", "original higher", "interval", ""), rows) if rows else "",
+            *map(paragraph, self.planted.findings),
+        )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"

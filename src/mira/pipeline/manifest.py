@@ -29,7 +29,7 @@ def read_manifest(run: RunFolder) -> dict[str, Any]:
     if isinstance(manifest, dict) and manifest.get("format") not in (FORMAT, None):
         raise RunError(
             f"{run.path}: made by mira {manifest.get('mira')}, whose run folders have another form",
-            "Choose a new run folder.",
+            f"Choose a new run folder, or install that version: pip install mira-select=={manifest.get('mira')}",
         )
     odd = "the whole file" if not isinstance(manifest, dict) else _odd_field(manifest)
     if odd:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mira.config.loading import load_config
 from mira.config.settings import Config, SourceSettings
 from mira.corpus.provenance import check_provenance
 from mira.errors import ConfigError, RunError, way_out
@@ -97,12 +96,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     return ran
 
 
-def run_extra(
-    path: Path,
-    overrides: Sequence[str],
-    function: Callable[[Config, RunFolder, Log], Result],
-    log: Log,
-) -> Result:
+def run_extra(config: Config, function: Callable[[Config, RunFolder, Log], Result], log: Log) -> Result:
     """Run what is not a stage (compare, evaluate, explain) over a finished run, alone in its folder.
 
     The report is written again if it shows what was made.
@@ -110,10 +104,9 @@ def run_extra(
     Raises:
         RunError: There is no run, or another process works in it.
     """
-    config = load_config(path, overrides)
     run = RunFolder(config.run)
     if not run.manifest.is_file():
-        raise RunError(f"{run.path}: there is no run yet", f"Run it first: mira run {path}")
+        raise RunError(f"{run.path}: there is no run yet", "Run it first: mira run CONFIG")
     if run.groups.is_file() and _needed_by("group", {"select"}, config):
         _check_groups(config.sources, run)
     before = _extras(run)
@@ -368,7 +361,7 @@ def _locked(run: RunFolder) -> Iterator[None]:
     try:
         check_writable(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
-        lock = lock_file(run.path / ".lock")
+        lock = lock_file(run.lock)
     except LockHeld as held:
         raise RunError(
             f"{run.path}: another mira ({held.holder}) is working in this run folder", "Wait for it, or stop it."

@@ -16,19 +16,19 @@ from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["score_bundle", "score_released"]
+__all__ = ["score_bundle", "score_endpoint"]
 
 
-def score_released(
+def score_endpoint(
     urls: Sequence[str],
     model: str,
-    rubric: Path | None,
+    rubric: Path | str | None,
     inputs: Sequence[str],
     *,
     source: str = "input",
     family: str = FamilyName.TEXT.value,
     fields: Mapping[str, str] | None = None,
-    out: Path = Path("scores"),
+    out: Path | str = "scores",
     api_key_env: str = "",
     overrides: Sequence[str] = (),
     log: Log | None = None,
@@ -72,7 +72,7 @@ def score_released(
 
 
 def score_bundle(
-    bundle: Path,
+    bundle: Path | str,
     inputs: Sequence[str],
     *,
     urls: Sequence[str] = (),
@@ -80,7 +80,7 @@ def score_bundle(
     source: str = "input",
     family: str = "",
     fields: Mapping[str, str] | None = None,
-    out: Path = Path("scores"),
+    out: Path | str = "scores",
     api_key_env: str = "",
     overrides: Sequence[str] = (),
     log: Log | None = None,
@@ -115,6 +115,7 @@ def score_bundle(
         MiraError: Something is missing or wrong, `out` is the run folder of other sources, or more records stayed
             unscored than the failure budget allows.
     """
+    bundle = Path(bundle)
     facts = verify(bundle)
     kind, group = facts["kind"], str(facts.get("group", ""))
     if not inputs:
@@ -155,7 +156,7 @@ def _score(
     rubric: Path,
     source: dict[str, Any],
     distill: dict[str, Any],
-    out: Path,
+    out: Path | str,
     overrides: Sequence[str],
     log: Log | None,
     batch: Callable[[Config], None] | None,

@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["LockHeld", "lock_file", "unlock_file"]
+__all__ = ["LockHeld", "holder_of", "lock_file", "unlock_file"]
 
 
 class LockHeld(Exception):
@@ -51,3 +51,20 @@ def lock_file(path: Path) -> int:
 def unlock_file(descriptor: int) -> None:
     """Release a lock."""
     os.close(descriptor)
+
+
+def holder_of(path: Path) -> str:
+    """Return which process holds a lock, for people; "" if none does, or if that cannot be known. Writes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "an unknown process"
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return ""

@@ -18,6 +18,11 @@ class RunFolder:
         return self.path / "manifest.json"
 
     @property
+    def lock(self) -> Path:
+        """Locked by the process that works in the folder."""
+        return self.path / ".lock"
+
+    @property
     def groups(self) -> Path:
         """Group -> sources, and pairwise cosines."""
         return self.path / "groups.json"

@@ -17,7 +17,7 @@ from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_names
 from mira.unscored import Unscored
 
-DATA = files("mira.demo") / "data"
+DATA = files("mira.demo_project") / "data"
 RUBRICS = {group: Rubric.load(Path(str(DATA / f"text_group_{group}_dim_anchors.jsonl"))) for group in "AB"}
 NAMES = {group: tuple(anchor.name for anchor in rubric.anchors) for group, rubric in RUBRICS.items()}
 REPLIES = [orjson.loads(line) for line in (DATA / "teacher_replies.jsonl").read_bytes().splitlines()]

@@ -31,7 +31,7 @@ from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result, write_result
 
 GROUP, SOURCES = "text_group_A", ("project_docs", "release_notes")
-DATA = Path(str(resources.files("mira.demo") / "data"))
+DATA = Path(str(resources.files("mira.demo_project") / "data"))
 EXTRA = 30
 """Records a source without a label."""
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from mira.html import block, paragraph, table
+
 __all__ = ["ArmResult", "Difference", "GoldResult", "ModelSize", "ProxyResult", "SeedFigures"]
 
 
@@ -131,3 +133,23 @@ class ProxyResult:
     passes: float
     gold: dict[str, GoldResult]
     arms: dict[str, ArmResult]
+
+    def _repr_html_(self) -> str:
+        """Return bits per byte with the differences to the baseline, and the caveat, for notebooks."""
+        gold = list(next(iter(self.arms.values())).bits_per_byte)
+        rows = []
+        for name, arm in self.arms.items():
+            rows.append((name, *(f"{arm.bits_per_byte[g].mean:.3f}" for g in gold)))
+            if arm.difference:
+                rows.append((f"less {self.baseline}", *(_interval(arm.difference[g]) for g in gold)))
+        return block(
+            paragraph(f"Held-out bits per byte, {len(self.seeds)} seeds, size {self.size}", strong=True),
+            table(("arm", *gold), rows),
+            paragraph(self.caveat[: self.caveat.find(".") + 1]),
+        )
+
+
+def _interval(figures: Difference) -> str:
+    if figures.low is None or figures.high is None:
+        return f"{figures.mean:+.3f}"
+    return f"{figures.mean:+.3f} [{figures.low:+.3f}, {figures.high:+.3f}]"

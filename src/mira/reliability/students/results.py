@@ -1,8 +1,10 @@
 """The result of `mira students`: the content of students.json."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
+from mira.html import block, paragraph, table
 from mira.reliability.students.compare import CellChoice
 from mira.reliability.students.label_next import LabelPlan
 from mira.reliability.students.table import Table
@@ -76,3 +78,23 @@ class StudentsResult:
 
     interval: float
     groups: dict[str, GroupStudents]
+
+    def _repr_html_(self) -> str:
+        """Return every group's students on held-out labels, and the notes, for notebooks."""
+        return block(*(part for name, group in self.groups.items() for part in _shown(name, group)))
+
+
+def _shown(name: str, group: GroupStudents) -> list[str]:
+    parts = [paragraph(name, strong=True)]
+    if group.held_out is not None:
+        rows = [
+            (
+                student,
+                *(e.value if e.value is not None and isfinite(e.value) else None
+                  for e in (own.of_ceiling, own.rho, own.rho_across, own.mae)),
+            )
+            for student, own in group.held_out.unmasked.students.items()
+        ]  # fmt: skip
+        columns = ("student", "rho / teacher's ceiling", "rho in sources", "rho across sources", "MAE")
+        parts.append(table(columns, rows))
+    return [*parts, *map(paragraph, group.notes)]

@@ -6,10 +6,10 @@ from itertools import combinations
 from pathlib import Path
 
 from mira.config.loading import load_config
-from mira.demo.corpus import build_corpus, split_by_source
-from mira.demo.download import DISTRIBUTIONS, SERVICES, fetch_distributions
-from mira.demo.pairs_and_traces import AGENT_SOURCES, QA_SOURCES, build_pairs_and_traces
 from mira.demo_files import RECORDED, recorded, shipped
+from mira.demo_project.corpus import build_corpus, split_by_source
+from mira.demo_project.download import DISTRIBUTIONS, SERVICES, fetch_distributions
+from mira.demo_project.pairs_and_traces import AGENT_SOURCES, QA_SOURCES, build_pairs_and_traces
 from mira.family import FamilyName
 from mira.pipeline.runner import run_stages
 from mira.progress import Log, Quiet

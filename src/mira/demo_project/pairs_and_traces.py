@@ -23,10 +23,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mira.demo import services
-from mira.demo.corpus import read_members
-from mira.demo.questions import doc_questions, docstring_to_code
-from mira.demo.sessions import Definition, python_sessions
+from mira.demo_project import services
+from mira.demo_project.corpus import read_members
+from mira.demo_project.questions import doc_questions, docstring_to_code
+from mira.demo_project.sessions import Definition, python_sessions
 from mira.errors import MiraError
 from mira.progress import Log
 from mira.run_folder.files import atomic, sha256_file

@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
-from mira.demo.corpus import is_underline
-from mira.demo.sessions import Definition
+from mira.demo_project.corpus import is_underline
+from mira.demo_project.sessions import Definition
 
 __all__ = ["doc_questions", "docstring_to_code"]
 
