@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -254,3 +255,53 @@ def test_values_that_nothing_can_be_done_with_are_one_line(tmp_path: Path, text:
         assert expected in _problem(tmp_path, text)
     else:
         _load(tmp_path, text)
+
+
+RENAMED = {
+    "distill.sft.training": ("distill.sft.where", "job"),
+    "distill.cascade.within_errors": ("distill.cascade.errors", "2.0"),
+    "select.ppl.keep": ("select.ppl.slice", "middle"),
+    "select.ppl.endpoint.logprobs_from": ("select.ppl.endpoint.form", "echo"),
+}
+ENDPOINT = ["select.ppl.endpoint.base_url=http://x/v1", "select.ppl.endpoint.model=m"]
+
+
+def value_at(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_earlier_names_of_settings_work_and_count_as_before(tmp_path: Path, name: str) -> None:
+    earlier, value = RENAMED[name]
+    more = ENDPOINT if "endpoint" in name else []
+    new, old = (_load(tmp_path, GOOD, *more, f"{n}={value}") for n in (name, earlier))
+    assert new == old
+    assert str(value_at(new, name)) == value
+    dumped = new.model_dump(mode="json", exclude_defaults=True)
+    for part in earlier.split("."):
+        dumped = dumped[part]
+    assert str(dumped) == value, "fingerprints hold the earlier name"
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_a_setting_under_both_names_is_refused(tmp_path: Path, name: str) -> None:
+    earlier, value = RENAMED[name]
+    more = ENDPOINT if "endpoint" in name else []
+    said = _problem(tmp_path, GOOD, *more, f"{name}={value}", f"{earlier}={value}")
+    assert f"unknown field '{earlier}'" in said
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_a_wrong_value_is_blamed_on_the_name_that_was_written(tmp_path: Path, name: str) -> None:
+    earlier, _ = RENAMED[name]
+    more = ENDPOINT if "endpoint" in name else []
+    for written in (name, earlier):
+        assert _problem(tmp_path, GOOD, *more, f"{written}=nonsense").startswith(f"{written}=nonsense")
+
+
+def test_the_template_has_no_earlier_name() -> None:
+    text = template()
+    assert "training: here" in text and "keep: low" in text and "within_errors: null" in text
+    assert not re.search(r"^# +(where|slice|errors|form):", text, re.MULTILINE)

@@ -24,7 +24,7 @@ def test_other_endpoints_say_what_is_different() -> None:
     assert text.count("those of `teacher.endpoint` above") == 4
     dataman = text.split("#   dataman:\n", 1)[1]
     assert "#     #   # Maximum tokens of a reply; a whole reply has 29.\n#     #   max_tokens: 40\n" in dataman
-    assert "#     #   form: prompt_logprobs\n" in text and "#     #   top_p: 0.95" not in text
+    assert "#     #   logprobs_from: prompt_logprobs\n" in text and "#     #   top_p: 0.95" not in text
 
 
 def test_the_live_part_is_the_least_that_is_needed() -> None:

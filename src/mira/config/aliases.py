@@ -1,12 +1,32 @@
-"""YAML aliases (`*name`), of which a short file can make more values than any machine can read."""
+"""Other names: earlier names of settings, and YAML aliases (`*name`).
+
+An earlier name of a setting keeps working, and appears nowhere in the docs. Of YAML aliases, a short file can make more
+values than any machine can read.
+"""
+
+from typing import Any
 
 import yaml
+from pydantic import AliasChoices, Field
 
 from mira.errors import ConfigError
 
-__all__ = ["check_aliases"]
+__all__ = ["check_aliases", "renamed"]
 
 _MOST_VALUES = 100_000  # of a whole file: a source takes five
+
+
+def renamed(name: str, earlier: str, **options: Any) -> Any:
+    """Return the field of a setting that had another name.
+
+    Files and overrides may use either name. Fingerprints use the earlier one, so that no run becomes stale.
+
+    Args:
+        name: The setting's name today.
+        earlier: Its name in earlier releases.
+        **options: As of pydantic's `Field`.
+    """
+    return Field(validation_alias=AliasChoices(name, earlier), serialization_alias=earlier, **options)
 
 
 def check_aliases(root: yaml.Node | None, where: str) -> None:

@@ -16,7 +16,13 @@ __all__ = ["HEADER", "Kind", "Settings", "Share", "known_names"]
 class Settings(BaseModel):
     """Base of every section: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,  # under earlier names (`renamed`), so that hashes of settings stay what they were
+    )
 
 
 HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from mira.config.aliases import renamed
 from mira.config.base import HEADER, Settings
 from mira.config.paths import TokenizerPath
 
@@ -71,8 +72,9 @@ def refuse_without_effect(settings: EndpointSettings, *names: str) -> None:
 class PplEndpoint(EndpointSettings):
     """A causal LM behind /v1/completions that returns the log-probabilities of a prompt. The values are ours."""
 
-    form: Literal["prompt_logprobs", "echo"] = "prompt_logprobs"
-    """How it is asked: prompt_logprobs (vLLM), or echo with logprobs (the OpenAI API's earlier form)."""
+    logprobs_from: Literal["prompt_logprobs", "echo"] = renamed("logprobs_from", "form", default="prompt_logprobs")
+    """Field of the request that asks for log-probabilities: prompt_logprobs (vLLM), or echo with logprobs (the OpenAI
+    API of earlier years)."""
     max_tokens: int = 1
     """The API requires one generated token; it is ignored."""
     max_model_len: int = 8192

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mira import plugins
+from mira.config.aliases import renamed
 from mira.config.base import Settings, Share, known_names
 from mira.config.endpoints import DataManEndpoint, PplEndpoint
 from mira.config.judging import SourceSettings
@@ -95,7 +96,7 @@ class PplSettings(Settings):
     """Share of the labelled records that `top_judged` takes, by overall score (ours)."""
     order: int = Field(default=6, ge=1, le=8)
     """Longest n-gram, in bytes."""
-    slice: Literal["low", "middle", "high"] = "low"
+    keep: Literal["low", "middle", "high"] = renamed("keep", "slice", default="low")
     """Bits per byte to keep: the lowest, those nearest to the pool's median, or the highest."""
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mira import plugins
+from mira.config.aliases import renamed
 from mira.config.base import Settings, Share, known_names
 from mira.config.endpoints import EndpointSettings
 from mira.config.paths import BundlePath, FilePath, ModelPath
@@ -17,7 +18,7 @@ class SftSettings(Settings):
 
     model: ModelPath = "Qwen/Qwen3.5-35B-A3B-Base"
     """Base model: a folder, or a name on the hub. Its weights must be safetensors."""
-    where: Literal["here", "job"] = "here"
+    training: Literal["here", "job"] = renamed("training", "where", default="here")
     """here: tune on this machine. job: only write the files of a Megatron job for a GPU machine."""
     max_length: int = Field(default=65536, ge=16)
     """Tokens of prompt and reply together."""
@@ -63,8 +64,9 @@ class CascadeSettings(Settings):
 
     share: Share = 0.1
     """Judge the records nearest to the threshold, up to this share of each source's tokens."""
-    errors: float | None = Field(default=None, ge=0)
-    """Instead of `share`: judge records within this many of the cheap student's errors of the threshold."""
+    within_errors: float | None = renamed("within_errors", "errors", default=None, ge=0)
+    """Instead of `share`: judge records that are within this many errors of the threshold. An error is the cheap
+    student's mean error of quality, measured on labels."""
     audit: Share = 0.01
     """Also judge this random share of all records, to compare both students."""
     bundles: dict[str, BundlePath] = Field(default_factory=dict)
@@ -73,8 +75,8 @@ class CascadeSettings(Settings):
 
     @model_validator(mode="after")
     def _one_reach(self) -> "CascadeSettings":
-        if self.errors is not None and "share" in self.model_fields_set:
-            raise ValueError("give share or errors, not both")
+        if self.within_errors is not None and "share" in self.model_fields_set:
+            raise ValueError("give share or within_errors, not both")
         return self
 
 

@@ -111,9 +111,9 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
         prompt = student_prompt(rubric, tuning)
         key = hash_json([hash_file(run.labels(group.name)), rubric.hash, prompt.hash, settings, config.seed])
         done = state.is_file() and read_json(state)["key"] == key
-        if not (done and (settings["where"] == "job" or _is_tuned(folder))):
+        if not (done and (tuning.settings.training == "job" or _is_tuned(folder))):
             summary[group.name] = distill_sft(tuning, config.corpus, run, group.name, log)
-            if settings["where"] == "job" and folder.is_dir():
+            if tuning.settings.training == "job" and folder.is_dir():
                 _set_aside(folder, log)
             write_json(state, {"key": key})
     unserved = [group.name for group in groups if config.distill.endpoint_of(group.name) is None]
@@ -130,7 +130,7 @@ def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> 
             " or one per group in distill.endpoints, and run again.",
         )
     for group in groups:
-        _check_tuned(run.student(group.name), group.name, config.distill.sft.where)
+        _check_tuned(run.student(group.name), group.name, config.distill.sft.training)
     for group in groups:
         held_out = _judge_held_out(config.students, config.corpus, run, group, log)
         seal(run.student(group.name))

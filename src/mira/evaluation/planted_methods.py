@@ -71,9 +71,11 @@ def _load(name: str, inputs: SelectionInputs) -> SelectionMethod:
     if name == "dataman":
         return DataMan(inputs.select.dataman)
     served = name == "ppl" and inputs.select.ppl.endpoint
-    method = MeasuredPpl(inputs.select.ppl.slice) if served else load_method(name, inputs)
+    method = MeasuredPpl(inputs.select.ppl.keep) if served else load_method(name, inputs)
     if method.to_median:
-        raise ConfigError("slice `middle` ranks by the distance to a median", "Set select.ppl.slice to low or high.")
+        raise ConfigError(
+            "select.ppl.keep: middle ranks by the distance to a median", "Set select.ppl.keep to low or high."
+        )
     return method
 
 

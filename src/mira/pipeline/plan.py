@@ -140,9 +140,9 @@ def _cascade(
     for source, group in groups.items():
         if group in settings.bundles and (endpoint := endpoints.get(source)):
             endpoints[source] = served_settings(Path(settings.bundles[group]), endpoint)
-    near = 1.0 if settings.errors is not None else settings.share
+    near = 1.0 if settings.within_errors is not None else settings.share
     asked = {s: ceil(n * (near + settings.audit * (1 - near))) for s, n in valid.items()}
-    at_most = "at most: how many are near is known after scoring; " if settings.errors is not None else ""
+    at_most = "at most: how many are near is known after scoring; " if settings.within_errors is not None else ""
     work = Work(valid, asked, endpoints, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
     spent = _spent(asked, work, mean)
     return PlannedStage(

@@ -168,8 +168,8 @@ class _Plan:
 
     def reach(self, parts: Sequence[Shard]) -> float | None:
         """Return how far from the threshold records are taken; None for none. Memory does not grow with them."""
-        if self.settings.errors is not None:
-            return self.settings.errors
+        if self.settings.within_errors is not None:
+            return self.settings.within_errors
         if not self.settings.share:
             return None
         tokens = np.zeros(_BINS + 1, np.int64)

@@ -54,13 +54,13 @@ def distill_sft(tuning: Tuning, corpus: CorpusSettings, run: RunFolder, group: s
         MiraError: No label can be trained on, the base model cannot be used, or a package is missing.
     """
     settings = tuning.settings
-    if settings.where == "here":
+    if settings.training == "here":
         require_train()
     rubric = Rubric.load(run.rubric(group), group)
     prompt, labels, records = student_prompt(rubric, tuning), read_labels(run, group), run_records(corpus, run)
     job = write_job(run.job(group), prompt, labels, records, settings, seed=tuning.seed, log=log)
     _write_job_bundle(run.job(group) / "bundle", tuning, rubric, prompt, job["counts"])
-    if settings.where == "job":
+    if settings.training == "job":
         return {"kind": "job", "job": job}
     return tune(tuning, rubric, prompt, labels, records, run.student(group), log) | {"job": job}
 
@@ -159,7 +159,7 @@ def _check_fits(settings: SftSettings, shape: Any, parameters: int) -> None:
         raise MiraError(
             f"{settings.model} has {parameters / 1e9:.1f}B parameters: tuning needs at least {need / 1e9:,.0f} GB, "
             f"this machine's {'GPU' if cuda else 'memory'} has {have / 1e9:,.0f} GB",
-            "Set distill.sft.where=job for a Megatron job, lora_rank for adapters, or another model.",
+            "Set distill.sft.training=job for a Megatron job, lora_rank for adapters, or another model.",
         )
 
 
@@ -309,7 +309,7 @@ def _facts(tuning: Tuning, rubric: Rubric, prompt: Prompt, counts: dict[str, Any
         "base_model": Path(settings.model).name if Path(settings.model).exists() else settings.model,
         "max_length": settings.max_length,
         "max_reply": settings.max_reply,
-        "settings": settings.model_dump(mode="json", exclude={"model", "where", "chat_template"}),
+        "settings": settings.model_dump(mode="json", exclude={"model", "training", "chat_template"}),
         "seed": tuning.seed,
         "counts": counts,
     }

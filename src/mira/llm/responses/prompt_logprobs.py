@@ -60,7 +60,9 @@ def _read_vllm(body: Mapping[str, Any]) -> Reply:
     choice = _choice(body)
     places = choice.get("prompt_logprobs")
     if not isinstance(places, list) or not places:
-        raise NoLogprobs("no prompt_logprobs in a completion: set select.ppl.endpoint.form: echo, or serve with vLLM")
+        raise NoLogprobs(
+            "no prompt_logprobs in a completion: set select.ppl.endpoint.logprobs_from: echo, or serve with vLLM"
+        )
     try:
         # A place holds the likeliest tokens, as many as were asked for, and the prompt's own, which has the last rank.
         own = [max(place.values(), key=lambda t: t.get("rank") or 0)["logprob"] for place in places if place]

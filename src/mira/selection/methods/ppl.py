@@ -134,7 +134,7 @@ def fit_ppl(inputs: SelectionInputs) -> Ppl:
                 f"select.ppl.model: {path} is not there", "Give a KenLM model, the folder of a causal LM, or `ngram`."
             )
         _load(path)
-        return Ppl((path,), hash_path(path), settings.slice, seed, corpus)
+        return Ppl((path,), hash_path(path), settings.keep, seed, corpus)
     chosen = (
         corpus_sample(corpus, run, settings.sample, seed, "ppl") if settings.reference == "sample"
         else top_judged(corpus, run, settings.target_share, seed) if settings.reference == "top_judged"
@@ -146,7 +146,7 @@ def fit_ppl(inputs: SelectionInputs) -> Ppl:
         references = [_half_of(seed, chosen, 1 - half) for half in (0, 1)]
     models = [_train(inputs, reference, at) for at, reference in enumerate(references)]
     fit = hash_json([identity for _, identity in models])
-    return Ppl(tuple(path for path, _ in models), fit, settings.slice, seed, corpus)
+    return Ppl(tuple(path for path, _ in models), fit, settings.keep, seed, corpus)
 
 
 def _train(inputs: SelectionInputs, reference: SourceSettings | Ids, at: int) -> tuple[Path, str]:

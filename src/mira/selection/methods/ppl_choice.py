@@ -13,7 +13,7 @@ def _load(inputs: SelectionInputs) -> SelectionMethod:
     if settings.endpoint is None:
         return fit_ppl(inputs)
     score_ppl(inputs)
-    return MeasuredPpl(settings.slice)
+    return MeasuredPpl(settings.keep)
 
 
 METHOD = Method(

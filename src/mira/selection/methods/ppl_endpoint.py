@@ -141,7 +141,7 @@ def open_ppl(inputs: SelectionInputs) -> Iterator[Rater]:
     settings = inputs.select.ppl.endpoint
     if settings is None:
         raise ConfigError("select.ppl.endpoint is not set", "Add base_url and model of a served causal LM.")
-    form = likelihood_form(settings.form)
+    form = likelihood_form(settings.logprobs_from)
     with open_caller(inputs.teacher, inputs.run, inputs.log, settings, "ppl", _READING, form) as caller:
         asked = _Asked(settings, caller)
         yield Rater(caller, asked.identity, asked.request, _read)
