@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         demo,
         evaluate,
         explain,
+        freeze,
         init,
         plan,
         proxy,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from mira.judging.grammar.reply import parse_reply
     from mira.judging.judge import Judge, JudgeTask
     from mira.pipeline.cascade import CascadedSource
+    from mira.pipeline.freeze import Frozen
     from mira.pipeline.plan import PlannedStage
     from mira.pipeline.score_files import score_bundle, score_endpoint
     from mira.progress import Log, Quiet, Terminal
@@ -85,6 +87,7 @@ _HOMES = {
     "EvaluationResult": "mira.evaluation.results",
     "Explanation": "mira.selection.explain.results",
     "FamilyName": "mira.family",
+    "Frozen": "mira.pipeline.freeze",
     "Fields": "mira.corpus.families.family",
     "Judge": "mira.judging.judge",
     "JudgeTask": "mira.judging.judge",
@@ -115,6 +118,7 @@ _HOMES = {
     "demo": "mira.api",
     "evaluate": "mira.api",
     "explain": "mira.api",
+    "freeze": "mira.api",
     "init": "mira.api",
     "load_config": "mira.config.loading",
     "open": "mira.run_view:open_run",
@@ -145,6 +149,7 @@ __all__ = [
     "Family",
     "FamilyName",
     "Fields",
+    "Frozen",
     "InputError",
     "Judge",
     "JudgeError",
@@ -179,6 +184,7 @@ __all__ = [
     "demo",
     "evaluate",
     "explain",
+    "freeze",
     "init",
     "load_config",
     "open",

@@ -3,7 +3,7 @@
 Stages have no function of their own: `mira.run(config, "select")` is `mira select`.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -21,7 +21,9 @@ from mira.evaluation.proxy.results import ProxyResult
 from mira.evaluation.results import ComparisonResult, EvaluationResult
 from mira.html import block, paragraph, table
 from mira.pipeline import cascade as cascades
+from mira.pipeline import freeze as freezing
 from mira.pipeline.cascade import CascadedSource
+from mira.pipeline.freeze import Frozen
 from mira.pipeline.plan import PlannedStage
 from mira.pipeline.plan import plan as make_plan
 from mira.pipeline.runner import run_extra, run_stages
@@ -43,6 +45,7 @@ __all__ = [
     "demo",
     "evaluate",
     "explain",
+    "freeze",
     "init",
     "plan",
     "proxy",
@@ -138,6 +141,23 @@ def plan(config: Settings, log: Log | None = None) -> Plan:
         MiraError: A source cannot be read, or a scorer bundle is not in order.
     """
     return Plan(make_plan(_settings(config), log or Quiet()))
+
+
+def freeze(config: Path | str, *, overrides: Sequence[str] = (), folder: str = "rubrics") -> Frozen:
+    """Keep the run's groups and rubrics: write them into the settings file.
+
+    Args:
+        config: The settings file.
+        overrides: Settings on top of it, as after `--set`.
+        folder: Where the rubrics go, relative to the settings.
+
+    Returns:
+        What was written.
+
+    Raises:
+        MiraError: There are no groups yet, or the file cannot be changed.
+    """
+    return freezing.freeze(Path(config), overrides, folder)
 
 
 def compare(
