@@ -107,7 +107,7 @@ def _main():
     train = _short(labels, "train", given.longest, given.examples)
     held_out = _short(labels, "held_out", given.longest, given.held_out)
     folder = given.folder / "students" / given.group
-    tuning = Tuning(config.distill.sft, config.discover.corpus, config.seed)
+    tuning = Tuning(config.distill.sft, config.discover, config.seed)
     records = run_records(config.corpus, run)
     facts = tune(tuning, rubric, student_prompt(rubric, tuning), train, records, folder, log)
     print(json.dumps({"counts": facts["counts"], "training": facts["training"]}, indent=2))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mira.corpus import Part, Record
 from mira.family import FamilyName
 from mira.judging.fence import CHAT_TOKENS, cut_parts, fence
+from mira.judging.free import build_free_prompt
 from mira.judging.grammar.reply import parse_reply
 from mira.judging.prompt import build_prompt
 from mira.rubric.rubric import Anchor, Reference, Rubric
@@ -40,6 +41,18 @@ def test_wording_is_a_parameter():
     system = build_prompt(RUBRICS["A"], corpus="food for thought", records="a menu", justification="why").system
     assert system.startswith("You judge records of a menu as food for thought.\n")
     assert "[A15] API Currency: <score>/10 — <why>\n" in system
+
+
+def test_what_the_records_are_follows_their_family():
+    words = {"text": "a corpus of court decisions", "agent": "a corpus of games"}
+    first = [build_prompt(rubric(group=f"{f}_group_A"), records=words).system.splitlines()[0] for f in ("text", "qa")]
+    assert first[0].startswith("You judge records of a corpus of court decisions as training data")
+    assert first[1].startswith("You judge records of a corpus of questions and answers as")
+    assert build_free_prompt(FamilyName.AGENT, records=words).system.startswith(
+        "You judge records of a corpus of games"
+    )
+    assert build_prompt(RUBRICS["A"], records={}).hash == PROMPT.hash, "what was paid for is found again"
+    assert build_prompt(RUBRICS["A"], records=words).hash != PROMPT.hash
 
 
 def test_rubric_without_references_falls_back_to_exemplars():

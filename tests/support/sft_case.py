@@ -72,4 +72,4 @@ __all__ = ["NAMES", "SOURCES", "Unscored", "config", "judgement", "labels", "loo
 
 
 def tuning(config: Config) -> Tuning:
-    return Tuning(config.distill.sft, config.discover.corpus, config.seed)
+    return Tuning(config.distill.sft, config.discover, config.seed)

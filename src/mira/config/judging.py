@@ -119,7 +119,11 @@ class DiscoverSettings(Settings):
     rubrics: dict[str, FilePath] = Field(default_factory=dict)
     """Group -> rubric file to use unchanged, e.g. a released one. Such a group is not discovered."""
     corpus: str = "training data for the mid-training of a code-oriented language model"
-    """What the prompt calls the records."""
+    """What the records are judged as: prompts begin "You judge records of RECORDS as CORPUS"."""
+    records: dict[FamilyField, str] = Field(default_factory=dict)
+    """Family -> what its records are, in the words of prompts, e.g. {text: a corpus of court decisions}. By default
+    text is "a code-task documentation corpus", as in the model card: say here what yours is. Another `corpus` or
+    `records` makes another prompt, so the teacher is asked again."""
 
 
 class LabelSettings(Settings):

@@ -119,13 +119,13 @@ class StudentSettings:
         distill: Where students are served.
         embedding: How an encoder's texts become vectors.
         teacher: Limits on cost and requests, which hold for served students too, and whether anything is sent.
-        corpus: What prompts call the records: `discover.corpus`.
+        discover: What prompts call the records.
     """
 
     distill: DistillSettings
     embedding: EmbeddingSettings
     teacher: TeacherSettings
-    corpus: str
+    discover: DiscoverSettings
 
 
 _WITHOUT_EFFECT = ("score.", "teacher.max_cost=", "teacher.max_requests=", "teacher.failure_budget=")
@@ -203,4 +203,4 @@ class Config(Settings):
     @property
     def students(self) -> StudentSettings:
         """What the rooms below need to open a student."""
-        return StudentSettings(self.distill, self.embedding, self.teacher, self.discover.corpus)
+        return StudentSettings(self.distill, self.embedding, self.teacher, self.discover)

@@ -48,7 +48,9 @@ class FreeJudging:
     """
 
     def __init__(self, group: Group, records: list[Record], settings: DiscoverSettings, teacher: Teacher) -> None:
-        self._prompt = build_free_prompt(group.family, corpus=settings.corpus, points=settings.slots)
+        self._prompt = build_free_prompt(
+            group.family, corpus=settings.corpus, records=settings.records, points=settings.slots
+        )
         self._client = teacher.client(self._prompt.hash)
         self._group = group
         self.failures: dict[str, Counter[str]] = {}

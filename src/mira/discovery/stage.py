@@ -99,7 +99,7 @@ def _recorded_points(config: Config, group: Group, recorded: Sequence[JudgmentPo
 def _ask(config: Config, run: RunFolder, group: Group, log: Log) -> tuple[list[JudgmentPoint], dict[str, Any], str]:
     """Return the points of a live teacher, how many records stayed without, and `asked_hash` of complete replies."""
     settings = config.discover
-    with Teacher(config.teacher, settings.corpus, run, log) as teacher:
+    with Teacher(config.teacher, settings, run, log) as teacher:
         sample = free_sample(config.corpus, run, group, settings.sample, config.seed)
         judging = FreeJudging(group, sample, settings, teacher)
         points = judging.judge(log)

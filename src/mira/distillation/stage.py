@@ -103,7 +103,7 @@ def _judge_labelled(
 def _tune(config: Config, run: RunFolder, groups: Sequence[Group], log: Log) -> dict[str, Any]:
     """Tune the students; once they are served, have them judge the held-out labels, for `reliability`."""
     summary = {}
-    tuning = Tuning(config.distill.sft, config.discover.corpus, config.seed)
+    tuning = Tuning(config.distill.sft, config.discover, config.seed)
     for group in groups:
         folder, state = run.student(group.name), run.path / "students" / f".{group.name}.json"
         rubric = Rubric.load(run.rubric(group.name), group.name)
@@ -203,7 +203,7 @@ STAGE = Stage(
     version=4,
     run=distill,
     needs=needs("index", "group", "discover", "label"),
-    reads=reads("distill", "embedding", "discover.corpus"),
+    reads=reads("distill", "embedding", "discover.corpus", "discover.records"),
     unread=_unread,
     outputs=lambda run: [run.path / "students"],
     resumed=lambda config, run: kept_files(run) if config.distill.student == "encoder" else [],

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mira.config.settings import DistillSettings, EndpointSettings, StudentSettings
+from mira.config.settings import DiscoverSettings, DistillSettings, EndpointSettings, StudentSettings
 from mira.distillation.bundle import read_bundle, seal
 from mira.distillation.encoder.student import EncoderStudent
 from mira.distillation.sft.student import served_student
@@ -73,13 +73,13 @@ def open_student(settings: StudentSettings, run: RunFolder, group: str, log: Log
             yield served_student(folder, endpoint, journal, spending=spending, offline=offline, log=log)
         else:
             rubric = Rubric.load(folder / "rubric.jsonl", group)
-            prompt = released_prompt(rubric, settings.corpus, endpoint)
+            prompt = released_prompt(rubric, settings.discover, endpoint)
             yield EndpointJudge(endpoint, rubric, prompt, journal, spending=spending, offline=offline, log=log)
 
 
-def released_prompt(rubric: Rubric, corpus: str, endpoint: EndpointSettings) -> Prompt:
+def released_prompt(rubric: Rubric, discover: DiscoverSettings, endpoint: EndpointSettings) -> Prompt:
     """Return the prompt of a released scorer: the run's rubric, asked at an endpoint."""
-    return build_prompt(rubric, corpus=corpus, slot_order=endpoint.slot_order)
+    return build_prompt(rubric, corpus=discover.corpus, records=discover.records, slot_order=endpoint.slot_order)
 
 
 def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettings | None) -> None:

@@ -13,14 +13,13 @@ from typing import Any
 
 import orjson
 
-from mira.corpus.families import find_family
 from mira.corpus.record import Record
 from mira.errors import InputError
 from mira.family import FamilyName
 from mira.judging.fence import FENCE_VERSION, fenced_message
 from mira.judging.grammar.normalise import answer_start, flatten, lines_after_thinking, without_echo
 from mira.judging.grammar.score import later_score
-from mira.judging.prompt import DEFAULT_CORPUS, UserPrompt
+from mira.judging.prompt import DEFAULT_CORPUS, UserPrompt, records_of
 from mira.rubric.points import JudgmentPoint
 from mira.run_folder.files import hash_json
 from mira.tokens import Tokenizer
@@ -70,18 +69,22 @@ class FreePrompt:
 
 
 def build_free_prompt(
-    family: str = FamilyName.TEXT, *, corpus: str = DEFAULT_CORPUS, records: str = "", points: int = 15
+    family: str = FamilyName.TEXT,
+    *,
+    corpus: str = DEFAULT_CORPUS,
+    records: str | Mapping[str, str] = "",
+    points: int = 15,
 ) -> FreePrompt:
     """Return the prompt of free-form judging.
 
     Args:
         family: Name of the records' family.
         corpus: What the records are judged as (`discover.corpus` in mira.yaml).
-        records: What the records are; by default a phrase for the family.
+        records: What the records are, or family -> what they are; by default a phrase for the family.
         points: Dimensions to propose a record.
     """
     system = (
-        f"You judge records of {records or find_family(family).records} as {corpus}.\n"
+        f"You judge records of {records_of(family, records)} as {corpus}.\n"
         f"There is no preset rubric. For every record, name the {points} quality dimensions that tell most about its "
         "worth, and score the record on each. 0 = worthless on that dimension, 10 = as good as training data gets; "
         "halves allowed; use the whole scale.\n"

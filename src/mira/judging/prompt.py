@@ -1,6 +1,6 @@
 """The prompt of anchored judging: one system prompt for a whole group, one user message a record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -13,7 +13,7 @@ from mira.rubric.rubric import Anchor, Reference, Rubric
 from mira.run_folder.files import hash_json
 from mira.tokens import Tokenizer
 
-__all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "Prompt", "SlotOrder", "UserPrompt", "build_prompt"]
+__all__ = ["DEFAULT_CORPUS", "DEFAULT_JUSTIFICATION", "Prompt", "SlotOrder", "UserPrompt", "build_prompt", "records_of"]
 
 SlotOrder = Literal["fixed", "permuted"]
 
@@ -130,12 +130,18 @@ class Prompt:
         return found
 
 
+def records_of(family: str, records: str | Mapping[str, str] = "") -> str:
+    """Return what prompts call the records of a family: the given words, or the family's own."""
+    given = records if isinstance(records, str) else records.get(family, "")
+    return given or find_family(family).records
+
+
 def build_prompt(
     rubric: Rubric,
     *,
     corpus: str = DEFAULT_CORPUS,
     slot_order: SlotOrder = "fixed",
-    records: str = "",
+    records: str | Mapping[str, str] = "",
     justification: str = DEFAULT_JUSTIFICATION,
 ) -> Prompt:
     """Return the prompt of a rubric.
@@ -144,7 +150,8 @@ def build_prompt(
         rubric: The group's rubric; its name ("text_group_A") tells family and letter.
         corpus: What the records are judged as (`discover.corpus` in mira.yaml).
         slot_order: "fixed" is the card's; "permuted" by a hash of (record, replicate).
-        records: What the records are, e.g. "a code-task documentation corpus"; by default a phrase for the family.
+        records: What the records are, e.g. "a code-task documentation corpus", or family -> what they are
+            (`discover.records`); by default a phrase for the family.
         justification: What the template asks for beside a score. The card says "justification".
     """
     family, letter = split_group(rubric.group)
@@ -155,7 +162,7 @@ def build_prompt(
     n = len(rubric.anchors)
     form = "in exactly this form" if slot_order == "fixed" else "in this form, its slots in the order that is asked for"
     blocks = [
-        f"You judge records of {records or find_family(family).records} as {corpus}.\n"
+        f"You judge records of {records_of(family, records)} as {corpus}.\n"
         f"Score every record on the {n} fixed dimensions of rubric group {letter}. 0 = worthless on that dimension, "
         "10 = as good as training data gets; halves allowed; use the whole scale.",
         find_family(family).guide(n),

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from mira import plugins
-from mira.config.settings import TeacherSettings
+from mira.config.settings import DiscoverSettings, TeacherSettings
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
 from mira.judging.prompt import Prompt, build_prompt
@@ -25,13 +25,13 @@ class Teacher:
 
     Args:
         settings: Who the teacher is, and what may be spent.
-        corpus: What prompts call the records: `discover.corpus`.
+        discover: What prompts call the records.
         run: The run folder, for the journal.
         log: Where progress goes.
     """
 
-    def __init__(self, settings: TeacherSettings, corpus: str, run: RunFolder, log: Log) -> None:
-        self._settings, self._corpus, self._run, self._log = settings, corpus, run, log
+    def __init__(self, settings: TeacherSettings, discover: DiscoverSettings, run: RunFolder, log: Log) -> None:
+        self._settings, self._discover, self._run, self._log = settings, discover, run, log
         self._spending = current_spending(settings)
         self._stack = ExitStack()
         self._journal: Journal | None = None
@@ -66,7 +66,7 @@ class Teacher:
         """Return how records are put to the teacher."""
         endpoint = self._settings.endpoint
         order = endpoint.slot_order if endpoint else "fixed"
-        return build_prompt(rubric, corpus=self._corpus, slot_order=order)
+        return build_prompt(rubric, corpus=self._discover.corpus, records=self._discover.records, slot_order=order)
 
     def client(self, purpose: str) -> Client:
         """Return the stream of requests below, for free-form judging."""

@@ -55,7 +55,7 @@ def label(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     # One budget for all groups: what is certain to exceed it is known before the last of them is asked.
     drawn = {} if config.teacher.replies else {g.name: drawn_sample(config.label, config.seed, run, g) for g in groups}
     planned = sum(sum(counts.values()) for sample in drawn.values() for counts in sample.values())
-    with Teacher(config.teacher, config.discover.corpus, run, log) as teacher:
+    with Teacher(config.teacher, config.discover, run, log) as teacher:
         failures = teacher.failures(planned)
         for group in groups:
             rubric = Rubric.load(run.rubric(group.name), group.name)
@@ -179,7 +179,7 @@ def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 
 def _reads(config: Config) -> Sequence[str]:
     named = () if config.teacher.judge == "built-in" else ("teacher.judge",)
-    return ("label", "teacher.endpoint", "teacher.replies", "discover.corpus", *named)
+    return ("label", "teacher.endpoint", "teacher.replies", "discover.corpus", "discover.records", *named)
 
 
 STAGE = Stage(

@@ -75,7 +75,7 @@ def _export(config: Config, run: RunFolder, stage: str, path: Path, log: Log) ->
             "batch files need teacher.endpoint: its model and sampling are part of every request",
             "Add it to the settings; with teacher: {offline: true} nothing is sent to its address.",
         )
-    with Teacher(config.teacher, config.discover.corpus, run, log) as teacher:
+    with Teacher(config.teacher, config.discover, run, log) as teacher:
         return export_batch(teacher_requests(config, stage, teacher), teacher.journal, path)
 
 

@@ -95,7 +95,7 @@ def count_unanswered(
     with (
         # Nothing is looked up in the teacher's journal, and opening the run's would keep a running stage out of it.
         scratch_folder() as folder,
-        Teacher(config.teacher, config.discover.corpus, RunFolder(folder), log) as teacher,
+        Teacher(config.teacher, config.discover, RunFolder(folder), log) as teacher,
         log.task("counting what the journal has replies for") as task,
     ):
         count = _Count(known, task.advance)

@@ -9,6 +9,7 @@ from mira.corpus.provenance import check_provenance
 from mira.distillation.bundle import verify
 from mira.errors import ConfigError, MiraError, RunError, together
 from mira.grouping.groups import load_groups
+from mira.judging.prompt import records_of
 from mira.llm.check import WARNING, check_endpoint
 from mira.pipeline.deep import check_deep
 from mira.pipeline.fingerprints import stage_files
@@ -92,6 +93,10 @@ def _check_all(config: Config, *, deep: bool) -> Iterator[str]:
     yield from _check_endpoints(config)
     if not config.teacher.endpoint and config.teacher.replies:
         yield f"teacher: recorded replies in {config.teacher.replies}"
+    if config.teacher.endpoint and needed_stages(config) & {"discover", "label"}:
+        for family in sorted({source.family for source in config.sources}):
+            words = records_of(family, config.discover.records)
+            yield f"prompts: {family} records are called records of {words}; discover.records says otherwise"
 
 
 def check_bundles(config: Config) -> Iterator[str]:

@@ -48,7 +48,7 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
                 yield served_student(Path(folder), settings, journal, spending=spending, offline=offline, log=log)
             else:
                 rubric = Rubric.load(run.rubric(group), group)
-                prompt = released_prompt(rubric, config.discover.corpus, settings)
+                prompt = released_prompt(rubric, config.discover, settings)
                 yield EndpointJudge(settings, rubric, prompt, journal, spending=spending, offline=offline, log=log)
 
     summary = cascade(selection_inputs(config, run, log), config.distill.cascade, served)

@@ -217,7 +217,7 @@ def _reads(config: Config) -> tuple[str, ...]:
     """Return the settings that a served student's answers depend on; an encoder depends on its bundle only."""
     if config.distill.student == "encoder":
         return ()
-    return ("distill.endpoint", "distill.endpoints", "discover.corpus")
+    return ("distill.endpoint", "distill.endpoints", "discover.corpus", "discover.records")
 
 
 def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:

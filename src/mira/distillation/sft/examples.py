@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mira.config.settings import CorpusSettings, SftSettings
+from mira.config.settings import CorpusSettings, DiscoverSettings, SftSettings
 from mira.corpus import Record, fetch
 from mira.errors import RunError
 from mira.judging.fence import defuse
@@ -143,12 +143,12 @@ class Tuning:
 
     Attributes:
         settings: How it is tuned: `distill.sft`.
-        corpus: What its prompt calls the records: `discover.corpus`.
+        discover: What its prompt calls the records.
         seed: Seed of slot subsets and of training.
     """
 
     settings: SftSettings
-    corpus: str
+    discover: DiscoverSettings
     seed: int
 
 
@@ -156,7 +156,9 @@ def student_prompt(rubric: Rubric, tuning: Tuning) -> Prompt:
     """Return the prompt that a tuned student of this rubric is trained and served with."""
     settings = tuning.settings
     shown = rubric if settings.references else replace(rubric, n_referenced=0)
-    return build_prompt(shown, corpus=tuning.corpus, slot_order=settings.slot_order)
+    return build_prompt(
+        shown, corpus=tuning.discover.corpus, records=tuning.discover.records, slot_order=settings.slot_order
+    )
 
 
 def read_labels(run: RunFolder, group: str) -> pa.Table:

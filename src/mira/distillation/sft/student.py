@@ -35,7 +35,9 @@ def bundle_prompt(folder: Path) -> tuple[Rubric, Prompt]:
         asked = facts["prompt_settings"]
         rubric = Rubric.load(folder / "rubric.jsonl", facts["group"])
         shown = Rubric(rubric.group, rubric.anchors, asked["n_referenced"])
-        prompt = build_prompt(shown, corpus=asked["corpus"], slot_order=asked["slot_order"])
+        prompt = build_prompt(
+            shown, corpus=asked["corpus"], records=asked.get("records", ""), slot_order=asked["slot_order"]
+        )
     except KeyError as error:
         raise InputError(f"{folder / 'bundle.json'}: field {error} is missing", "Train or pull it again.") from None
     check_prompt(folder, prompt)

@@ -23,7 +23,7 @@ from mira.distillation.sft.examples import Fetch, Tally, Tuning, examples, read_
 from mira.distillation.sft.jobs import JOB_MODEL, write_job
 from mira.distillation.sft.tokens import IGNORED, tokenize
 from mira.errors import ConfigError, MiraError
-from mira.judging.prompt import Prompt
+from mira.judging.prompt import Prompt, records_of
 from mira.progress import Log, Task
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_file, hash_json, read_json, write_bytes, write_json
@@ -302,7 +302,8 @@ def _facts(tuning: Tuning, rubric: Rubric, prompt: Prompt, counts: dict[str, Any
         "rubric": rubric.hash,
         "prompt": prompt.hash,
         "prompt_settings": {
-            "corpus": tuning.corpus,
+            "corpus": tuning.discover.corpus,
+            "records": records_of(prompt.family, tuning.discover.records),
             "n_referenced": rubric.n_referenced if settings.references else 0,
             "slot_order": settings.slot_order,
         },
