@@ -96,7 +96,7 @@ def _check_all(config: Config, *, deep: bool) -> Iterator[str]:
     if config.teacher.endpoint and needed_stages(config) & {"discover", "label"}:
         for family in sorted({source.family for source in config.sources}):
             words = records_of(family, config.discover.records)
-            yield f"prompts: {family} records are called records of {words}; discover.records says otherwise"
+            yield f"prompts: records of family {family} are described as '{words}'. Other words: discover.records"
 
 
 def check_bundles(config: Config) -> Iterator[str]:
