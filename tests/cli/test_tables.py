@@ -80,7 +80,7 @@ def _comparison(n_sources: int) -> ComparisonResult:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [30, 50, 80, 180])
+@pytest.mark.parametrize("width", [30, 50, *range(70, 84), 180])
 def test_a_comparison_fits_its_terminal(width: int) -> None:
     out = io.StringIO()
     print_comparison(_comparison(21), Console(file=out, width=width))
@@ -88,6 +88,8 @@ def test_a_comparison_fits_its_terminal(width: int) -> None:
     assert max(map(len, text.splitlines()[:-1])) <= width, "but for the sentence at the end, which the terminal breaks"
     assert text.count("1,234,567") == len(METHODS), "every figure once, whole"
     assert text.count("20%") == len(METHODS), "every share of the last source once"
+    assert text.count("NDCG") == 1
+    assert all(line[0] == line[-1] for line in text.splitlines() if line.startswith(("┃", "│"))), "whole rows"
     if width >= 80:
         assert all(f"source_{i:02d}_of_the_corpus" in text for i in range(21))
 

@@ -37,20 +37,22 @@ def print_fitted(
         rows: A text for every column. Columns but the first stand to the right.
         total: A last row, below a line; none if empty.
     """
-    cells = [columns, *rows, *([total] if total else [])]
-    widths = [max(len(word) for word in columns[i].split() or [""]) for i in range(len(columns))]
-    widths = [max([w, *(len(row[i]) for row in cells[1:])]) for i, w in enumerate(widths)]
-    most = console.width - _first(widths, console.width) - _BETWEEN
-    widths = [widths[0], *(min(w, max(most, 1)) for w in widths[1:])]
-    for at, chosen in enumerate(_parts(widths, console.width)):
+    widths = [max(len(row[i]) for row in (columns, *rows, *([total] if total else []))) for i in range(len(columns))]
+    if sum(widths) + _BETWEEN * len(widths) + 1 > console.width:  # then headings may be broken between words
+        widths = [_broken(columns[i], [row[i] for row in (*rows, total) if row]) for i in range(len(columns))]
+    first = min(widths[0], max(console.width // 3, 8))
+    most = max(console.width - first - 2 * _BETWEEN - 1, 1)
+    widths = [widths[0], *(min(w, most) for w in widths[1:])]
+    for at, chosen in enumerate(_parts(widths, first, console.width)):
         table = Table(title=Text(printable(title)) if at == 0 else None, title_justify="left")
+        room = console.width - sum(widths[i] + _BETWEEN for i in chosen) - _BETWEEN - 1
         for i in (0, *chosen):
-            # Numbers keep their width and names are folded: half a number is worse than half a name.
+            # Numbers keep their width and long names are folded: half a number is worse than half a name.
             table.add_column(
                 Text(printable(columns[i])),
                 justify="right" if i else "left",
                 overflow="fold",
-                min_width=widths[i] if i else None,
+                width=widths[i] if i else min(widths[0], room),
             )
         for row in rows:
             table.add_row(*(Text(printable(row[i])) for i in (0, *chosen)))
@@ -60,19 +62,25 @@ def print_fitted(
         console.print(table)
 
 
-def _first(widths: Sequence[int], room: int) -> int:
-    """Return what the first column takes at least, with its lines; a long name is folded."""
-    return min(widths[0], max(room // 3, 8)) + _BETWEEN + 1
+def _broken(heading: str, cells: Sequence[str]) -> int:
+    """Return the width of a column whose heading is broken between words."""
+    return max(*(len(word) for word in heading.split()), *map(len, cells), 1)
 
 
-def _parts(widths: Sequence[int], room: int) -> Iterator[list[int]]:
-    """Yield which columns besides the first go into each table; at least one, however narrow the console."""
+def _parts(widths: Sequence[int], first: int, room: int) -> Iterator[list[int]]:
+    """Yield which columns besides the first go into each table; at least one, however narrow the console.
+
+    Args:
+        widths: Of all columns.
+        first: What the first column takes at least.
+        room: Width of the console.
+    """
     part: list[int] = []
-    used = first = _first(widths, room)
+    used = start = first + _BETWEEN + 1
     for i in range(1, len(widths)):
         if part and used + widths[i] + _BETWEEN > room:
             yield part
-            part, used = [], first
+            part, used = [], start
         part.append(i)
         used += widths[i] + _BETWEEN
     yield part
