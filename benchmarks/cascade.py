@@ -16,7 +16,7 @@ from mira.rescoring.cascade import labelled_quality, quality_errors
 from mira.rescoring.simulation import simulate
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.quality import load_mask
+from mira.selection.yardstick.yardsticks import load_yardsticks
 
 SHARES = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 1)
 
@@ -28,8 +28,9 @@ def main():
     given = parser.parse_args()
     config = load_config(given.config)
     run = RunFolder(config.run)
-    mask, groups = load_mask(run), [group["name"] for group in read_json(run.groups)["groups"]]
-    tables = [labelled_quality(config.select, run, group, mask) for group in groups]
+    yardsticks = load_yardsticks(config.select, run)
+    groups = [group["name"] for group in read_json(run.groups)["groups"]]
+    tables = [labelled_quality(config.select, run, group, yardsticks) for group in groups]
     scope = [group for group, table in zip(groups, tables, strict=True) for _ in range(len(table))]
     table = pa.concat_tables(tables)
     truth, guess = table["truth"].to_numpy(), table["guess"].to_numpy()

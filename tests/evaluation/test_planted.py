@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
+from mira.config.settings import SelectSettings
 from mira.corpus.record import Part, Record
 from mira.evaluation.faults import Fault
 from mira.evaluation.planted import by_length, judge_scorer, measure_planted, plant
 from mira.family import FamilyName
 from mira.rubric.judgement import Judgement
+from mira.selection.yardstick.yardsticks import Yardstick
 from mira.stats import wilson
 from mira.unscored import Unscored
 
@@ -103,11 +105,13 @@ class Backwards:
 
 
 def test_a_judge_is_scored_as_selection_does():
-    mask = {"docs": ("A1", "A2"), "tests": ("A2",), "masked": ()}
+    docs, tests = Yardstick(("A1", "A2")), Yardstick(("A2",))
+    yardsticks = {"docs": docs, "tests": tests, "masked": Yardstick()}
     found = [*records(3), *records(1, "tests"), *records(1, "masked")]
-    quality = judge_scorer(Backwards(), mask, trim=0.1, min_slots=1)(found)
+    quality = judge_scorer(Backwards(), yardsticks, SelectSettings(trim=0.1, min_slots=1))(found)
     np.testing.assert_array_equal(quality, [5.0, np.nan, 6.0, 10.0, np.nan])
-    strict = judge_scorer(Backwards(), {"docs": ("A1", "A2", "A3")}, trim=0.0, min_slots=3)(records(1))
+    every = {"docs": Yardstick(("A1", "A2", "A3"))}
+    strict = judge_scorer(Backwards(), every, SelectSettings(trim=0.0, min_slots=3))(records(1))
     assert np.isnan(strict).all()
 
 

@@ -19,7 +19,7 @@ from mira.report.examples import _scores
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.quality import held_out_quality
+from mira.selection.yardstick.held_out import held_out_quality
 from support.served_case import Server, serving
 
 GROUPS = ("text_group_A", "text_group_B")
@@ -57,7 +57,8 @@ def test_one_verb_asks_selects_and_reports(served: tuple[Path, list[str], dict[s
     with pytest.raises(RunError, match=r"select\.scores is cascade"):
         run_stages(config, ["select"])
     said = _cascade(project, overrides)
-    rows = [line.split() for line in said.splitlines()]
+    rows = [line.split() for line in said.partition("What that changes")[0].splitlines()]
+    assert "What that changes, under the same settings" in said and "Simulated on labels" in said
     assert {row[1] for row in rows if "120" in row} == {source.name for source in config.sources}
     calls = sum(len(server.requests) for server in servers.values())
     assert 0 < calls < 0.3 * 360

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 import mira
 from mira.cli.app import app
 from mira.config.loading import load_config
+from mira.config.settings import SelectSettings
 from mira.distillation.bundle import seal
 from mira.errors import ConfigError, MiraError
 from mira.pipeline.plan import PlannedStage, plan
+from mira.pipeline.preflight import select_warnings
 from mira.pipeline.runner import run_stages
 from mira.pipeline.validate import validate
 from mira.progress import Quiet
@@ -257,3 +259,12 @@ def test_problems_of_all_sources_come_in_one_pass(tmp_path: Path) -> None:
     assert said.count("source '") == 5, "one problem a source"
     with pytest.raises(MiraError, match=r"^6 problems:"):
         mira.validate(tmp_path / "mira.yaml")
+
+
+def test_settings_that_compare_what_cannot_be_compared_are_a_warning() -> None:
+    warned = list(select_warnings(SelectSettings(scope="global"), 2))
+    assert len(warned) == 1 and "2 or more rubrics under one threshold" in warned[0]
+    assert not list(select_warnings(SelectSettings(scope="global"), 1))
+    assert not list(select_warnings(SelectSettings(compare_by="shared"), 3))
+    (warning,) = select_warnings(SelectSettings(method="random", compare_by="shared"), 2)
+    assert warning == "compare_by: shared has no effect: method random has no slots"

@@ -14,9 +14,10 @@ from mira.progress import Quiet
 from mira.rescoring.cascade import audited, cascade, labelled_quality, merge, quality_errors
 from mira.rescoring.simulation import simulate
 from mira.rubric.judgement import Judgement, judgements_table
-from mira.run_folder.files import write_json, write_parquet
+from mira.run_folder.files import read_json, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.selection.stage import selection_inputs
+from mira.selection.yardstick.yardsticks import Yardstick
 from mira.unscored import Unscored
 
 N = 400
@@ -63,7 +64,7 @@ class Expensive:
 
 @pytest.fixture
 def made(tmp_path):
-    """A run that is scored by a cheap student and selected, in two shards."""
+    """A run that is scored by a cheap student, in two shards."""
 
     def make(**settings):
         lines = [orjson.dumps({"id": f"id{i:03}", "text": f"record {i}"}) + b"\n" for i in range(N)]
@@ -76,16 +77,12 @@ def made(tmp_path):
         run = RunFolder(config.run)
         build_index(config, run, Quiet())
         write_json(run.groups, {"groups": [{"name": GROUP, "family": "text", "group": "A", "sources": ["docs"]}]})
-        write_json(run.thresholds, {"sources": {"docs": {"threshold": 5.0}}})
         start = 0
         for shard in shards(config.corpus)["docs"]:
             ids = pq.read_table(run.index("docs") / f"{shard.name}.parquet")["id"].to_pylist()
             numbers = [int(id[2:]) for id in ids]
             table = sidecar([judgement(i, guess_of(i)) for i in numbers], list(range(len(ids))))
             write_parquet(run.scores("docs") / f"{shard.name}.parquet", table)
-            quality = pa.array([guess_of(i) for i in numbers], pa.float64())
-            columns = {"id": pa.array(ids), "n_tokens": pa.array([5] * len(ids), pa.int32()), "quality": quality}
-            write_parquet(run.selection("docs") / f"{shard.name}.parquet", pa.table(columns))
             start += len(ids)
         assert start == N
         labelled = list(range(0, N, 2))
@@ -109,6 +106,11 @@ def opener(judge):
     return open_judge
 
 
+def threshold(run):
+    """Return the threshold of the selection that the cascade made for itself."""
+    return read_json(run.path / "uncascaded" / "thresholds.json")["sources"]["docs"]["threshold"]
+
+
 def cascaded(run):
     parts = [pq.read_table(path) for path in sorted(run.cascade("docs").glob("*.parquet"))]
     return pa.concat_tables(parts)
@@ -119,11 +121,12 @@ def test_only_what_is_near_the_threshold_or_audited_is_asked(made):
     judge = Expensive()
     summary = cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(judge))["docs"]
     error = quality_errors(["docs"] * N, *(np.array([f(i) for i in range(N)]) for f in (truth_of, guess_of)))["docs"]
-    near = {f"id{i:03}" for i in range(N) if abs(guess_of(i) - 5) <= 0.5 * error}
+    cut = threshold(run)
+    near = {f"id{i:03}" for i in range(N) if abs(guess_of(i) - cut) <= 0.5 * error}
     ids = [f"id{i:03}" for i in range(N)]
     audit = {id for id, yes in zip(ids, audited("docs", ids, 0.05, 0), strict=True) if yes}
     assert 10 < len(near) < 60 and 8 < len(audit) < 35
-    slack = {f"id{i:03}" for i in range(N) if abs(abs(guess_of(i) - 5) - 0.5 * error) < 0.05}
+    slack = {f"id{i:03}" for i in range(N) if abs(abs(guess_of(i) - cut) - 0.5 * error) < 0.05}
     assert set(judge.asked) - slack == (near | audit) - slack
     assert len(judge.asked) == len(set(judge.asked)) == summary["calls"]
     assert summary["records"] == N and summary["saved"] == N - summary["calls"]
@@ -160,8 +163,9 @@ def test_a_share_of_the_tokens_takes_the_nearest(made, share):
     judge = Expensive()
     summary = cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(judge))["docs"]
     assert summary["calls"] == pytest.approx(share * N, abs=0.02 * N + 1)
-    distances = sorted(abs(guess_of(i) - 5) for i in range(N))
-    furthest = max(abs(guess_of(int(id[2:])) - 5) for id in judge.asked)
+    cut = threshold(run)
+    distances = sorted(abs(guess_of(i) - cut) for i in range(N))
+    furthest = max(abs(guess_of(int(id[2:])) - cut) for id in judge.asked)
     assert furthest <= distances[min(N - 1, len(judge.asked))] + 0.05
 
 
@@ -169,9 +173,6 @@ def test_stages_that_did_not_run_are_told(made):
     config, run = made()
     (run.student(GROUP) / "out_of_fold.parquet").unlink()
     with pytest.raises(RunError, match="the cascade's first student is the encoder"):
-        cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(Expensive()))
-    run.thresholds.unlink()
-    with pytest.raises(RunError, match="mira select"):
         cascade(selection_inputs(config, run, Quiet()), config.distill.cascade, opener(Expensive()))
 
 
@@ -203,9 +204,9 @@ def test_a_judgement_of_another_shard_is_an_error():
 
 def test_quality_of_labels_is_that_of_the_selection(made):
     config, run = made()
-    table = labelled_quality(config.select, run, GROUP, {"docs": SLOTS})
+    table = labelled_quality(config.select, run, GROUP, {"docs": Yardstick(tuple(SLOTS))})
     assert table["truth"].to_pylist() == pytest.approx([truth_of(i) for i in range(0, N, 2)], abs=1e-5)
-    masked = labelled_quality(config.select, run, GROUP, {"docs": ()})
+    masked = labelled_quality(config.select, run, GROUP, {"docs": Yardstick()})
     assert pc.all(pc.is_nan(masked["guess"])).as_py()
 
 

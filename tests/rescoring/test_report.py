@@ -137,16 +137,8 @@ def test_without_answers_nothing_changes(made):
 
 def test_stages_that_did_not_run_are_told(made):
     config, run = made()
-    value = read_json(run.thresholds)
-    write_json(run.thresholds, {**value, "method": "random"})
-    with pytest.raises(RunError, match="method mira"):
-        report_cascade(config, run, Quiet())
     run.labels(GROUP).unlink()
-    write_json(run.thresholds, value)
     with pytest.raises(RunError, match="no group has labels"):
-        report_cascade(config, run, Quiet())
-    run.thresholds.unlink()
-    with pytest.raises(RunError, match="mira select"):
         report_cascade(config, run, Quiet())
 
 

@@ -8,8 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 
-from mira.config.settings import CascadeSettings, DistillSettings, EndpointSettings
+from mira.cli.tables import print_cascade
+from mira.config.settings import CascadeSettings, DistillSettings, EndpointSettings, LengthSettings
+from mira.config.tokens import Tokens
 from mira.distillation.bundle import push, verify
 from mira.distillation.sft.student import bundle_prompt
 from mira.errors import ConfigError, InputError, JudgeError, RunError
@@ -85,8 +88,8 @@ def test_a_second_cascade_asks_for_the_same_records(made):  # noqa: F811
     assert sidecars == {p.name: p.read_bytes() for p in run.cascade("docs").iterdir()}
     change = report_cascade(merged, run, Quiet())["selection"]
     assert selection(run) == after and 0 < change["records"] == len(one.asked)
-    with pytest.raises(RunError, match="made by the cascade's scores"):
-        judged(config, run, Expensive())
+    assert report_cascade(config, run, Quiet())["selection"] == change, "whatever the run selects by at present"
+    assert selection(run) == after
     select(config, run, Quiet())
     assert report_cascade(config, run, Quiet())["selection"] == change
 
@@ -110,8 +113,38 @@ def test_by_default_a_tenth_of_the_tokens_is_asked_again(made):  # noqa: F811
     none = DistillSettings(cascade=CascadeSettings(share=0.0, audit=0.02))
     judged(config.model_copy(update={"distill": none}), run, audit := Expensive())
     assert 0 < len(audit.asked) < 0.06 * N
-    with pytest.raises(ValidationError, match="share or errors, not both"):
+    with pytest.raises(ValidationError, match="share or within_errors, not both"):
         CascadeSettings(share=0.1, errors=1.0)
+
+
+def test_both_selections_are_made_under_the_settings_of_the_cascade(made):  # noqa: F811
+    config, run = made(share=0.2, audit=0.0)
+    other = by(config, "student", budget=Tokens.parse("25%"))
+    judged(other, run, one := Expensive())
+    change = report_cascade(other, run, Quiet())["selection"]
+    first = selection(run)
+    select(other, run, Quiet())
+    judged(other, run, two := Expensive())
+    assert sorted(one.asked) == sorted(two.asked), "near the thresholds of the budget that is asked for"
+    assert report_cascade(other, run, Quiet())["selection"] == change
+    assert selection(run) != first and change["same"] > 0.8
+    select(config, run, Quiet())
+    assert selection(run) == first
+    with pytest.raises(RunError, match="no record is near a threshold") as caught:
+        judged(by(config, "student", temperature=1.0), run, Expensive())
+    assert "temperature=0" in caught.value.hint
+
+
+@pytest.mark.parametrize("control", ["residual", "strata"])
+def test_records_are_near_the_thresholds_of_their_length(made, control):  # noqa: F811
+    config, run = made(share=0.2, audit=0.0)
+    length = by(config, "student", length=LengthSettings(control=control))
+    judged(length, run, judge := Expensive())
+    assert len(judge.asked) == pytest.approx(0.2 * N, rel=0.3)
+    result = report_cascade(length, run, Quiet())
+    assert result["selection"]["records"] == len(judge.asked)
+    assert result["simulated"][GROUP]["points"][-1]["same"] == 1
+    print_cascade({}, result, Console(width=200))
 
 
 def test_a_selection_that_is_not_of_judgements_has_no_cascade(made):  # noqa: F811

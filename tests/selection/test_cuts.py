@@ -3,8 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mira.selection import cuts
-from mira.selection.cuts import ALL, Chunk, Problem, Unit, find_cutoffs, merge, tally
+from mira.selection.cuts import ALL, Chunk, Problem, find_cutoffs, merge, tally
 from mira.selection.ordering import rank_keys, value_of_key
+from mira.selection.units import Unit
 
 # few distinct values, so that ties are the rule
 VALUE = st.one_of(st.sampled_from([0.0, 1.0, 1.0000001, -3.5]), st.floats(-1e6, 1e6))

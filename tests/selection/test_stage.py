@@ -103,11 +103,15 @@ def test_fit_skip_passes_over_records_that_do_not_fit(tmp_path):
     assert told["sources"]["ant"]["tokens_kept"] >= 300 and told["tokens_kept"] == 600
 
 
-def test_the_default_fit_leaves_provenance_hashes_as_they_were(shared):
+def test_defaults_of_later_settings_leave_provenance_hashes_as_they_were(shared):
     shared.select()
     line = orjson.loads((shared.run.selected("ant") / "part_000.jsonl").read_text().splitlines()[0])
     settings = shared.config().select.model_dump(mode="json")
-    assert settings.pop("fit") == "prefix"
+    assert [settings.pop(name) for name in ("fit", "compare_by", "length")] == [
+        "prefix",
+        "own",
+        {"control": "none", "strata": 5},
+    ]
     assert line["mira"]["settings"] == hash_json([settings, 0])
 
 

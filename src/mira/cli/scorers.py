@@ -165,9 +165,11 @@ def cascade(
     from mira import api  # noqa: PLC0415
     from mira.cli.tables import print_cascade  # noqa: PLC0415
     from mira.config.loading import load_config  # noqa: PLC0415
+    from mira.run_folder.files import read_json  # noqa: PLC0415
+    from mira.run_folder.paths import RunFolder  # noqa: PLC0415
 
     settings = load_config(config, [*set_, *limits(max_cost, max_requests, failure_budget)])
-    print_cascade(api.cascade(settings, log=Terminal()))
+    print_cascade(api.cascade(settings, log=Terminal()), read_json(RunFolder(settings.run).cascade_report))
 
 
 @app.command(rich_help_panel=SCORERS)

@@ -17,7 +17,9 @@ from mira.reliability.students.results import StudentsResult
 from mira.reliability.students.table import Table as StudentTable
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import read_result
 from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
+from mira.selection.yardstick.figures import Kept
 
 __all__ = [
     "print_cascade",
@@ -57,12 +59,28 @@ def print_summary(run: RunFolder, console: Console | None = None) -> None:
         [(name, *_cells(counts)) for name, counts in rows.items()],
         ("all", *_cells(totals)),
     )
+    if run.kept.is_file():
+        _print_kept(console, read_result(Kept, run.kept))
     for line in _unusual(thresholds):
         console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
     if not totals["kept"]:
         console.print(f"Nothing was kept: the budget is {thresholds['budget_tokens']:,} tokens.", style="yellow")
     console.print(f"Kept records: {run.path / 'selected'}", soft_wrap=True, markup=False)
     console.print(f"Report:       {run.report}", soft_wrap=True, markup=False)
+
+
+def _print_kept(console: Console, kept: Kept) -> None:
+    masks = ("own masks", "shared slots", "masks move") if kept.compare_by else ()
+    rows = []
+    for name, found in kept.sources.items():
+        cells = [f"{each:,.0f}" if each is not None else "-" for each in (found.tokens_each, found.tokens_each_kept)]
+        cells.append(_figure(found.length_rho))
+        if masks:
+            moves = "-" if found.mask_moves is None else f"{100 * found.mask_moves:+.1f} points"
+            cells += [_percent(found.own), _percent(found.shared), moves]
+        rows.append((name, *cells))
+    title = "Length, and share of tokens that own masks and shared slots keep" if masks else "Length"
+    print_fitted(console, title, ("source", "tokens each", "kept each", "rho with length", *masks), rows)
 
 
 def _unusual(thresholds: Mapping[str, Any]) -> Iterator[str]:
@@ -135,8 +153,17 @@ def print_comparison(result: ComparisonResult, console: Console | None = None) -
         _print_lines(console, [f"  {pair.replace('|', ' and ')}: {_percent(share)} of their tokens in common"])
 
 
-def print_cascade(summary: Mapping[str, CascadedSource], console: Console | None = None) -> None:
-    """Print what the stronger student judged of each source, and how far both students agree on the audit slice."""
+def print_cascade(
+    summary: Mapping[str, CascadedSource], result: Mapping[str, Any], console: Console | None = None
+) -> None:
+    """Print what a cascade judged again, what that changes, and what other shares of calls would change.
+
+    Args:
+        summary: Per source: calls, and how far both students agree on the audit slice.
+        result: The content of cascade.json.
+        console: Where to print.
+    """
+    console = console or wide_console()
     rows = []
     for source, told in summary.items():
         counts = [f"{n:,}" for n in (told.records, told.near, told.audit, told.calls, told.saved)]
@@ -144,7 +171,31 @@ def print_cascade(summary: Mapping[str, CascadedSource], console: Console | None
         figures = map(_figure, (told.reach, told.audit_difference, told.audit_rho))
         rows.append((source, *counts, unscored, *figures))
     columns = ("source", "records", "near", "audit", "calls", "saved", "unscored", "reach", "difference", "rho")
-    print_fitted(console or wide_console(), "Judged again by the served student", columns, rows)
+    print_fitted(console, "Judged again by the served student", columns, rows)
+    if change := result["selection"]:
+        print_fitted(
+            console,
+            "What that changes, under the same settings",
+            ("source", "judged again", "tokens in both", "came in", "went out"),
+            [(source, *_change(row)) for source, row in change["sources"].items()],
+            ("all", *_change(change)),
+        )
+    simulated = result["simulated"]
+    shares = [point["share"] for point in next(iter(simulated.values()))["points"]] if simulated else []
+    print_fitted(
+        console,
+        "Simulated on labels: tokens in common with the teacher's selection, by share judged again",
+        ("scope", "labels", *(f"{share:.0%}" for share in shares)),
+        [(pool, f"{found['records']:,}", *map(_point, found["points"])) for pool, found in simulated.items()],
+    )
+
+
+def _change(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (f"{row['records']:,}", f"{row['same']:.1%}", f"{row['gained']:,}", f"{row['lost']:,}")
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    return f"{point['same']:.0%} [{point['low']:.0%}, {point['high']:.0%}]"
 
 
 def print_explanation(told: Explanation, console: Console | None = None) -> None:
@@ -155,6 +206,10 @@ def print_explanation(told: Explanation, console: Console | None = None) -> None
     value = "quality" if told.method == "mira" else f"value by {told.method}"
     shown = told.quality if told.method == "mira" else told.value
     lines.append(f"{value} {_figure(shown)}, threshold {_figure(told.threshold)} of scope {told.scope}")
+    if told.length:
+        lines.append(str(told.length))
+    if told.mask_moves:
+        lines.append(f"masks alone move {100 * told.mask_moves:+.1f} points of its source's tokens (kept.json)")
     lines += [f"rank in its {place}: {rank.rank:,} of {rank.of:,}" for place, rank in told.ranks.items()]
     if told.flip:
         lines.append(

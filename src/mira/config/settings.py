@@ -24,6 +24,7 @@ from mira.config.selection import (
     DataManSettings,
     DsirSettings,
     FlagSettings,
+    LengthSettings,
     PplSettings,
     SelectSettings,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "FlagSettings",
     "GroupSettings",
     "LabelSettings",
+    "LengthSettings",
     "PplEndpoint",
     "PplSettings",
     "ProxySettings",

@@ -20,8 +20,8 @@ from mira.config.settings import EvaluateSettings, SelectSettings
 from mira.evaluation.results import CheckFigures, FieldCheck, KindFigures, SourceCheck
 from mira.grouping.groups import Group
 from mira.run_folder.paths import RunFolder
-from mira.selection.quality import load_mask, trimmed_mean
 from mira.selection.values import SelectionInputs
+from mira.selection.yardstick.yardsticks import Yardstick, load_yardsticks
 from mira.stats import auc, generator, percentile_interval
 
 __all__ = ["CLEAN", "check_field"]
@@ -86,7 +86,8 @@ def _labels(run: RunFolder, group: Group, source: str) -> dict[str, float]:
 
 def _scores(select: SelectSettings, run: RunFolder, source: str) -> tuple[list[str], Floats, Floats]:
     """Return ids, quality and the student's overall of a source's scored records."""
-    slots = load_mask(run).get(source, ())
+    yardstick = load_yardsticks(select, run).get(source, Yardstick())
+    slots = yardstick.slots
     paths = sorted(run.scores(source).glob("*.parquet"))
     if not paths:
         return [], np.zeros(0), np.zeros(0)
@@ -98,7 +99,7 @@ def _scores(select: SelectSettings, run: RunFolder, source: str) -> tuple[list[s
     quality = np.full(len(table), np.nan)
     if slots:
         columns = [column(slot).astype(np.float32) for slot in slots]
-        quality = trimmed_mean(columns, select.trim, select.min_slots)[0].astype(np.float64)
+        quality = yardstick.quality(columns, select)[0]
     return table["id"].to_pylist(), quality, column("overall")
 
 

@@ -26,12 +26,13 @@ from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import load_method, method_names
-from mira.selection.planning import Plan, make_plan, threshold_of
-from mira.selection.quality import held_out_quality
+from mira.selection.planning import Plan, make_plan
 from mira.selection.stage import selection_inputs
 from mira.selection.value_reader import aligned, read_values
 from mira.selection.values import SelectionInputs, values_path
 from mira.selection.write import keep_mask
+from mira.selection.yardstick.cut import cut_of
+from mira.selection.yardstick.held_out import held_out_quality
 from mira.stats import spearman
 
 __all__ = ["compare"]
@@ -212,14 +213,13 @@ def _agreement(run: RunFolder, plan: Plan, interval: float) -> Agreement | None:
     fair = held_out_quality(plan.settings, run, plan.group_of) if is_mira else {}
     held = []
     for source, parts in plan.shards.items():
-        rules = plan.retention.of_source(source)
-        least = threshold_of(rules[0].cutoff) if len(rules) == 1 else None
+        cut = cut_of(plan.retention.of_source(source))
         for shard in parts:
-            for id_, value, kept in _verdicts(run, plan, shard, labels.keys()):
+            for id_, n_tokens, value, kept in _verdicts(run, plan, shard, labels.keys()):
                 label = labels[source, id_]
                 quality = fair.get((source, id_), value)
-                if (source, id_) in fair and least is not None and quality is not None:
-                    kept = quality >= least  # noqa: PLW2901
+                if (source, id_) in fair and cut is not None:
+                    kept = cut.keeps(quality, n_tokens, kept)  # noqa: PLW2901
                 held.append(Held(source, kept, quality, label["overall"], label["recommendation"]))
     return agreement(held, interval) if held else None
 
@@ -233,8 +233,8 @@ def _labels(run: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
     return labels
 
 
-def _verdicts(run: RunFolder, plan: Plan, shard: Shard, labelled: Any) -> list[tuple[str, float | None, bool]]:
-    """Return id, value and kept of a shard's labelled records."""
+def _verdicts(run: RunFolder, plan: Plan, shard: Shard, labelled: Any) -> list[tuple[str, int, float | None, bool]]:
+    """Return id, tokens, value and kept of a shard's labelled records."""
     wanted = pa.array(sorted(id_ for source, id_ in labelled if source == shard.source), pa.string())
     rule, found = plan.rule(shard.source), []
     for block, chunk in aligned(run, plan.method.name, shard):
@@ -242,5 +242,5 @@ def _verdicts(run: RunFolder, plan: Plan, shard: Shard, labelled: Any) -> list[t
         for row in np.flatnonzero(pc.is_in(block.ids, value_set=wanted).to_numpy(zero_copy_only=False)).tolist():
             value = float(chunk.values[row])
             usable = plan.method.has_quality and np.isfinite(value) and chunk.reasons[row].as_py() is None
-            found.append((block.ids[row].as_py(), value if usable else None, bool(kept[row])))
+            found.append((block.ids[row].as_py(), int(chunk.n_tokens[row]), value if usable else None, bool(kept[row])))
     return found

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mira.arrays import Floats
+from mira.config.settings import SelectSettings
 from mira.corpus.record import Record
 from mira.evaluation.faults import degrade, faults_of
 from mira.evaluation.results import PlantedFigures
@@ -17,7 +18,7 @@ from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import UNANSWERED, check_failures
 from mira.progress import Log, Quiet
 from mira.rubric.slots import slot_index
-from mira.selection.quality import Mask, trimmed_mean
+from mira.selection.yardstick.yardsticks import Yardstick
 from mira.stats import generator, percentile_interval, resamples, wilson
 
 __all__ = ["Pair", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant"]
@@ -61,15 +62,18 @@ def plant(records: Iterable[Record], faults: Sequence[str] = (), seed: int = 0) 
 
 
 def judge_scorer(
-    judge: Judge, mask: Mask, trim: float, min_slots: int, failure_budget: float = 0.0, log: Log | None = None
+    judge: Judge,
+    yardsticks: Mapping[str, Yardstick],
+    settings: SelectSettings,
+    failure_budget: float = 0.0,
+    log: Log | None = None,
 ) -> Scorer:
-    """Return quality as selection computes it: any judge's trimmed mean over the unmasked slots of the record's source.
+    """Return quality as selection computes it: any judge's trimmed mean by the yardstick of the record's source.
 
     Args:
         judge: The judge. Its answers may come in any order.
-        mask: Source -> unmasked slots; a record of a wholly masked source is not scored.
-        trim: Share of slots trimmed at each end.
-        min_slots: Scored slots that a record needs.
+        yardsticks: Source -> its yardstick; a record of a wholly masked source is not scored.
+        settings: How slots are averaged.
         failure_budget: Share of the records to which a served judge may give no reply. Beyond it the scorer raises
             JudgeError: a copy that was not looked at must not count as one that was seen through.
         log: Where missing replies are reported.
@@ -87,10 +91,10 @@ def judge_scorer(
         quality = np.full(len(records), np.nan)
         sources = np.array([r.source for r in records], dtype=object)
         for source in dict.fromkeys(sources):
-            rows, slots = np.flatnonzero(sources == source), mask.get(source, ())
-            if slots:
-                columns = [scores[rows, slot_index(slot)] for slot in slots]
-                quality[rows] = trimmed_mean(columns, trim, min_slots)[0]
+            rows, yardstick = np.flatnonzero(sources == source), yardsticks.get(source, Yardstick())
+            if yardstick.slots:
+                columns = [scores[rows, slot_index(slot)] for slot in yardstick.slots]
+                quality[rows] = yardstick.quality(columns, settings)[0]
         return quality
 
     return score

@@ -23,6 +23,8 @@ __all__ = [
     "SourceCheck",
     "SourceTokens",
     "StudentResult",
+    "VariantFigures",
+    "VariantsResult",
 ]
 
 
@@ -279,6 +281,43 @@ class StudentResult:
     chosen: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class VariantFigures:
+    """A way of ranking beside the teacher's verdicts (drop, downsample, keep).
+
+    Attributes:
+        within: Spearman's rho of value and verdict within sources; undefined where there is no one ranking.
+        across: The same over all sources that share a threshold.
+        precision: Share of the kept tokens that the teacher would keep, if each pool keeps the best labelled records up
+            to its share of the tokens, and a source's labels stand for all of its tokens.
+        within_gain: `within` less that of the method's way (own masks, length left in), on the same resamples.
+        across_gain: The same of `across`.
+        precision_gain: The same of `precision`.
+    """
+
+    within: Estimate = Estimate()
+    across: Estimate = Estimate()
+    precision: Estimate = Estimate()
+    within_gain: Estimate = Estimate()
+    across_gain: Estimate = Estimate()
+    precision_gain: Estimate = Estimate()
+
+
+@dataclass(frozen=True, slots=True)
+class VariantsResult:
+    """Ways of ranking side by side, on labels that the student has not seen.
+
+    Attributes:
+        records: Labelled records.
+        compare_by: `select.compare_by` -> its figures.
+        length: `select.length.control` -> its figures, by the yardstick of the settings.
+    """
+
+    records: int
+    compare_by: dict[str, VariantFigures] = field(default_factory=dict)
+    length: dict[str, VariantFigures] = field(default_factory=dict)
+
+
 def _or_empty(value: FieldCheck | None, write: SerializerFunctionWrapHandler) -> Any:
     return {} if value is None else write(value)
 
@@ -295,6 +334,8 @@ class EvaluationResult:
         planted: Planted faults.
         check: Scores against `evaluate.check_field`; None, and {} in the file, if the field is not set.
         students: Group -> its student, as "student", and the baselines. Empty without labels or predictions.
+        variants: Other yardsticks and length controls; None if there are no labels or predictions, or the method is
+            not mira.
     """
 
     method: str = ""
@@ -304,6 +345,7 @@ class EvaluationResult:
     planted: PlantedResult = PlantedResult()
     check: Annotated[FieldCheck | None, BeforeValidator(lambda v: v or None), WrapSerializer(_or_empty)] = None
     students: dict[str, dict[str, StudentResult]] = field(default_factory=dict)
+    variants: VariantsResult | None = None
 
     def _repr_html_(self) -> str:
         """Return agreement, planted faults and findings, for notebooks."""

@@ -21,14 +21,24 @@ from mira.evaluation.findings import planted_findings
 from mira.evaluation.naive import against_naive
 from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
 from mira.evaluation.planted_methods import planted_methods
-from mira.evaluation.results import AgreementFigures, EvaluationResult, FieldCheck, PlantedResult
+from mira.evaluation.results import (
+    AgreementFigures,
+    Estimate,
+    EvaluationResult,
+    FieldCheck,
+    PlantedResult,
+    VariantsResult,
+)
+from mira.evaluation.yardsticks import compare_variants
 from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
-from mira.selection.quality import held_out_quality, load_mask
 from mira.selection.stage import selection_inputs
+from mira.selection.yardstick.cut import Cut, cuts_of
+from mira.selection.yardstick.held_out import held_out_quality
+from mira.selection.yardstick.yardsticks import load_yardsticks
 
 __all__ = ["evaluate", "held_out_records"]
 
@@ -52,31 +62,40 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> EvaluationResult:
             "mira compare CONFIG --methods random,ppl",
         )
     selected = read_json(run.thresholds)
-    groups, thresholds = load_groups(run), _thresholds(selected)
+    groups, cuts = load_groups(run), cuts_of(selected)
     group_of = {source: group.name for group in groups for source in group.sources}
     quality = held_out_quality(config.select, run, group_of) if selected["method"] == "mira" else None
-    held = [r for group in groups for r in held_out_records(run, group, quality, thresholds)]
+    held = [r for group in groups for r in held_out_records(run, group, quality, cuts)]
     result = EvaluationResult(
         method=selected["method"],
         scope=selected["scope"],
-        kept_by_held_out_model=quality is None or bool(thresholds),
+        kept_by_held_out_model=quality is None or bool(cuts),
         agreement=agreement(held, config.evaluate.interval),
-        planted=_planted(config, run, log, groups, thresholds),
+        planted=_planted(config, run, log, groups, selected),
         check=check_field(selection_inputs(config, run, log), config.evaluate, groups),
         students={
             group.name: against_naive(config.corpus, config.reliability, config.seed, run, group) for group in groups
         },
+        variants=_variants(config, run, groups, selected),
     )
     write_result(run.evaluation, result)
     _tell(result, log)
     return result
 
 
+def _variants(
+    config: Config, run: RunFolder, groups: Sequence[Group], selected: Mapping[str, Any]
+) -> VariantsResult | None:
+    if selected["method"] != "mira":
+        return None
+    return compare_variants(config.select, run, groups, selected, config.evaluate.interval, config.seed)
+
+
 def held_out_records(
     run: RunFolder,
     group: Group,
     quality: Mapping[tuple[str, str], float] | None,
-    thresholds: Mapping[str, float],
+    cuts: Mapping[str, Cut],
 ) -> list[Held]:
     """Return a group's held-out labels with what selection does with such records.
 
@@ -87,7 +106,7 @@ def held_out_records(
         run: The run folder.
         group: The group; no records where it has no labels.
         quality: (source, id) -> quality by held-out predictions, or None: take what selection wrote.
-        thresholds: Source -> threshold of quality. For other sources, what selection kept is taken as it is.
+        cuts: Source -> its thresholds. For other sources, what selection kept is taken as it is.
 
     Returns:
         Each record's first judgement. Labels of records that are no longer in the corpus are left out.
@@ -104,7 +123,7 @@ def held_out_records(
         for row in _selection(run, source, list(first)):
             label = first[row["id"]]
             value = row["quality"] if quality is None else quality.get((source, row["id"]))
-            kept = row["kept"] if source not in thresholds else value is not None and value >= thresholds[source]
+            kept = cuts[source].keeps(value, row["n_tokens"], row["kept"]) if source in cuts else row["kept"]
             found.append(Held(source, kept, value, label["overall"], label["recommendation"]))
     return found
 
@@ -114,19 +133,20 @@ def _selection(run: RunFolder, source: str, ids: Sequence[str]) -> list[dict[str
     if not paths:
         raise RunError(f"{run.selection(source)}: there is no selection", "Run `mira select` first.")
     wanted = ds.field("id").isin(pa.array(ids, pa.string()))
-    rows = ds.dataset(paths).to_table(columns=["id", "kept", "quality"], filter=wanted)
+    rows = ds.dataset(paths).to_table(columns=["id", "n_tokens", "kept", "quality"], filter=wanted)
     return list(rows.sort_by("id").to_pylist())
 
 
 def _thresholds(selected: Mapping[str, Any]) -> dict[str, float]:
-    if selected["method"] != "mira" or selected.get("temperature"):
+    """Return source -> threshold, where copies of any length can be set beside it."""
+    if selected["method"] != "mira" or selected.get("temperature") or selected.get("length"):
         return {}
     cuts = {source: counts.get("threshold") for source, counts in selected["sources"].items()}
     return {source: float(cut) for source, cut in cuts.items() if cut is not None}
 
 
 def _planted(
-    config: Config, run: RunFolder, log: Log, groups: Sequence[Group], thresholds: Mapping[str, float]
+    config: Config, run: RunFolder, log: Log, groups: Sequence[Group], selected: Mapping[str, Any]
 ) -> PlantedResult:
     if not config.evaluate.planted:
         return PlantedResult()
@@ -135,7 +155,8 @@ def _planted(
     except JudgeError as error:
         log.note(f"planted faults: left out: {error}")
         return PlantedResult()
-    usable = {s: t for s, t in thresholds.items() if load_mask(run).get(s)}
+    yardsticks = load_yardsticks(config.select, run)
+    usable = {s: t for s, t in _thresholds(selected).items() if s in yardsticks and yardsticks[s].slots}
     known = _known(values)
     measure = partial(measure_planted, confidence=config.evaluate.interval, seed=config.seed)
     methods = {
@@ -166,16 +187,17 @@ def _judged_pairs(
     Raises:
         JudgeError: A served student cannot be asked, or gave too few replies.
     """
-    mask, select, budget = load_mask(run), config.select, config.teacher.failure_budget
+    yardsticks, budget = load_yardsticks(config.select, run), config.teacher.failure_budget
     pairs: list[Pair] = []
     values: dict[tuple[str, str], float] = {}
     with log.task("planted faults", total=len(groups)) as task:
         for group in groups:
-            records = [r for s in group.sources if mask.get(s) for r in _unlabelled(config, run, group, s)]
+            ranked = [s for s in group.sources if s in yardsticks and yardsticks[s].slots]
+            records = [r for s in ranked for r in _unlabelled(config, run, group, s)]
             own = plant(records, seed=config.seed)
             copies = [*records, *(p.degraded for p in own)]
             with open_student(config.students, run, group.name, log) as judge:
-                scored = judge_scorer(judge, mask, select.trim, select.min_slots, budget, log)(copies)
+                scored = judge_scorer(judge, yardsticks, config.select, budget, log)(copies)
             values |= {(r.source, r.id): float(v) for r, v in zip(copies, scored, strict=True)}
             pairs += own
             task.advance()
@@ -220,6 +242,8 @@ def _tell(result: EvaluationResult, log: Log) -> None:
                 )
     for finding in result.planted.findings:
         log.note(finding)
+    if result.variants:
+        _tell_variants(result.variants, log)
     if result.check:
         _tell_check(result.check, log)
 
@@ -230,6 +254,22 @@ def _like_random(held: AgreementFigures) -> str:
     if low is None or high is None or base is None or not low <= base <= high:
         return ""
     return ": too few to tell this selection from a random one, as the interval holds both"
+
+
+def _tell_variants(variants: VariantsResult, log: Log) -> None:
+    for setting, found in (("compare_by", variants.compare_by), ("length.control", variants.length)):
+        for name, figures in found.items():
+            log.note(
+                f"select.{setting}: {name}: rho with the verdicts of {variants.records} labels "
+                f"{_shown(figures.within)} within sources, {_shown(figures.across)} across; the teacher would keep "
+                f"{_shown(figures.precision)} of the kept tokens"
+            )
+
+
+def _shown(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "-"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
 def _tell_check(check: FieldCheck, log: Log) -> None:

@@ -1,11 +1,11 @@
 """What the settings must hold before a stage spends anything: a teacher, or what stands in for one."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
-from mira.config.settings import Config, ReliabilitySettings, TeacherSettings
+from mira.config.settings import Config, ReliabilitySettings, SelectSettings, TeacherSettings
 from mira.errors import ConfigError
 
-__all__ = ["check_mask", "check_teacher"]
+__all__ = ["check_mask", "check_teacher", "select_warnings"]
 
 
 def check_teacher(config: Config) -> None:
@@ -34,6 +34,24 @@ def check_teacher(config: Config) -> None:
         "  3. recorded replies:  teacher: {free_judgments: FILE.jsonl, replies: FILE.jsonl}\n"
         "Without one: select: {method: random}, ppl, or dsir with a target of your own.",
     )
+
+
+def select_warnings(settings: SelectSettings, rubrics: int) -> Iterator[str]:
+    """Yield what makes records hard to compare under settings of selection, or has no effect.
+
+    Args:
+        settings: The settings.
+        rubrics: How many rubrics there are at least: groups, or families before the sources are clustered.
+    """
+    if settings.method != "mira":
+        if settings.compare_by != "own":
+            yield f"compare_by: {settings.compare_by} has no effect: method {settings.method} has no slots"
+        return
+    if settings.scope == "global" and rubrics > 1:
+        yield (
+            f"scope: global puts {rubrics} or more rubrics under one threshold: their slots ask different questions. "
+            "Use scope group, or compare_by: centred"
+        )
 
 
 def check_mask(reliability: ReliabilitySettings, teacher: TeacherSettings, wanted: Collection[str]) -> None:

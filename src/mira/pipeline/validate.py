@@ -13,7 +13,7 @@ from mira.judging.prompt import records_of
 from mira.llm.check import WARNING, check_endpoint
 from mira.pipeline.deep import check_deep
 from mira.pipeline.fingerprints import stage_files
-from mira.pipeline.preflight import check_mask, check_teacher
+from mira.pipeline.preflight import check_mask, check_teacher, select_warnings
 from mira.pipeline.registry import STAGES, needed_stages
 from mira.pipeline.runner import unwritable
 from mira.rescoring.served import check_cascade, is_cascade
@@ -83,6 +83,8 @@ def _check_settings(config: Config) -> Iterator[str]:
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
     check_mask(config.reliability, config.teacher, needed_stages(config))
+    rubrics = len(_groups(config) or {source.family for source in config.sources})
+    yield from (f"select: {WARNING}{warning}" for warning in select_warnings(config.select, rubrics))
 
 
 def _check_all(config: Config, *, deep: bool) -> Iterator[str]:

@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mira.evaluation.results import AgreementFigures, EvaluationResult, PlantedFigures, StudentResult
+from mira.evaluation.results import (
+    AgreementFigures,
+    EvaluationResult,
+    PlantedFigures,
+    StudentResult,
+    VariantFigures,
+    VariantsResult,
+)
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
 
-__all__ = ["AgreementRow", "CheckRow", "Evaluation", "FaultRow", "Range", "StudentRow", "evaluation_view"]
+__all__ = ["AgreementRow", "CheckRow", "Evaluation", "FaultRow", "Range", "StudentRow", "VariantRow", "evaluation_view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,17 @@ class CheckRow:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantRow:
+    """A way of ranking beside the teacher's verdicts; see `VariantFigures`."""
+
+    name: str
+    within: Range
+    across: Range
+    precision: Range
+    precision_gain: Range
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """evaluation.json.
 
@@ -101,6 +119,8 @@ class Evaluation:
         students: Group -> its student and the baselines.
         check_field: The field that says what was done to a record; "" where none is set.
         checks: How well the student, and the teacher, tell such records from clean ones.
+        variants: Setting -> its values, the method's first.
+        variant_records: Labels that they were measured on.
     """
 
     agreement: tuple[AgreementRow, ...]
@@ -113,6 +133,8 @@ class Evaluation:
     students: tuple[tuple[str, tuple[StudentRow, ...]], ...]
     check_field: str = ""
     checks: tuple[CheckRow, ...] = ()
+    variants: tuple[tuple[str, tuple[VariantRow, ...]], ...] = ()
+    variant_records: int = 0
 
 
 def evaluation_view(run: RunFolder) -> Evaluation | None:
@@ -133,12 +155,24 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
         findings=tuple(planted.findings),
         students=tuple((g, tuple(_student(n, f) for n, f in fs.items())) for g, fs in result.students.items() if fs),
         check_field=check.field if check else "",
+        variants=_variants(result.variants) if result.variants else (),
+        variant_records=result.variants.records if result.variants else 0,
         checks=tuple(
             CheckRow(source, who, row.clean, row.spoiled, Range(row.auc, row.low, row.high))
             for source, found in (check.sources.items() if check else ())
             for who, row in (("student, quality", found.student), ("teacher, overall", found.teacher))
         ),
     )
+
+
+def _variants(found: VariantsResult) -> tuple[tuple[str, tuple[VariantRow, ...]], ...]:
+    settings = (("select.compare_by", found.compare_by), ("select.length.control", found.length))
+    return tuple((name, tuple(_variant(value, row) for value, row in rows.items())) for name, rows in settings)
+
+
+def _variant(name: str, row: VariantFigures) -> VariantRow:
+    parts = (row.within, row.across, row.precision, row.precision_gain)
+    return VariantRow(name, *(Range(part.value, part.low, part.high) for part in parts))
 
 
 def _agreement(source: str, row: AgreementFigures) -> AgreementRow:

@@ -128,8 +128,8 @@ class ScopeRow:
     Attributes:
         key: Its name.
         threshold: Its cutoff, or None.
-        on_quality: Whether the cutoff is on the scale of quality: not where noise was added, or nearness to the
-            median is what counts.
+        on_quality: Whether the cutoff is on the scale of quality: not where noise was added, length was taken out, or
+            nearness to the median is what counts.
         budget_tokens: Tokens that it may keep.
         tokens_in: Tokens of its valid records.
         tokens_kept: Tokens that it keeps.
@@ -293,7 +293,7 @@ def _scope(key: str, entry: Mapping[str, Any], order: Sequence[str]) -> ScopeRow
     return ScopeRow(
         key=key,
         threshold=entry["threshold"],
-        on_quality="mean" not in entry and "median" not in entry,
+        on_quality=not {"mean", "median", "length"} & entry.keys(),
         budget_tokens=entry.get("budget_tokens"),
         tokens_in=entry["tokens_in"],
         tokens_kept=entry["tokens_kept"],

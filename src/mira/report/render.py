@@ -26,6 +26,7 @@ from mira.report.overview import Overview
 from mira.report.quality import Panel
 from mira.report.spent import SpentRow
 from mira.rubric.rubric import Rubric
+from mira.selection.yardstick.figures import Kept
 
 __all__ = ["Page", "render", "visible"]
 
@@ -57,6 +58,7 @@ class Page:
     lines: Mapping[tuple[str, str], tuple[Line, ...]] = field(default_factory=dict)
     disagreements: Mapping[tuple[str, str], tuple[Disagreement, ...]] = field(default_factory=dict)
     verdicts: Mapping[str, tuple[Verdict, ...]] = field(default_factory=dict)
+    kept: Kept | None = None
 
     @property
     def near(self) -> Mapping[str, tuple[Near, ...]]:
@@ -101,7 +103,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"count": _count, "short": _short, "percent": _percent, "figure": _figure, "words": _words}
-    environment.filters["spans"] = _spans
+    environment.filters |= {"spans": _spans, "points": _points}
     return environment
 
 
@@ -128,6 +130,10 @@ def _figure(value: float | None, digits: int = 2) -> str:
 def _spans(text: str) -> list[tuple[bool, str]]:
     """Cut a sentence of mira's at its `code`: (whether it is code, text) in order. The template escapes each piece."""
     return [(i % 2 == 1, piece) for i, piece in enumerate(_CODE.split(text)) if piece]
+
+
+def _points(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{100 * share:+.1f} points".replace("-", "\u2212")
 
 
 def _words(name: str) -> str:

@@ -22,7 +22,9 @@ from mira.report.spent import spent_rows
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json, write_bytes
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import read_result
 from mira.selection.stage import STAGE as SELECT
+from mira.selection.yardstick.figures import Kept
 from mira.stage import Stage, reads
 
 __all__ = ["STAGE", "report"]
@@ -77,6 +79,7 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             lines=rejected,
             disagreements=disagreements(run, groups),
             verdicts=differing,
+            kept=read_result(Kept, run.kept) if run.kept.is_file() else None,
         )
     )
     write_bytes(run.report, page)
@@ -105,7 +108,7 @@ def _read(run: RunFolder) -> Mapping[str, Any]:
 
 STAGE = Stage(
     name="report",
-    version=4,
+    version=5,
     run=report,
     needs=lambda config: (*SELECT.needs(config), SELECT.name),
     reads=reads(),

@@ -29,9 +29,10 @@ from mira.rubric.judgement import Judgement, judgements_table
 from mira.rubric.slots import slot_names
 from mira.run_folder.files import hash_file, read_json, write_parquet
 from mira.run_folder.paths import RunFolder
-from mira.selection.quality import load_mask, trimmed_mean
 from mira.selection.score_sidecars import MERGED_FROM
 from mira.selection.values import SelectionInputs
+from mira.selection.yardstick.cut import Cut, cuts_of
+from mira.selection.yardstick.yardsticks import Yardstick, load_yardsticks
 from mira.stats import spearman
 
 __all__ = ["audited", "cascade", "labelled_quality", "merge", "quality_errors"]
@@ -111,8 +112,7 @@ def cascade(
     it was made of, and is refused when that has changed.
 
     Args:
-        inputs: What the selection is made from; its run folder has scores by the cheap student and a selection made
-            of them.
+        inputs: What the selection is made from; its run folder has scores by the cheap student.
         settings: `distill.cascade`.
         open_judge: Group -> its expensive student, open as long as it is used.
 
@@ -122,11 +122,11 @@ def cascade(
         absolute difference and the Spearman correlation of both students' mean scores.
 
     Raises:
-        RunError: Scores or selection are not there yet.
+        RunError: Scores are not there yet.
     """
     run, corpus = inputs.run, inputs.corpus
     selected = student_selection(inputs)
-    thresholds = {s: entry["threshold"] for s, entry in read_json(selected.thresholds)["sources"].items()}
+    cuts = cuts_of(read_json(selected.thresholds))
     errors = _errors(inputs.select, run)
     of_source = shards(corpus)
     summary: dict[str, Any] = {}
@@ -134,7 +134,7 @@ def cascade(
     for group in read_json(run.groups)["groups"]:
         with open_judge(group["name"]) as judge:
             for source in group["sources"]:
-                plan = _Plan(corpus, run, selected, source, thresholds[source], errors[source], settings, inputs.seed)
+                plan = _Plan(corpus, run, selected, source, cuts.get(source), errors[source], settings, inputs.seed)
                 summary[source] = _cascade_source(plan, of_source[source], judge, inputs.log)
     return summary
 
@@ -145,7 +145,7 @@ class _Plan:
     run: RunFolder
     selected: RunFolder  # where the student's selection is
     source: str
-    threshold: float | None
+    cut: Cut | None
     error: float
     settings: CascadeSettings
     seed: int
@@ -153,18 +153,19 @@ class _Plan:
     def pick(self, shard: Shard, reach: float | None) -> tuple[list[str], Bools, Bools]:
         """Return a shard's ids, which are near, and which are audited."""
         path = self.selected.selection(self.source) / f"{shard.name}.parquet"
-        table = pq.read_table(path, columns=["id", "quality"])
+        table = pq.read_table(path, columns=["id", "quality", "n_tokens"])
         ids = table["id"].to_pylist()
         by_hash = audited(self.source, ids, self.settings.audit, self.seed)
-        near = np.zeros(len(ids), bool) if reach is None else self.distance(table["quality"]) <= reach
+        near = np.zeros(len(ids), bool) if reach is None else self.distance(table) <= reach
         return ids, near, by_hash
 
-    def distance(self, quality: pa.ChunkedArray) -> Floats:
-        """Return each record's distance to the threshold in errors; NaN where there is no quality or no threshold."""
-        values = pc.fill_null(pc.cast(quality, pa.float64()), float("nan")).to_numpy()
-        threshold = float("nan") if self.threshold is None else self.threshold
-        distance: Floats = np.abs(values - threshold) / max(self.error, 1e-9)
-        return distance
+    def distance(self, table: pa.Table) -> Floats:
+        """Return each record's distance to its threshold in errors; NaN where there is no quality or no threshold."""
+        values = pc.fill_null(pc.cast(table["quality"], pa.float64()), float("nan")).to_numpy()
+        if self.cut is None:
+            return np.full(len(values), np.nan)
+        margin = self.cut.margin(values, table["n_tokens"].to_numpy())
+        return np.asarray(np.abs(margin) / max(self.error, 1e-9), dtype=np.float64)
 
     def reach(self, parts: Sequence[Shard]) -> float | None:
         """Return how far from the threshold records are taken; None for none. Memory does not grow with them."""
@@ -177,7 +178,7 @@ class _Plan:
         for shard in parts:
             path = self.selected.selection(self.source) / f"{shard.name}.parquet"
             table = pq.read_table(path, columns=["quality", "n_tokens"])
-            distance = self.distance(table["quality"])
+            distance = self.distance(table)
             known = np.isfinite(distance)
             bins = np.searchsorted(edges, distance[known])
             tokens += np.bincount(bins, table["n_tokens"].to_numpy()[known], _BINS + 1).astype(np.int64)
@@ -213,24 +214,26 @@ def _cascade_source(plan: _Plan, parts: Sequence[Shard], judge: Judge, log: Log)
 
 def _errors(select: SelectSettings, run: RunFolder) -> dict[str, float]:
     """Return each source's error of quality, measured on labels by cross-fitted predictions."""
-    mask = load_mask(run)
+    yardsticks = load_yardsticks(select, run)
     found: dict[str, float] = {}
     for group in read_json(run.groups)["groups"]:
-        table = labelled_quality(select, run, group["name"], mask)
+        table = labelled_quality(select, run, group["name"], yardsticks)
         measured = quality_errors(table["source"].to_pylist(), table["truth"].to_numpy(), table["guess"].to_numpy())
         pooled = float(np.median(list(measured.values()))) if measured else 1.0
         found |= {source: measured.get(source, pooled) for source in group["sources"]}
     return found
 
 
-def labelled_quality(select: SelectSettings, run: RunFolder, group: str, mask: Mapping[str, Sequence[str]]) -> pa.Table:
+def labelled_quality(
+    select: SelectSettings, run: RunFolder, group: str, yardsticks: Mapping[str, Yardstick]
+) -> pa.Table:
     """Return quality by the teacher and by the cheap student of a group's labelled records.
 
     Args:
         select: How quality is made.
         run: A run folder with labels and an encoder student.
         group: The group.
-        mask: Source -> its unmasked slots (`load_mask`).
+        yardsticks: Source -> its yardstick.
 
     Returns:
         Columns source, id, n_tokens, truth, guess; quality is NaN where a source has no unmasked slot or too few are
@@ -252,17 +255,19 @@ def labelled_quality(select: SelectSettings, run: RunFolder, group: str, mask: M
     parts = []
     for source in pc.unique(both["source"]).to_pylist():
         part = both.filter(pc.equal(both["source"], source))
-        of = [_quality(select, part, [f"{s}{suffix}" for s in mask.get(source, ())]) for suffix in ("", "_guess")]
+        yardstick = yardsticks.get(source, Yardstick())
+        of = [_quality(select, part, yardstick, suffix) for suffix in ("", "_guess")]
         columns = [part["source"], part["id"], part["n_tokens"], pa.array(of[0]), pa.array(of[1])]
         parts.append(pa.Table.from_arrays(columns, ["source", "id", "n_tokens", "truth", "guess"]))
     return pa.concat_tables(parts)
 
 
-def _quality(select: SelectSettings, table: pa.Table, slots: Sequence[str]) -> Floats:
-    if not slots:
+def _quality(select: SelectSettings, table: pa.Table, yardstick: Yardstick, suffix: str) -> Floats:
+    if not yardstick.slots:
         return np.full(len(table), np.nan)
-    columns = [pc.fill_null(table[s], float("nan")).to_numpy().astype(np.float32) for s in slots]
-    return trimmed_mean(columns, select.trim, select.min_slots)[0]
+    names = [f"{slot}{suffix}" for slot in yardstick.slots]
+    columns = [pc.fill_null(table[name], float("nan")).to_numpy().astype(np.float32) for name in names]
+    return yardstick.quality(columns, select)[0]
 
 
 class _Audit:

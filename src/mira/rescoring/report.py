@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mira.arrays import Floats
 from mira.config.settings import Config
 from mira.corpus import shards, totals
 from mira.errors import RunError
@@ -20,9 +21,10 @@ from mira.rescoring.selections import select_by, student_selection
 from mira.rescoring.simulation import simulate
 from mira.run_folder.files import read_json, write_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.quality import load_mask
 from mira.selection.stage import selection_inputs
 from mira.selection.values import SelectionInputs
+from mira.selection.yardstick.cut import Cut, cuts_of
+from mira.selection.yardstick.yardsticks import load_yardsticks
 
 __all__ = ["SHARES", "report_cascade", "selection_after"]
 
@@ -44,19 +46,13 @@ def report_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         cascade has run.
 
     Raises:
-        RunError: Nothing is selected yet, or the selection is not made from judgements.
+        RunError: The settings do not select by judgements.
     """
     inputs = selection_inputs(config, run, log)
     simulated = _simulated(inputs, read_json(student_selection(inputs).thresholds))
-    for pool, result in simulated.items():
-        log.note(f"{pool}: {_sentence(result)}")
     result = {"simulated": simulated, "selection": None}
     if any((run.path / "cascade").glob("*/*.parquet")):
-        result["selection"] = change = selection_after(inputs)
-        log.note(
-            f"after the cascade: {change['same']:.1%} of the tokens of both selections are in both; "
-            f"{change['gained']:,} records came in, {change['lost']:,} went out"
-        )
+        result["selection"] = selection_after(inputs)
     write_json(run.cascade_report, result)
     return result
 
@@ -114,14 +110,16 @@ def _summary(counts: Mapping[str, int]) -> dict[str, Any]:
 
 def _simulated(inputs: SelectionInputs, thresholds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     run = inputs.run
-    mask = load_mask(run)
+    yardsticks = load_yardsticks(inputs.select, run)
     groups = [g.name for g in load_groups(run) if run.labels(g.name).is_file()]
     if not groups:
         raise RunError(f"{run.path}: no group has labels", "The simulation needs labels: run `mira label` first.")
-    labelled = pa.concat_tables(labelled_quality(inputs.select, run, group, mask) for group in groups)
+    labelled = pa.concat_tables(labelled_quality(inputs.select, run, group, yardsticks) for group in groups)
     sources = labelled["source"].to_pylist()
     truth, guess = (labelled[c].to_numpy() for c in ("truth", "guess"))
     error = quality_errors(sources, truth, guess)
+    if thresholds.get("length"):
+        truth, guess = (_above_cut(labelled, values, cuts_of(thresholds)) for values in (truth, guess))
     tokens = _as_in_corpus(labelled, {s: t["tokens"] for s, t in totals(inputs.corpus, run).items()})
     errors = np.array([error[s] for s in sources])
     pool_of = {source: key for key, pool in thresholds["scopes"].items() for source in pool["sources"]}
@@ -143,6 +141,16 @@ def _simulated(inputs: SelectionInputs, thresholds: Mapping[str, Any]) -> dict[s
     return found
 
 
+def _above_cut(labelled: pa.Table, quality: Floats, cuts: Mapping[str, Cut]) -> Floats:
+    """Return how far qualities are above their thresholds, where these depend on length."""
+    tokens, sources = labelled["n_tokens"].to_numpy(), np.array(labelled["source"].to_pylist())
+    margin = np.full(len(quality), np.nan)
+    for source, cut in cuts.items():
+        rows = sources == source
+        margin[rows] = cut.margin(quality[rows], tokens[rows])
+    return margin
+
+
 def _as_in_corpus(labelled: pa.Table, tokens: Mapping[str, int]) -> npt.NDArray[np.int64]:
     """Scale tokens so that each source's labelled records weigh as much as the source in the corpus."""
     own = labelled["n_tokens"].to_numpy().astype(np.float64)
@@ -152,13 +160,3 @@ def _as_in_corpus(labelled: pa.Table, tokens: Mapping[str, int]) -> npt.NDArray[
         own[rows] *= tokens[source] / max(own[rows].sum(), 1)
     scaled: npt.NDArray[np.int64] = np.maximum(np.rint(own), 1).astype(np.int64)
     return scaled
-
-
-def _sentence(found: Mapping[str, Any]) -> str:
-    points = found["points"]
-    middle = points[SHARES.index(0.2)]
-    return (
-        f"simulated on {found['records']} labels: {points[0]['same']:.0%} of the teacher's own selection without "
-        f"calls, {middle['same']:.0%} [{middle['low']:.0%}, {middle['high']:.0%}] when it judges the nearest 20% "
-        f"({middle['same_random']:.0%} when it judges 20% at random)"
-    )

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from mira.errors import RunError
-from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.stage import select_from
+from mira.selection.stage import is_selected, select_from
 from mira.selection.values import SelectionInputs
 
 __all__ = ["select_by", "student_selection"]
@@ -18,34 +17,30 @@ _FOLDERS = {"student": "uncascaded", "cascade": "cascaded"}
 
 
 def student_selection(inputs: SelectionInputs) -> RunFolder:
-    """Return a run folder whose selection was made by the student's scores.
+    """Return a run folder whose selection is the one that these settings give by the student's scores.
 
-    It is the run's own, unless the run selects by the cascade's scores: a cascade always starts from the student's
-    selection, so that running it twice asks for the same records.
+    It is the run's own if that was made under the same settings, from the same scores and masks; else the selection is
+    made anew in `uncascaded/`. So whatever is compared with it differs by the scores alone, and running a cascade twice
+    asks for the same records.
 
     Raises:
-        RunError: There is no selection yet, or it was not made of judgements.
-        MiraError: It cannot be made; see `select_from`.
+        RunError: The settings do not select by judgements, or with noise.
+        MiraError: The selection cannot be made; see `select_from`.
     """
-    run, select = inputs.run, inputs.select
+    select = inputs.select
     if select.method != "mira":
         raise RunError(
             f"the settings select by '{select.method}'",
             "A cascade refines judgements: select with method mira.",
         )
-    if select.scores != "student":
-        return select_by("student", inputs)
-    if not run.thresholds.is_file():
-        raise RunError(f"{run.thresholds} is not there yet", "Run `mira select` first: the cascade needs thresholds.")
-    thresholds = read_json(run.thresholds)
-    if thresholds.get("method", "mira") != "mira":
+    if select.temperature:
         raise RunError(
-            f"{run.thresholds}: the selection was made by '{thresholds['method']}'",
-            "A cascade refines judgements: select with method mira.",
+            "select.temperature adds noise to the ranking, so no record is near a threshold by its quality",
+            "Run the cascade with --set select.temperature=0.",
         )
-    if thresholds.get("scores", "student") != "student":
-        raise RunError(f"{run.thresholds}: the selection was made by the cascade's scores", "Run `mira select` again.")
-    return run
+    if select.scores == "student" and is_selected(inputs):
+        return inputs.run
+    return select_by("student", inputs)
 
 
 def select_by(scores: Literal["student", "cascade"], inputs: SelectionInputs) -> RunFolder:
@@ -64,7 +59,8 @@ def select_by(scores: Literal["student", "cascade"], inputs: SelectionInputs) ->
         if (run.path / name).exists():
             _link(view.path / name, run.path / name)
     settings = inputs.select.model_copy(update={"scores": scores, "write_selected": False})
-    select_from(replace(inputs, run=view, corpus=replace(inputs.corpus, run=view.path), select=settings))
+    view_of = replace(inputs, run=view, corpus=replace(inputs.corpus, run=view.path), select=settings)
+    select_from(view_of, figures=False)
     return view
 
 

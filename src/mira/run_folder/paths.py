@@ -63,6 +63,11 @@ class RunFolder:
         return self.path / "thresholds.json"
 
     @property
+    def kept(self) -> Path:
+        """What length and masks do to the current selection, source by source."""
+        return self.path / "kept.json"
+
+    @property
     def evaluation(self) -> Path:
         """What the current selection is worth."""
         return self.path / "evaluation.json"

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mira.arrays import Words
+from mira.selection.units import Unit
 
 __all__ = [
     "ALL",
@@ -33,7 +34,6 @@ __all__ = [
     "Steps",
     "Sweep",
     "Tally",
-    "Unit",
     "find_cutoffs",
     "merge",
     "tally",
@@ -46,17 +46,6 @@ _MOST = (1 << 63) - 1
 _FIRST_BITS = 20  # of the value's key: sign, exponent and 8 bits of mantissa
 _MORE_BITS = 16
 _FETCH = 50_000  # records of one interval that are fetched instead of being counted again
-
-
-class Unit(NamedTuple):
-    """A source, or one stratum of it: its records share a cutoff."""
-
-    source: str
-    stratum: str = ""
-
-    def __str__(self) -> str:
-        """Return its name in files: "source", or "source<tab>stratum"."""
-        return f"{self.source}\t{self.stratum}" if self.stratum else self.source
 
 
 class Cutoff(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from mira.arrays import Floats
 
-__all__ = ["Moments"]
+__all__ = ["NO_MOMENTS", "Moments"]
 
 _SCALE = 1200  # sums are integers times 2**-1200, below the smallest float64
 
@@ -36,6 +36,16 @@ class Moments:
         return Moments(self.n + other.n, self.total + other.total, self.squares + other.squares)
 
     @property
+    def sum(self) -> Fraction:
+        """Sum of the values."""
+        return Fraction(self.total, 1 << _SCALE)
+
+    @property
+    def sum_of_squares(self) -> Fraction:
+        """Sum of the squares of the values."""
+        return Fraction(self.squares, 1 << _SCALE)
+
+    @property
     def mean(self) -> float:
         """Mean; 0.0 of no value."""
         return float(Fraction(self.total, self.n << _SCALE)) if self.n else 0.0
@@ -47,6 +57,9 @@ class Moments:
             return 0.0
         mean = Fraction(self.total, self.n << _SCALE)
         return math.sqrt(max(Fraction(self.squares, self.n << _SCALE) - mean * mean, Fraction(0)))
+
+
+NO_MOMENTS = Moments()
 
 
 def _exact_sum(values: Floats) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 
 import pyarrow.parquet as pq
 
-from mira.config.settings import SelectSettings
+from mira.config.settings import LengthSettings, SelectSettings
 from mira.config.tokens import Tokens
 from mira.corpus import Shard, shards
 from mira.corpus.index import check_shard
@@ -69,7 +69,7 @@ def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
         BudgetError: Budget, floors and caps contradict each other.
     """
     run, of_source = inputs.run, shards(inputs.corpus)
-    settings = _in_effect(inputs.select, method.name)
+    settings = _in_effect(inputs.select, method)
     group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
     every = [shard for parts in of_source.values() for shard in parts]
     for shard in every:
@@ -140,8 +140,10 @@ def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) 
     return found
 
 
-def _in_effect(settings: SelectSettings, method: str) -> SelectSettings:
-    if method != "raw":
+def _in_effect(settings: SelectSettings, method: SelectionMethod) -> SelectSettings:
+    if not method.has_quality:  # length explains nothing of a mere order
+        settings = settings.model_copy(update={"length": LengthSettings()})
+    if method.name != "raw":
         return settings
     everything = {
         "budget": Tokens.parse("100%"),

@@ -9,18 +9,14 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats
-from mira.config.settings import SelectSettings
 from mira.errors import RunError
 from mira.run_folder.paths import RunFolder
-from mira.selection.score_sidecars import CASCADE
 
-__all__ = ["Mask", "held_out_quality", "load_mask", "trim_count", "trimmed_mean"]
+__all__ = ["Mask", "Scores", "load_mask", "trim_count", "trimmed_mean"]
 
 Mask = Mapping[str, tuple[str, ...]]
 """Source -> its unmasked slots, in slot order; () where every slot is masked."""
@@ -89,52 +85,6 @@ def trimmed_mean(columns: Sequence[Scores], trim: float, min_slots: int) -> tupl
                 total += column[rows]
             quality[rows] = total / (int(n) - 2 * cut)
     return quality, scored
-
-
-def held_out_quality(
-    settings: SelectSettings, run: RunFolder, group_of: Mapping[str, str]
-) -> dict[tuple[str, str], float]:
-    """Return the quality of held-out labelled records by the model that was fitted on the training split alone.
-
-    An encoder student may be fitted on all labels in the end, so that its scores of labelled records are not evidence.
-    Where the cascade decides, what it judged again counts as it was judged.
-
-    Args:
-        settings: How slots are averaged.
-        run: The run folder.
-        group_of: Source -> group; students without held-out predictions are passed over.
-
-    Returns:
-        (source, id) -> quality, of the records that have one.
-    """
-    mask = load_mask(run)
-    quality: dict[tuple[str, str], float] = {}
-    for group in sorted(set(group_of.values())):
-        path = run.student(group) / "held_out.parquet"
-        if not path.is_file():
-            continue
-        table = pq.read_table(path)
-        for source in (s for s, name in group_of.items() if name == group):
-            own, slots = table.filter(pc.equal(table["source"], source)), mask.get(source, ())
-            if not slots or not own.num_rows:
-                continue
-            decides = [own, _judged_again(run, source, own["id"])] if settings.scores == CASCADE else [own]
-            for rows in decides:
-                columns = [rows[slot].to_numpy(zero_copy_only=False) for slot in slots]
-                values = trimmed_mean(columns, settings.trim, settings.min_slots)[0]
-                known = zip(rows["id"].to_pylist(), values.tolist(), strict=True)
-                quality |= {(source, id_): value for id_, value in known if np.isfinite(value)}
-    return quality
-
-
-def _judged_again(run: RunFolder, source: str, ids: pa.ChunkedArray) -> pa.Table:
-    """Return the rows of a source's cascade whose judge is another than that of the scores they were merged into."""
-    wanted = ds.field("id").isin(ids.combine_chunks())
-    before, after = (
-        ds.dataset(sorted(folder.glob("*.parquet"))).to_table(filter=wanted).sort_by("id")
-        for folder in (run.scores(source), run.cascade(source))
-    )
-    return after.filter(pc.not_equal(before["judge"], after["judge"]))
 
 
 @cache

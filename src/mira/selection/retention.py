@@ -10,12 +10,15 @@
   give a source less or more, it has a cutoff of its own and the pool's cutoff moves.
 - Tokens that a pool cannot fill (too few of its records are ranked) go to the other pools.
 - DataMan's budget is split over the domains of each pool, too: then a (source, domain) has a cutoff of its own.
+- With `length: residual` records rank by their value less what length predicts of it within their source. With
+  `strata` each source keeps as many tokens as without it, and each stratum of its lengths the same share (see
+  `yardstick/length.py`). Neither applies to masked sources, whose order is random.
 - With a temperature T the ranking is by z + T * g: z is the value standardised within its pool (ours), g a Gumbel
   draw from the id's hash (QuRating, arXiv 2402.09739).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -26,11 +29,13 @@ from mira.arrays import Words
 from mira.config.settings import SelectSettings
 from mira.errors import BudgetError, ConfigError
 from mira.selection.budget import Share, split
-from mira.selection.cuts import ALL, NOTHING, Cutoff, Found, Problem, Steps, Sweep, Unit, find_cutoffs
+from mira.selection.cuts import ALL, NOTHING, Cutoff, Found, Problem, Steps, Sweep, find_cutoffs
 from mira.selection.exact_moments import Moments
 from mira.selection.ordering import value_of_key
 from mira.selection.sweeps import AS_IT_IS, MapShards, Ranking, Sweeps
+from mira.selection.units import Unit
 from mira.selection.values import Summary
+from mira.selection.yardstick.length import NO_FIT, LengthFit, LengthSums
 
 __all__ = ["Pool", "Retention", "SourceRule", "retain"]
 
@@ -45,6 +50,7 @@ class Pool:
         budget: Tokens it may keep.
         ranking: Its ranking.
         cutoff: The last record kept of sources without a floor or cap in effect.
+        fits: Source -> what length predicts of its values, where that is taken away.
     """
 
     key: str
@@ -52,6 +58,12 @@ class Pool:
     budget: int
     ranking: Ranking = AS_IT_IS
     cutoff: Cutoff = ALL
+    fits: Mapping[str, LengthFit] = field(default_factory=dict)
+
+    def ranking_of(self, unit: Unit) -> Ranking:
+        """Return the ranking of a unit's records."""
+        fit = self.fits.get(unit.source, NO_FIT)
+        return replace(self.ranking, fit=fit) if fit != NO_FIT else self.ranking
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,12 @@ class SourceRule:
     cutoff: Cutoff
     steps: Steps | None = None
 
-    def keeps(self, keys: Words, ties: Words, n_tokens: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    @property
+    def ranking(self) -> Ranking:
+        """The ranking of its records."""
+        return self.pool.ranking_of(self.unit)
+
+    def keeps(self, keys: Words, ties: Words, n_tokens: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
         """Return a mask of the ranked records that are kept."""
         return self.cutoff.keeps(keys, ties) if self.steps is None else self.steps.keeps(keys, ties, n_tokens)
 
@@ -144,6 +161,9 @@ def retain(
         members.setdefault(keys[unit], []).append(unit)
     pools = [Pool(key, tuple(units), parts[key]) for key, units in sorted(members.items())]
     sweeps = Sweeps(paths, sum(s.ranked_records for s in summaries), map_shards)
+    masked = {summary.source for summary in summaries if summary.masked}
+    if settings.length.control == "residual":
+        pools = _without_length(pools, masked, sweeps)
     if to_median:
         halves = [sum(bounds[unit].ranked for unit in pool.units) // 2 for pool in pools]
         problems = [Problem(pool.units, half) for pool, half in zip(pools, halves, strict=True)]
@@ -153,11 +173,13 @@ def retain(
     if settings.temperature:
         pools = _noisy(pools, settings.temperature, sweeps)
     settled, rules = _cut(pools, bounds, sweeps.tallies(_rankings(pools)), skip=settings.fit == "skip")
+    if settings.length.control == "strata":
+        rules = _stratified(rules, masked, settings.length.strata, sweeps, skip=settings.fit == "skip")
     return Retention(budget, settled, rules, tuple(notes))
 
 
 def _rankings(pools: Sequence[Pool]) -> dict[Unit, Ranking]:
-    return {unit: pool.ranking for pool in pools for unit in pool.units}
+    return {unit: pool.ranking_of(unit) for pool in pools for unit in pool.units}
 
 
 def _bounds(settings: SelectSettings, summaries: Sequence[Summary], notes: list[str]) -> dict[Unit, _Bounds]:
@@ -245,6 +267,43 @@ def _split(
     if 0 < wanted - most <= len(keys):  # caps written as shares are rounded down, one token a source per source at most
         wanted = most
     return split(wanted, shares, f"select with scope {scope}")
+
+
+def _without_length(pools: Sequence[Pool], masked: Collection[str], sweeps: Sweeps) -> list[Pool]:
+    """Take away what length predicts of each source's values; those of masked sources are random."""
+    sums: dict[str, LengthSums] = {}
+    for unit, found in sweeps.length_sums(_rankings(pools)).items():
+        if unit.source not in masked:
+            sums[unit.source] = sums.get(unit.source, LengthSums()) + found
+    fits = {source: found.fit for source, found in sums.items()}
+    return [replace(pool, fits={u.source: fits[u.source] for u in pool.units if u.source in fits}) for pool in pools]
+
+
+def _stratified(
+    rules: Mapping[Unit, SourceRule], masked: Collection[str], most: int, sweeps: Sweeps, *, skip: bool
+) -> dict[Unit, SourceRule]:
+    """Split what each source keeps over strata of its lengths, in proportion to their tokens."""
+    cut = {unit: rule for unit, rule in rules.items() if unit.source not in masked}
+    if any(unit.stratum for unit in cut):
+        raise ConfigError(
+            "select.length.control: strata: the method splits its budget by domain already",
+            "Set select.length.control: residual, or select.dataman.by_domain: false.",
+        )
+    rankings = {unit: rule.ranking for unit, rule in cut.items()}
+    kept = sweeps.tokens_kept(rankings, {unit: rule.keeps for unit, rule in cut.items()})
+    problems: list[Problem] = []
+    for unit, lengths in sweeps.lengths(rankings).items():
+        strata = {part: Share(tokens, 0, tokens) for part, tokens in lengths.strata(unit, most)}
+        shares = split(kept[unit], {str(part): share for part, share in strata.items()}, f"strata of {unit}")
+        problems += [Problem((part,), shares[str(part)], skip=skip) for part in strata]
+    of_part = {problem.units[0]: rankings[problem.units[0].whole] for problem in problems}
+    found = {unit: rule for unit, rule in rules.items() if unit not in cut}
+    for problem, settled in zip(problems, find_cutoffs(problems, sweeps.tallies(of_part)), strict=True):
+        (part,) = problem.units
+        steps = settled.units[part] if settled.units is not None else None
+        pool = replace(cut[part.whole].pool, units=(part,), budget=problem.budget, cutoff=settled.cutoff)
+        found[part] = SourceRule(part, pool, settled.cutoff if steps is None else steps.cutoff, steps)
+    return found
 
 
 def _noisy(pools: Sequence[Pool], temperature: float, sweeps: Sweeps) -> list[Pool]:

@@ -1,4 +1,4 @@
-"""The stage: values, cutoffs, sidecars, kept records, thresholds.json."""
+"""The stage: values, cutoffs, sidecars, kept records, thresholds.json, kept.json."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,15 +12,19 @@ from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_json, read_json, remove_folder, write_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.results import write_result
 from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import find_method, load_method
 from mira.selection.planning import Plan, make_plan, rows_of
 from mira.selection.thresholds import place, thresholds
 from mira.selection.values import SelectionInputs, of_all
 from mira.selection.write import Rule, WriteTask, write_shard
+from mira.selection.yardstick.figures import kept_figures
 from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
-__all__ = ["STAGE", "select", "select_from", "selection_inputs"]
+__all__ = ["STAGE", "is_selected", "select", "select_from", "selection_inputs"]
+
+_LATER = ("fit", "compare_by", "length")
 
 
 def selection_inputs(config: Config, run: RunFolder, log: Log) -> SelectionInputs:
@@ -35,14 +39,15 @@ def select(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     return select_from(selection_inputs(config, run, log))
 
 
-def select_from(inputs: SelectionInputs) -> dict[str, Any]:
+def select_from(inputs: SelectionInputs, *, figures: bool = True) -> dict[str, Any]:
     """Choose records under the token budget.
 
-    Writes `values/`, `selection/`, `selected/` and `thresholds.json`. Shards that an interrupted run of the same
-    selection has finished are kept; files of another selection are removed.
+    Writes `values/`, `selection/`, `selected/`, `thresholds.json` and `kept.json`. Shards that an interrupted run of
+    the same selection has finished are kept; files of another selection are removed.
 
     Args:
         inputs: What the selection is made from; `select` is the stage's section.
+        figures: Write `kept.json`, too.
 
     Returns:
         The content of `thresholds.json`.
@@ -71,20 +76,20 @@ def select_from(inputs: SelectionInputs) -> dict[str, Any]:
     result = thresholds(plan, counts, inputs.seed)
     for note in result["notes"][len(plan.retention.notes) :]:
         log.note(note)
+    if figures:
+        measured = kept_figures(inputs, plan, counts)
+        for note in measured.notes:
+            log.note(note)
+        write_result(run.kept, measured)
     write_json(run.thresholds, result)
     return result
 
 
 def _clear(run: RunFolder, plan: Plan, settings: SelectSettings) -> None:
     """Remove the files of another selection, and record which selection is being written."""
-    identity = hash_json(
-        [
-            _recorded(settings), [asdict(s) for s in plan.summaries],
-            {str(unit): list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
-        ]
-    )  # fmt: skip
-    state = run.path / "values" / "selection.json"
-    run.thresholds.unlink(missing_ok=True)
+    identity, state = _identity(run, plan, settings), _state(run)
+    for path in (run.thresholds, run.kept):
+        path.unlink(missing_ok=True)
     if _read_state(state) == {"identity": identity}:
         return
     state.unlink(missing_ok=True)
@@ -94,10 +99,36 @@ def _clear(run: RunFolder, plan: Plan, settings: SelectSettings) -> None:
     write_json(state, {"identity": identity})
 
 
+def _identity(run: RunFolder, plan: Plan, settings: SelectSettings) -> str:
+    return hash_json(
+        [
+            _recorded(settings), [asdict(s) for s in plan.summaries],
+            {str(unit): list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
+        ]
+    )  # fmt: skip
+
+
+def _state(run: RunFolder) -> Path:
+    return run.path / "values" / "selection.json"
+
+
+def is_selected(inputs: SelectionInputs) -> bool:
+    """Tell whether the selection in the run folder is the one that would be made now.
+
+    Raises:
+        MiraError: None can be made; see `select_from`.
+    """
+    run = inputs.run
+    if not run.thresholds.is_file():
+        return False
+    plan = make_plan(inputs, load_method(inputs.select.method, inputs))
+    return bool(_read_state(_state(run)) == {"identity": _identity(run, plan, inputs.select)})
+
+
 def _recorded(settings: SelectSettings) -> dict[str, Any]:
-    """Return the settings that hashes are made of. `fit` came later: its default leaves hashes as they were."""
-    recorded = settings.model_dump(mode="json")
-    return {name: value for name, value in recorded.items() if (name, value) != ("fit", "prefix")}
+    """Return the settings that hashes are made of. Defaults of settings that came later leave hashes as they were."""
+    recorded, given = settings.model_dump(mode="json"), settings.model_dump(mode="json", exclude_defaults=True)
+    return {name: value for name, value in recorded.items() if name in given or name not in _LATER}
 
 
 def _read_state(path: Path) -> Any:
@@ -148,7 +179,7 @@ def _needs(config: Config) -> tuple[str, ...]:
 def _unread(config: Config) -> list[str]:
     """Return the sections of other methods: a method's section has its name."""
     sections = [name for name, value in config.select if isinstance(value, Settings)]
-    return [f"select.{name}" for name in sections if name != config.select.method]
+    return [f"select.{name}" for name in sections if name not in ("length", config.select.method)]
 
 
 def _files(config: Config, run: RunFolder) -> Mapping[str, str]:
@@ -170,12 +201,12 @@ def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
 
 STAGE = Stage(
     name="select",
-    version=2,
+    version=3,
     run=select,
     needs=_needs,
     reads=reads("select", "flags.duplicates", "flags.contaminated"),
     unread=_unread,
-    outputs=lambda run: [run.path / "selection", run.path / "selected", run.thresholds],
+    outputs=lambda run: [run.path / "selection", run.path / "selected", run.thresholds, run.kept],
     resumed=_resumed,
     files=_files,
     work=_work,

@@ -1,22 +1,26 @@
-"""Sweeps over a method's values: tallies for cutoffs, and moments for the temperature.
+"""Sweeps over a method's values: tallies for cutoffs, moments for the temperature, sums and counts of lengths.
 
 Small corpora are read once and stay in memory; of larger ones every sweep reads the files of values again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from mira.arrays import Floats, Words
-from mira.selection.cuts import Chunk, Counts, Interval, Sweep, Tally, Unit, merge, tally
+from mira.selection.cuts import Chunk, Counts, Interval, Sweep, Tally, merge, tally
 from mira.selection.exact_moments import Moments
 from mira.selection.ordering import gumbel, rank_keys
+from mira.selection.units import Unit
 from mira.selection.value_reader import read_values
+from mira.selection.yardstick.length import NO_FIT, LengthFit, Lengths, LengthSums
 
-__all__ = ["AS_IT_IS", "MapShards", "Ranking", "Sweeps"]
+__all__ = ["AS_IT_IS", "Keeps", "MapShards", "Ranking", "Sweeps"]
 
 _IN_MEMORY = 1_000_000  # ranked records whose values are kept between sweeps, 24 bytes each
 
@@ -33,15 +37,18 @@ class Ranking:
         temperature: Size of the Gumbel noise that is added to the standardised value.
         mean: Mean of the pool's values (or distances), if there is a temperature.
         deviation: Their standard deviation.
+        fit: What length predicts of the source's values; it is taken away first.
     """
 
     median: float | None = None
     temperature: float = 0.0
     mean: float = 0.0
     deviation: float = 1.0
+    fit: LengthFit = NO_FIT
 
-    def __call__(self, values: Floats, ties: Words) -> Floats:
+    def __call__(self, values: Floats, ties: Words, tokens: npt.NDArray[np.integer]) -> Floats:
         """Return the quantity that records rank by."""
+        values = self.fit.rest(values, tokens)
         if self.median is not None:
             values = -np.abs(values - self.median)
         if not self.temperature:
@@ -61,7 +68,14 @@ class _Rows(NamedTuple):
     tokens: Counts
 
     def chunk(self, ranking: Ranking) -> Chunk:
-        return Chunk(rank_keys(ranking(self.values, self.ties)), self.ties, self.tokens)
+        return Chunk(rank_keys(ranking(*self)), self.ties, self.tokens)
+
+    def within(self, unit: Unit) -> "_Rows":
+        """Return the records of a unit's lengths."""
+        if unit == unit.whole:
+            return self
+        inside = (self.tokens >= unit.shortest) & (self.tokens <= unit.longest)
+        return _Rows(self.values[inside], self.ties[inside], self.tokens[inside])
 
 
 class _Task(NamedTuple):
@@ -73,6 +87,20 @@ class _Task(NamedTuple):
 
 
 _Tallies = list[tuple[Unit, list[Tally]]]
+
+
+Keeps = Callable[[Words, Words, npt.NDArray[np.integer]], npt.NDArray[np.bool_]]
+"""Keys, ties and tokens of ranked records -> which of them are kept."""
+
+
+class _Sum(Protocol):
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+Sum = TypeVar("Sum", bound=_Sum)
+
+
+_Measure = Callable[[Unit, Ranking, _Rows], Sum]
 
 
 class MapShards(Protocol):
@@ -113,13 +141,28 @@ class Sweeps:
 
     def moments(self, rankings: Mapping[Unit, Ranking]) -> dict[Unit, Moments]:
         """Return each unit's moments of the quantity that its records rank by."""
+        return self._sums(_moments, rankings)
+
+    def length_sums(self, rankings: Mapping[Unit, Ranking]) -> dict[Unit, LengthSums]:
+        """Return each unit's sums of lengths and values."""
+        return self._sums(_length_sums, rankings)
+
+    def lengths(self, rankings: Mapping[Unit, Ranking]) -> dict[Unit, Lengths]:
+        """Return how many records of each length each unit has."""
+        return self._sums(_lengths, rankings)
+
+    def tokens_kept(self, rankings: Mapping[Unit, Ranking], keeps: Mapping[Unit, Keeps]) -> dict[Unit, int]:
+        """Return the tokens that each unit's rule keeps."""
+        return self._sums(_TokensKept(keeps), rankings)
+
+    def _sums(self, measure: _Measure[Sum], rankings: Mapping[Unit, Ranking]) -> dict[Unit, Sum]:
+        """Measure each unit: parts of it add up."""
         if self._small:
-            kept = self._kept(rankings)
-            return {unit: Moments.of(ranking(*kept[unit][:2])) for unit, ranking in rankings.items()}
-        sums: dict[Unit, Moments] = {}
-        for part in self._map(_moments_of_file, self._tasks(rankings)):
-            for unit, moments in part:
-                sums[unit] = sums.get(unit, Moments()) + moments
+            return {unit: measure(unit, rankings[unit], rows) for unit, rows in self._kept(rankings).items()}
+        sums: dict[Unit, Sum] = {}
+        for part in self._map(partial(_measure_file, measure), self._tasks(rankings)):
+            for unit, found in part:
+                sums[unit] = sums[unit] + found if unit in sums else found
         return sums
 
     def _kept(self, rankings: Mapping[Unit, Ranking]) -> dict[Unit, _Rows]:
@@ -127,12 +170,12 @@ class Sweeps:
         if not self._small:
             return {}
         if self._rows is None:
-            parts: dict[Unit, list[_Rows]] = {unit: [] for unit in rankings}
-            for part in self._map(_read_file, self._tasks(rankings)):
+            parts: dict[Unit, list[_Rows]] = {unit.whole: [] for unit in rankings}
+            for part in self._map(_read_file, self._tasks({unit.whole: r for unit, r in rankings.items()})):
                 for unit, rows in part:
                     parts[unit].append(rows)
             self._rows = {unit: _concatenated(of_unit) for unit, of_unit in parts.items()}
-        return self._rows
+        return {unit: self._rows[unit.whole].within(unit) for unit in rankings}
 
     def _tasks(
         self, rankings: Mapping[Unit, Ranking], intervals: Mapping[Unit, Sequence[Interval]] | None = None
@@ -157,7 +200,7 @@ def _rows_of_file(task: _Task) -> Iterator[tuple[Unit, _Rows]]:
     for part in read_values(task.path):
         tokens = part.n_tokens.astype(np.int64)
         for unit in task.rankings:
-            has = part.ranked(unit.stratum)
+            has = part.ranked(unit)
             yield unit, _Rows(part.values[has], part.ties[has], tokens[has])
 
 
@@ -177,8 +220,29 @@ def _tally_file(task: _Task) -> _Tallies:
     ]
 
 
-def _moments_of_file(task: _Task) -> list[tuple[Unit, Moments]]:
-    sums = dict.fromkeys(task.rankings, Moments())
+def _measure_file(measure: _Measure[Sum], task: _Task) -> list[tuple[Unit, Sum]]:
+    sums: dict[Unit, Sum] = {}
     for unit, rows in _rows_of_file(task):
-        sums[unit] += Moments.of(task.rankings[unit](rows.values, rows.ties))
+        found = measure(unit, task.rankings[unit], rows)
+        sums[unit] = sums[unit] + found if unit in sums else found
     return list(sums.items())
+
+
+def _moments(_unit: Unit, ranking: Ranking, rows: _Rows) -> Moments:
+    return Moments.of(ranking(*rows))
+
+
+def _length_sums(_unit: Unit, _ranking: Ranking, rows: _Rows) -> LengthSums:
+    return LengthSums.of(rows.values, rows.tokens)
+
+
+def _lengths(_unit: Unit, _ranking: Ranking, rows: _Rows) -> Lengths:
+    return Lengths.of(rows.tokens)
+
+
+@dataclass(frozen=True)
+class _TokensKept:
+    keeps: Mapping[Unit, Keeps]
+
+    def __call__(self, unit: Unit, ranking: Ranking, rows: _Rows) -> int:
+        return int(rows.tokens[self.keeps[unit](*rows.chunk(ranking))].sum())

@@ -5,9 +5,11 @@ from typing import Any
 
 from mira.errors import ConservationError
 from mira.selection.cuts import ALL, Cutoff
+from mira.selection.methods.mira import Mira
 from mira.selection.planning import Plan, threshold_of
 from mira.selection.retention import SourceRule
 from mira.selection.write import Counts
+from mira.selection.yardstick.length import NO_FIT
 
 __all__ = ["place", "thresholds"]
 
@@ -15,10 +17,11 @@ _USED = 0.9  # share of a budget; less is reported
 
 
 def place(rules: Sequence[SourceRule]) -> dict[str, Any]:
-    """Return scope and threshold of a source; null if each of its domains has its own."""
-    if len(rules) != 1:
-        return {"scope": None, "threshold": None}
-    return {"scope": rules[0].pool.key, "threshold": threshold_of(rules[0].cutoff)}
+    """Return scope and threshold of a source; null if each of its domains, or strata of lengths, has its own."""
+    if len(rules) == 1:
+        return {"scope": rules[0].pool.key, "threshold": threshold_of(rules[0].cutoff)}
+    scopes = {rule.pool.key for rule in rules}
+    return {"scope": scopes.pop() if len(scopes) == 1 else None, "threshold": None}
 
 
 def _tie_hash(cutoff: Cutoff) -> str | None:
@@ -36,12 +39,14 @@ def thresholds(plan: Plan, counts: Sequence[Counts], seed: int) -> dict[str, Any
     return {
         "method": plan.method.name,
         **({"scores": plan.settings.scores} if plan.method.name == "mira" else {}),
+        **({"compare_by": plan.settings.compare_by} if _is_compared(plan) else {}),
         "scope": plan.settings.scope,
         "budget_tokens": plan.retention.budget,
         "tokens_in": sum(s["tokens_in"] for s in sources.values()),
         "tokens_kept": sum(s["tokens_kept"] for s in sources.values()),
         "seed": seed,
         "temperature": plan.settings.temperature,
+        **({"length": control} if (control := plan.settings.length.control) != "none" else {}),
         "scopes": scopes,
         "sources": sources,
         "notes": [*plan.retention.notes, *_unused(plan, scopes), *_unfilled(plan, sources)],
@@ -78,18 +83,57 @@ def _unfilled(plan: Plan, sources: Mapping[str, Mapping[str, Any]]) -> Iterator[
 def _scope_entry(plan: Plan, key: str, counts: Sequence[Counts]) -> dict[str, Any]:
     pool = plan.retention.pools[key]
     units = [c.units[str(unit)] for c in counts for unit in pool.units if str(unit) in c.units]
+    control, cutoff = plan.settings.length.control, pool.cutoff
+    known = control != "strata"  # then each stratum has its own
     entry: dict[str, Any] = {
-        "threshold": threshold_of(pool.cutoff),
-        "tie_hash": _tie_hash(pool.cutoff),
+        "threshold": threshold_of(cutoff) if known else None,
+        "tie_hash": _tie_hash(cutoff) if known else None,
         "budget_tokens": pool.budget,
         **{name: sum(u[name] for u in units) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},
         "sources": sorted({unit.source for unit in pool.units}),
+        **({"length": control} if control != "none" else {}),
     }
     if pool.ranking.median is not None:
         entry["median"] = pool.ranking.median
     if pool.ranking.temperature:
         entry["mean"], entry["deviation"] = pool.ranking.mean, pool.ranking.deviation
     return entry
+
+
+def _is_compared(plan: Plan) -> bool:
+    return isinstance(plan.method, Mira) and plan.settings.compare_by != "own"
+
+
+def _yardstick(plan: Plan, source: str) -> dict[str, Any]:
+    """Return what a source's quality is made of, where that is not its own mask alone."""
+    if not isinstance(plan.method, Mira) or plan.settings.compare_by == "own":
+        return {}
+    yardstick = plan.method.yardsticks[source]
+    levels = {"means": list(yardstick.means), "deviations": list(yardstick.deviations)} if yardstick.means else {}
+    return {"slots": list(yardstick.slots), **levels}
+
+
+def _length(rules: Sequence[SourceRule], counts: Sequence[Counts]) -> dict[str, Any]:
+    """Return what length predicts of a source's values and does not count; or the thresholds of its lengths."""
+    fits = {rule.ranking.fit for rule in rules} - {NO_FIT}
+    if fits:
+        return {"length": fits.pop()._asdict()}
+    strata = [rule for rule in rules if rule.unit != rule.unit.whole]
+    if not strata:
+        return {}
+    return {"length": {"strata": [_stratum(rule, counts) for rule in strata]}}
+
+
+def _stratum(rule: SourceRule, counts: Sequence[Counts]) -> dict[str, Any]:
+    found = [c.units[str(rule.unit)] for c in counts if str(rule.unit) in c.units]
+    return {
+        "shortest": rule.unit.shortest,
+        "longest": rule.unit.longest,
+        "threshold": threshold_of(rule.cutoff),
+        "tie_hash": _tie_hash(rule.cutoff),
+        "budget_tokens": rule.pool.budget,
+        **{name: sum(u[name] for u in found) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},
+    }
 
 
 def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str, Any]:
@@ -113,6 +157,8 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str
         "tokens_in": sum(p.tokens_in for p in parts),
         "tokens_kept": sum(p.tokens_kept for p in parts),
         "reasons": dict(sorted(reasons.items())),
+        **_yardstick(plan, source),
+        **_length(rules, parts),
     }
     written = [p.written for p in parts if p.written is not None]
     if written and sum(written) != entry["kept"]:

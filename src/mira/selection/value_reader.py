@@ -14,6 +14,7 @@ from mira.arrays import Floats, Words
 from mira.corpus import Shard
 from mira.corpus.index_reader import BLOCK, Block, index_blocks
 from mira.run_folder.paths import RunFolder
+from mira.selection.units import Unit
 from mira.selection.values import mismatch, values_path
 
 __all__ = ["ValueChunk", "aligned", "read_values"]
@@ -37,13 +38,15 @@ class ValueChunk:
     reasons: pa.Array
     strata: pa.Array
 
-    def ranked(self, stratum: str = "") -> npt.NDArray[np.bool_]:
-        """Return a mask of the records that compete, in one stratum or ("") in the whole source."""
+    def ranked(self, unit: Unit | None = None) -> npt.NDArray[np.bool_]:
+        """Return a mask of the records that compete, in one unit or in the whole source."""
         has = ~np.isnan(self.values)
-        if not stratum:
-            return has
-        inside = pc.fill_null(pc.equal(self.strata.cast(pa.string()), stratum), False)
-        return np.asarray(has & inside.to_numpy(zero_copy_only=False))
+        if unit is not None and unit.stratum:
+            inside = pc.fill_null(pc.equal(self.strata.cast(pa.string()), unit.stratum), False)
+            has = np.asarray(has & inside.to_numpy(zero_copy_only=False))
+        if unit is not None and unit != unit.whole:
+            has &= (self.n_tokens >= unit.shortest) & (self.n_tokens <= unit.longest)
+        return has
 
     def __len__(self) -> int:
         return len(self.values)

@@ -23,9 +23,10 @@ from mira.corpus import Shard, copy_kept, count_kept
 from mira.corpus.index_reader import Block
 from mira.run_folder.files import atomic, hash_file
 from mira.run_folder.paths import RunFolder
-from mira.selection.cuts import ALL, Unit
+from mira.selection.cuts import ALL
 from mira.selection.ordering import rank_keys
 from mira.selection.retention import SourceRule
+from mira.selection.units import Unit
 from mira.selection.value_reader import ValueChunk, aligned
 from mira.selection.values import FLAGGED, MASKED
 
@@ -99,7 +100,7 @@ def keep_mask(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
     """Return a mask of the records that a rule keeps."""
     kept = np.zeros(len(chunk), bool)
     for part in rule.parts:
-        has = chunk.ranked(part.unit.stratum)
+        has = chunk.ranked(part.unit)
         if part.cutoff != ALL or part.steps is not None:
             has &= part.keeps(_ranks(part, chunk, has), chunk.ties, chunk.n_tokens)
         kept |= has
@@ -129,6 +130,7 @@ def write_shard(task: WriteTask) -> Counts:
                 writer.write_table(pa.Table.from_arrays([pa.array(c) for c in columns], schema=_SCHEMA))
                 _count(tally, reasons, block, kept, reason)
                 _count_units(units, shard.source, chunk, kept)
+                _count_lengths(units, rule, chunk, kept)
                 if select.write_selected:
                     kept_rows.add(block, quality, kept)
             copied, written = None, None
@@ -187,14 +189,14 @@ def _above(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
     """Return a mask of the records above the threshold, ignoring floors, caps and whether a record fits."""
     above = np.zeros(len(chunk), bool)
     for part in rule.parts:
-        has = chunk.ranked(part.unit.stratum)
+        has = chunk.ranked(part.unit)
         cutoff = part.pool.cutoff if part.steps is None else part.cutoff
         above |= has & cutoff.keeps(_ranks(part, chunk, has), chunk.ties)
     return above
 
 
 def _ranks(part: SourceRule, chunk: ValueChunk, has: npt.NDArray[np.bool_]) -> Words:
-    return rank_keys(np.where(has, part.pool.ranking(chunk.values, chunk.ties), 0.0))
+    return rank_keys(np.where(has, part.ranking(chunk.values, chunk.ties, chunk.n_tokens), 0.0))
 
 
 def _quality(rule: Rule, chunk: ValueChunk) -> Floats:
@@ -247,6 +249,12 @@ def _count_units(units: dict[str, Counter[str]], source: str, chunk: ValueChunk,
         inside = codes == code
         if inside.any():
             _add_to_unit(units, Unit(source, stratum), chunk, kept, inside)
+
+
+def _count_lengths(units: dict[str, Counter[str]], rule: Rule, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> None:
+    for part in rule.parts:
+        if part.unit != part.unit.whole:
+            _add_to_unit(units, part.unit, chunk, kept, chunk.ranked(part.unit))
 
 
 def _add_to_unit(

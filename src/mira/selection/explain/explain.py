@@ -19,10 +19,12 @@ from mira.progress import Quiet
 from mira.rubric.slots import slot_index
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
-from mira.selection.cuts import Cutoff, Unit
+from mira.run_folder.results import read_result
+from mira.selection.cuts import Cutoff
 from mira.selection.explain.lines import line_of
-from mira.selection.explain.results import Explanation, Flip, OtherMethod, Rank, RejectedLine, SlotScore
+from mira.selection.explain.results import Explanation, Flip, LengthEffect, OtherMethod, Rank, RejectedLine, SlotScore
 from mira.selection.methods.method import load_method, method_names
+from mira.selection.methods.mira import Mira
 from mira.selection.ordering import rank_keys
 from mira.selection.planning import Plan, make_plan, threshold_of
 from mira.selection.quality import trim_count
@@ -30,8 +32,12 @@ from mira.selection.retention import SourceRule
 from mira.selection.score_sidecars import scores_path
 from mira.selection.stage import selection_inputs
 from mira.selection.sweeps import AS_IT_IS, Ranking
+from mira.selection.units import Unit
 from mira.selection.value_reader import ValueChunk, read_values
 from mira.selection.values import SelectionInputs, values_path
+from mira.selection.yardstick.figures import Kept
+from mira.selection.yardstick.length import NO_FIT
+from mira.selection.yardstick.yardsticks import Yardstick
 
 __all__ = ["explain", "explain_line"]
 
@@ -73,13 +79,16 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> Explan
         kept=chosen["kept"],
         reason=chosen["reason"],
         quality=chosen["quality"],
-        slots=_slots(inputs.select, run, shard, row),
+        slots=_slots(inputs.select, run, plan, shard, row),
         scope=rule.pool.key if rule else None,
         threshold=threshold,
         tie_hash=f"{rule.cutoff.tie:016x}" if rule and threshold is not None else None,
         ranks=ranks,
         flip=flip,
         methods=_others(run, plan, shard, me),
+        compare_by=plan.settings.compare_by if isinstance(plan.method, Mira) else "",
+        mask_moves=_mask_moves(run, shard.source),
+        length=_length(plan, me, rule),
     )
 
 
@@ -169,10 +178,28 @@ def _position(run: RunFolder, plan: Plan, shard: Shard, id_: str, n_tokens: int,
 
 
 def _rule(plan: Plan, me: _Me) -> SourceRule | None:
-    return plan.retention.rules.get(Unit(me.source, me.stratum)) if np.isfinite(me.value) else None
+    if not np.isfinite(me.value):
+        return None
+    mine = (rule for rule in plan.retention.of_source(me.source) if rule.unit.stratum == me.stratum)
+    return next((rule for rule in mine if rule.unit.shortest <= me.n_tokens <= rule.unit.longest), None)
 
 
-def _slots(select: SelectSettings, run: RunFolder, shard: Shard, row: int) -> list[SlotScore]:
+def _mask_moves(run: RunFolder, source: str) -> float | None:
+    figures = read_result(Kept, run.kept).sources.get(source) if run.kept.is_file() else None
+    return figures.mask_moves if figures else None
+
+
+def _length(plan: Plan, me: _Me, rule: SourceRule | None) -> LengthEffect | None:
+    control = plan.settings.length.control
+    if rule is None or control == "none":
+        return None
+    if control == "strata":
+        return LengthEffect(control, shortest=rule.unit.shortest, longest=rule.unit.longest)
+    rest = float(rule.ranking.fit.rest(np.array([me.value]), np.array([me.n_tokens]))[0])
+    return LengthEffect(control, predicted=me.value - rest, rest=rest)
+
+
+def _slots(select: SelectSettings, run: RunFolder, plan: Plan, shard: Shard, row: int) -> list[SlotScore]:
     path = scores_path(select, run, shard)
     if not path.is_file() or not run.reliability.is_file():
         return []
@@ -189,15 +216,19 @@ def _slots(select: SelectSettings, run: RunFolder, shard: Shard, row: int) -> li
         )
         for cell in sorted(cells, key=lambda c: slot_index(c["slot"]))
     ]
-    out = _trimmed(select.trim, slots) if select.method == "mira" else set()
-    return [replace(slot, trimmed=slot.slot in out) for slot in slots]
+    if not isinstance(plan.method, Mira):
+        return slots
+    yardstick = plan.method.yardsticks[shard.source]
+    out = _trimmed(select, yardstick, {slot.slot: slot.score for slot in slots})
+    return [replace(slot, trimmed=slot.slot in out, used=slot.slot in yardstick.slots) for slot in slots]
 
 
-def _trimmed(trim: float, slots: Sequence[SlotScore]) -> set[str]:
+def _trimmed(settings: SelectSettings, yardstick: Yardstick, scores: Mapping[str, float | None]) -> set[str]:
     """Return the slots that the trimmed mean leaves out; of equal scores, the earlier slot counts as the lower."""
-    used = [(s.score, s.slot) for s in slots if not s.masked and s.score is not None and np.isfinite(s.score)]
-    ranked = [slot for _, slot in sorted(used, key=lambda pair: pair[0])]
-    cut = trim_count(trim, len(ranked))
+    columns = yardstick.scaled([np.array([scores.get(slot)], np.float32) for slot in yardstick.slots])
+    values = zip((float(column[0]) for column in columns), yardstick.slots, strict=True)
+    ranked = [slot for _, slot in sorted((pair for pair in values if np.isfinite(pair[0])), key=lambda pair: pair[0])]
+    cut = trim_count(settings.trim, len(ranked))
     return {*ranked[:cut], *ranked[len(ranked) - cut :]}
 
 
@@ -206,40 +237,41 @@ def _ranks(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule | None) -> tupl
         return {}, None
     group = plan.group_of.get(me.source)
     members = [s for s in plan.shards if plan.group_of.get(s) == group] if group else []
-    ranking = rule.pool.ranking
     units = {
         "source": [Unit(me.source)],
         "group": [Unit(source) for source in members],
         "scope": list(rule.pool.units),
     }
-    counted = {name: _before(run, plan, me, ranking, of) for name, of in units.items() if of}
+    counted = {name: _before(run, plan, me, rule, of) for name, of in units.items() if of}
     tokens_before, tokens_in = counted["scope"][2:]
     ranks = {name: Rank(before + 1, total) for name, (before, total, _, _) in counted.items()}
     needed = tokens_before + me.n_tokens
     return ranks, Flip(needed, rule.pool.budget, tokens_in, needed / tokens_in)
 
 
-def _before(run: RunFolder, plan: Plan, me: _Me, ranking: Ranking, units: Sequence[Unit]) -> tuple[int, int, int, int]:
+def _before(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule, units: Sequence[Unit]) -> tuple[int, int, int, int]:
     """Return records before, records, tokens before, tokens of what competes in some units."""
     sums = np.zeros(4, np.int64)
-    for source, stratum in units:
-        for shard in plan.shards[source]:
-            chunks = read_values(values_path(run, plan.method.name, source, shard.name))
-            sums += _counted(chunks, me.value, me.tie, ranking, stratum)
+    mine = rule.ranking(np.array([me.value]), np.array([me.tie], np.uint64), np.array([me.n_tokens]))
+    for unit in units:
+        rules = plan.retention.of_source(unit.source)
+        ranking = replace(rule.pool.ranking, fit=rules[0].ranking.fit if rules else NO_FIT)
+        for shard in plan.shards[unit.source]:
+            chunks = read_values(values_path(run, plan.method.name, unit.source, shard.name))
+            sums += _counted(chunks, float(mine[0]), me.tie, ranking, unit)
     records, total, tokens_before, tokens_in = sums.tolist()
     return records, total, tokens_before, tokens_in
 
 
 def _counted(
-    chunks: Iterable[ValueChunk], value: float, tie: int, ranking: Ranking = AS_IT_IS, stratum: str = ""
+    chunks: Iterable[ValueChunk], ranked: float, tie: int, ranking: Ranking = AS_IT_IS, unit: Unit | None = None
 ) -> npt.NDArray[np.int64]:
-    """Return records before a value and tie, records, tokens before, tokens of what competes in some values."""
-    mine = int(rank_keys(ranking(np.array([value]), np.array([tie], np.uint64)))[0])
-    cutoff = Cutoff(mine, tie - 1)
+    """Return records before a place in the ranking, records, tokens before, tokens of what competes in some values."""
+    cutoff = Cutoff(int(rank_keys(np.array([ranked]))[0]), tie - 1)
     sums = np.zeros(4, np.int64)
     for chunk in chunks:
-        has = chunk.ranked(stratum)
-        keys = rank_keys(np.where(has, ranking(chunk.values, chunk.ties), 0.0))
+        has = chunk.ranked(unit)
+        keys = rank_keys(np.where(has, ranking(chunk.values, chunk.ties, chunk.n_tokens), 0.0))
         before = has & cutoff.keeps(keys, chunk.ties)
         tokens = chunk.n_tokens.astype(np.int64)
         sums += [before.sum(), has.sum(), tokens[before].sum(), tokens[has].sum()]

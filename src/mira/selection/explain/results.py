@@ -6,7 +6,17 @@ from typing import NamedTuple
 
 from mira.html import block, paragraph, table
 
-__all__ = ["Explanation", "Flip", "OtherMethod", "Rank", "RejectedLine", "SlotScore", "TextMatch", "TextMatches"]
+__all__ = [
+    "Explanation",
+    "Flip",
+    "LengthEffect",
+    "OtherMethod",
+    "Rank",
+    "RejectedLine",
+    "SlotScore",
+    "TextMatch",
+    "TextMatches",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +30,7 @@ class SlotScore:
         masked: Whether the slot is masked for the record's source.
         why: Why it is masked.
         trimmed: Whether the mean leaves it out as one of the lowest or highest; only with method mira.
+        used: Whether records of the source are compared by it (`select.compare_by`); only with method mira.
     """
 
     slot: str
@@ -28,12 +39,15 @@ class SlotScore:
     masked: bool
     why: str | None = None
     trimmed: bool = False
+    used: bool = True
 
     @property
     def note(self) -> str:
         """Why the score does not count towards the quality, if it does not."""
         masked = f"masked: {self.why}" if self.why else "masked"
-        return masked if self.masked else "trimmed" if self.trimmed else ""
+        counts = "trimmed" if self.trimmed else ""
+        unused = "not used: a competing source does not trust it"
+        return masked if self.masked else counts if self.used else unused
 
 
 class Rank(NamedTuple):
@@ -59,6 +73,31 @@ class Flip:
     scope_budget: int
     scope_tokens: int
     share: float
+
+
+@dataclass(frozen=True, slots=True)
+class LengthEffect:
+    """What `select.length` does to the record.
+
+    Attributes:
+        control: residual or strata.
+        predicted: What length predicts of its value, above its source's mean; only with residual.
+        rest: Its value less that, which it ranks by; only with residual.
+        shortest: Tokens of the shortest records that it competes with; only with strata.
+        longest: Tokens of the longest.
+    """
+
+    control: str
+    predicted: float | None = None
+    rest: float | None = None
+    shortest: int | None = None
+    longest: int | None = None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        if self.rest is not None:
+            return f"length predicts {self.predicted:+.2f} of it; it ranks by the rest, {self.rest:.2f}"
+        return f"competes with records of {self.shortest:,} to {self.longest:,} tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +139,9 @@ class Explanation:
         ranks: "source", "group" and "scope" -> its rank there.
         flip: The budget at which the decision changes; None if it does not compete.
         methods: Other methods in the run folder -> what they make of it.
+        compare_by: What sources are compared by; "" if the method is not mira.
+        mask_moves: Share of its source's tokens that the masks alone move; None if unknown.
+        length: What `select.length` does; None if length is not controlled.
     """
 
     id: str
@@ -121,6 +163,9 @@ class Explanation:
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     flip: Flip | None = None
     methods: Mapping[str, OtherMethod] = field(default_factory=dict)
+    compare_by: str = ""
+    mask_moves: float | None = None
+    length: LengthEffect | None = None
 
     def _repr_html_(self) -> str:
         """Return the verdict, the ranks and the scores, for notebooks."""

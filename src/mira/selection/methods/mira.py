@@ -1,4 +1,4 @@
-"""The selection method `mira`: the trimmed mean over a source's unmasked slots."""
+"""The selection method `mira`: the trimmed mean over the slots of a source's yardstick."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,36 +16,38 @@ from mira.run_folder.files import hash_file, hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import BaseMethod, Method
 from mira.selection.methods.simple import random_values
-from mira.selection.quality import load_mask, trimmed_mean
 from mira.selection.score_sidecars import CASCADE, check_merged, made_by, scores_path
 from mira.selection.values import MASKED, Ranked, file_state
+from mira.selection.yardstick.yardsticks import Yardstick, load_yardsticks
 
 __all__ = ["METHOD", "Mira"]
 
 
 @dataclass(frozen=True)
 class Mira(BaseMethod):
-    """Quality: the trimmed mean over the source's unmasked slots.
+    """Quality: the trimmed mean of scores by the source's yardstick.
 
     Attributes:
-        mask: Source -> unmasked slots.
+        yardsticks: Source -> its yardstick.
         select: Which scores decide, and how they are averaged.
         seed: Of the random order of masked sources.
+        name: Name of its folder in `values/`.
     """
 
-    mask: Mapping[str, tuple[str, ...]]
+    yardsticks: Mapping[str, Yardstick]
     select: SelectSettings
     seed: int
-    name = "mira"
+    name: str = "mira"
 
     def identity(self, run: RunFolder, shard: Shard) -> str:
-        """Scores, unmasked slots, and how they are averaged."""
-        select = self.select
+        """Scores, the yardstick, and how slots are averaged."""
+        select, yardstick = self.select, self._yardstick(shard.source)
         scores = run.scores(shard.source) / f"{shard.name}.parquet"
         return hash_json(
             [
-                self._slots(shard.source), select.trim, select.min_slots, select.masked_source, file_state(scores),
+                yardstick.slots, select.trim, select.min_slots, select.masked_source, file_state(scores),
                 *([CASCADE, file_state(scores_path(select, run, shard))] if select.scores == CASCADE else []),
+                *([yardstick.means, yardstick.deviations] if yardstick.means else []),
             ]
         )  # fmt: skip
 
@@ -59,20 +61,20 @@ class Mira(BaseMethod):
             RunError: The score sidecar is missing, or does not hold exactly the shard's valid records; or the
                 cascade's was made of other scores.
         """
-        slots = self._slots(shard.source)
+        yardstick = self._yardstick(shard.source)
         if self.select.scores == CASCADE:
             check_merged(run, shard)
         path = scores_path(self.select, run, shard)
-        sidecar = Sidecar(path, run, shard, [*slots, "reason_unscored"], made_by(self.select))
+        sidecar = Sidecar(path, run, shard, [*yardstick.slots, "reason_unscored"], made_by(self.select))
         for block in blocks:
             batch = sidecar.take(block)
-            yield _quality(self.select, batch, slots) if slots else self._masked(shard, block)
+            yield _quality(self.select, batch, yardstick) if yardstick.slots else self._masked(shard, block)
         sidecar.finish()
 
-    def _slots(self, source: str) -> tuple[str, ...]:
-        if source not in self.mask:
+    def _yardstick(self, source: str) -> Yardstick:
+        if source not in self.yardsticks:
             raise RunError(f"the reliability table knows nothing of source '{source}'", "Run `mira reliability` again.")
-        return self.mask[source]
+        return self.yardsticks[source]
 
     def _masked(self, shard: Shard, block: Block) -> Ranked:
         values = np.full(len(block), np.nan)
@@ -81,13 +83,13 @@ class Mira(BaseMethod):
         return Ranked(values, pa.repeat(MASKED, len(block)))
 
 
-def _quality(select: SelectSettings, batch: pa.RecordBatch, slots: tuple[str, ...]) -> Ranked:
-    columns = [batch[slot].to_numpy(zero_copy_only=False) for slot in slots]
-    quality, scored = trimmed_mean(columns, select.trim, select.min_slots)
+def _quality(select: SelectSettings, batch: pa.RecordBatch, yardstick: Yardstick) -> Ranked:
+    columns = [batch[slot].to_numpy(zero_copy_only=False) for slot in yardstick.slots]
+    quality, scored = yardstick.quality(columns, select)
     lacking = np.isnan(quality)
     if not lacking.any():
         return Ranked(quality)
-    given = np.sum([batch[slot].is_valid().to_numpy(zero_copy_only=False) for slot in slots], axis=0)
+    given = np.sum([batch[slot].is_valid().to_numpy(zero_copy_only=False) for slot in yardstick.slots], axis=0)
     why = np.where(given > scored, "not_finite", "too_few_slots")
     reasons = pc.if_else(pa.array(lacking), pc.coalesce(batch["reason_unscored"], pa.array(why)), None)
     return Ranked(quality, reasons)
@@ -102,7 +104,7 @@ def _cascade_files(select: SelectSettings, _corpus: CorpusSettings, run: RunFold
 
 METHOD = Method(
     name="mira",
-    load=lambda inputs: Mira(load_mask(inputs.run), inputs.select, inputs.seed),
+    load=lambda inputs: Mira(load_yardsticks(inputs.select, inputs.run), inputs.select, inputs.seed),
     needs=lambda _select: ("group", "score", "reliability"),
     files=_cascade_files,
 )
