@@ -107,18 +107,19 @@ def test_length_and_masks_call_for_another_selection(tmp_path) -> None:
     write_json(made.run.path / "kept.json", {"compare_by": "own", "sources": figures, "notes": []})
     text = made.report(budget="50%").text
     assert "Spearman of rank and tokens: ant 0.90" in text
-    assert "mira select mira.yaml --set select.length.control=residual" in text
+    assert "mira select mira.yaml --set select.length.control=strata" in text
     assert "bee keeps 30%, without its own mask 50%." in text
-    assert "mira select mira.yaml --set select.compare_by=shared" in text
+    assert "mira select mira.yaml --set select.compare_by=centred" in text
     order = [text.index(words) for words in ("mira evaluate", "select.length.control", "select.compare_by")]
     assert order == sorted(order)
+    assert "Keep the best of every length" not in made.report(budget="50%", length={"control": "strata"}).text
 
 
 def test_only_three_actions_are_open(tmp_path) -> None:
     made = project(tmp_path, masked=(), lines={s: [b"{broken\n"] * 9 for s in ("ant", "bee", "cat")})
     made.select(budget="50%")
     page = made.report(budget="50%")
-    assert "1 more Look at the lines of" in page.text
+    assert "2 more Look at the lines of" in page.text
 
 
 def test_commands_carry_what_the_command_line_changed(tmp_path) -> None:

@@ -55,6 +55,7 @@ class Given:
         student: Kind of student.
         planted: Records per source to spoil.
         max_record_bytes: Longer lines are rejected.
+        length_controlled: The selection takes out length already.
         file_name: The settings file.
         arguments: The settings as a command takes them.
     """
@@ -65,6 +66,7 @@ class Given:
     student: str
     planted: int
     max_record_bytes: int
+    length_controlled: bool
     file_name: str
     arguments: str
 
@@ -177,15 +179,15 @@ def _selection(given: Given, run: RunFolder, view: Overview) -> Iterator[Action]
         told = "; ".join(f"{n} keeps {f['own']:.0%}, without its own mask {f['shared']:.0%}" for n, f in moved.items())
         why = f"Competing sources trust different slots, and that alone moves their shares: {told}."
         share = sum(abs(moved[s.name]["mask_moves"]) * _tokens(s, view) for s in view.sources if s.name in moved)
-        title = "Compare sources by the slots that all of them trust"
-        yield Action(title, why, f"{select} select.compare_by=shared", share)
+        title = "Compare sources by slots that are centred over all of them"
+        yield Action(title, why, f"{select} select.compare_by=centred", share)
     long = {s.name: rho for s in view.sources if abs(rho := figures.get(s.name, {}).get("length_rho") or 0.0) > _LONG}
-    if long:
+    if long and not given.length_controlled:
         told = ", ".join(f"{name} {rho:.2f}" for name, rho in long.items())
         share = sum(long[s.name] ** 2 * _tokens(s, view) for s in view.sources if s.name in long)
         why = f"Records rank by their length as much as by their quality (Spearman of rank and tokens: {told})."
-        title = "Take out what length alone explains"
-        yield Action(title, why, f"{select} select.length.control=residual", share)
+        title = "Keep the best of every length"
+        yield Action(title, why, f"{select} select.length.control=strata", share)
 
 
 def _evaluate(given: Given, run: RunFolder, view: Overview) -> Iterator[Action]:

@@ -94,6 +94,7 @@ def _given(config: Config) -> Given:
         student=config.distill.student,
         planted=config.evaluate.planted,
         max_record_bytes=config.max_record_bytes,
+        length_controlled=config.select.length.control != "none",
         file_name=config.file_name,
         arguments=config.arguments,
     )
