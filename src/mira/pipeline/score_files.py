@@ -15,6 +15,7 @@ from mira.pipeline.runner import run_stages
 from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
+from mira.urls import check_local
 
 __all__ = ["score_bundle", "score_endpoint"]
 
@@ -163,6 +164,7 @@ def _score(
     *,
     force: bool,
 ) -> list[Path]:
+    check_local(out, "--out")
     settings = {
         "run": str(out),
         "sources": [source],
