@@ -298,7 +298,11 @@ def adopt(config: Settings, group: str, checkpoint: Path | str) -> Path:
         MiraError: There is no such job, or the checkpoint cannot be used.
     """
     settings = _settings(config)
-    run_extra(settings, lambda _, r, __: checkpoints.adopt(r.job(group), Path(checkpoint), r.student(group)), Quiet())
+
+    def adopt_here(_: object, run: RunFolder, __: object) -> object:
+        return checkpoints.adopt(run.job(group), Path(checkpoint), run.student(group))
+
+    run_extra(settings, adopt_here, Quiet(), repairs=True)
     return RunFolder(settings.run).student(group)
 
 

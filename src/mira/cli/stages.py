@@ -156,7 +156,7 @@ def run_stages_of(path: Path, overrides: list[str], names: list[str], *, force: 
     from mira.cli.tables import print_flags, print_summary  # noqa: PLC0415
     from mira.config.loading import load_config  # noqa: PLC0415
     from mira.llm.cost import SpendingStop  # noqa: PLC0415
-    from mira.pipeline.runner import run_stages  # noqa: PLC0415
+    from mira.pipeline.runner import refresh_report, run_stages  # noqa: PLC0415
     from mira.run_folder.paths import RunFolder  # noqa: PLC0415
 
     config = load_config(path, overrides)
@@ -172,7 +172,7 @@ def run_stages_of(path: Path, overrides: list[str], names: list[str], *, force: 
     if names == ["flag"]:
         print_flags(RunFolder(config.run))
     if names == ["select"]:
-        run_stages(config, ["report"], Terminal())  # else it would be about the selection before
+        refresh_report(config, Terminal())  # else it would be about the selection before
     if not names or names == ["select"]:
         print_summary(RunFolder(config.run))
 

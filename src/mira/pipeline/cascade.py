@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mira.config.settings import Config
-from mira.pipeline.runner import run_extra, run_stages
+from mira.pipeline.runner import refresh_report, run_extra, run_stages
 from mira.progress import Log
 from mira.rescoring.report import report_cascade
 from mira.rescoring.served import run_cascade
@@ -61,5 +61,5 @@ def cascade(config: Config, log: Log) -> dict[str, CascadedSource]:
         run_stages(config, ["select"], log)
     run_extra(config, report_cascade, log)
     if selects:
-        run_stages(config, ["report"], log)
+        refresh_report(config, log)
     return {source: CascadedSource(**told) for source, told in summary.items()}

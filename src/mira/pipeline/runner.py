@@ -14,26 +14,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from mira.config.settings import Config, SourceSettings
 from mira.corpus.provenance import check_provenance
 from mira.errors import ConfigError, RunError, way_out
 from mira.grouping.groups import load_groups
 from mira.llm.cost import shared_spending
+from mira.pipeline.damage import (
+    Output,
+    check_output,
+    refuse_changed,
+    refuse_damage,
+    remove_all,
+    remove_damaged,
+    resumed_name,
+)
 from mira.pipeline.fingerprints import changes, stage_files, stage_settings
 from mira.pipeline.manifest import read_manifest
-from mira.pipeline.outputs import Sums, changed, digest_of, load_sums, measure, save_sums
+from mira.pipeline.outputs import changed, digest_of, load_sums, measure, save_sums
 from mira.pipeline.preflight import check_mask, check_teacher
 from mira.pipeline.registry import EXTRAS, STAGES, needed_stages
 from mira.pipeline.stage_counts import awaits_replies, check_budget, journal_state
 from mira.progress import Log, Quiet
-from mira.run_folder.files import check_writable, hash_file, hash_json, remove_folder, write_json
+from mira.run_folder.files import check_writable, hash_file, hash_json, write_json
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage
 
-__all__ = ["StageState", "check_edited", "run_extra", "run_stages", "stage_states", "unwritable"]
+__all__ = ["StageState", "check_edited", "refresh_report", "run_extra", "run_stages", "stage_states", "unwritable"]
 
 Result = TypeVar("Result")
 
@@ -87,6 +96,8 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     with _locked(run), shared_spending(config.teacher):
         manifest = read_manifest(run)
         manifest["config"] = hash_json({stage.name: stage_settings(stage, config) for stage in STAGES})
+        if REPORT in wanted:  # it shows whatever there is, also of stages that are not run now
+            refuse_changed((stage for stage in STAGES if stage.name not in wanted), run, manifest)
         for stage in STAGES:
             if stage.name in wanted:
                 if _run_stage(stage, config, run, manifest, log, force=force):
@@ -96,13 +107,19 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     return ran
 
 
-def run_extra(config: Config, function: Callable[[Config, RunFolder, Log], Result], log: Log) -> Result:
+def run_extra(
+    config: Config,
+    function: Callable[[Config, RunFolder, Log], Result],
+    log: Log,
+    *,
+    repairs: bool = False,
+) -> Result:
     """Run what is not a stage (compare, evaluate, explain) over a finished run, alone in its folder.
 
-    The report is written again if it shows what was made.
+    The report is written again if it shows what was made. `repairs`: the function replaces files, also damaged ones.
 
     Raises:
-        RunError: There is no run, or another process works in it.
+        RunError: There is no run, another process works in it, or a file of the run is damaged.
     """
     run = RunFolder(config.run)
     if not run.manifest.is_file():
@@ -111,13 +128,20 @@ def run_extra(config: Config, function: Callable[[Config, RunFolder, Log], Resul
         _check_groups(config.sources, run)
     before = _extras(run)
     with _locked(run), shared_spending(config.teacher):
+        if not repairs:
+            refuse_changed((stage for stage in STAGES if stage.name != REPORT), run, read_manifest(run))
         result = function(config, run, log)
     if _extras(run) != before:
-        try:
-            run_stages(config, ["report"], log)
-        except RunError as error:
-            log.note(f"the report is left as it is: {error.message}")
+        refresh_report(config, log)
     return result
+
+
+def refresh_report(config: Config, log: Log) -> None:
+    """Write the report again after what it shows has changed; where that cannot be, say why."""
+    try:
+        run_stages(config, [REPORT], log)
+    except RunError as error:
+        log.note(f"the report is left as it is: {error}")
 
 
 def stage_states(config: Config) -> list[StageState]:
@@ -146,21 +170,25 @@ def _check_earlier(
     """Refuse a stage that never ran; of one that would run again, say that its output is taken as it is.
 
     Raises:
-        RunError: The stage never ran, or (if `refuse`) it ran on records that have changed since.
+        RunError: The stage never ran, or (if `refuse`) it ran on records that have changed since, or its files did.
     """
     if not manifest["stages"].get(stage.name):
         raise RunError(
             f"stage '{stage.name}' has not run in {run.path}",
             f"Run it first: mira {stage.name} CONFIG, or mira run",
         )
+    record = manifest["stages"][stage.name]
     inputs = _inputs(stage, config, run, manifest)
-    if not (reasons := _reasons(stage, inputs, run, manifest)):
+    reasons, output = _examine(stage, inputs, run, record)
+    if not reasons:
         return
-    if refuse and _of_other_records(stage, manifest["stages"][stage.name]["inputs"], inputs):
+    if refuse and _of_other_records(stage, record["inputs"], inputs):
         raise RunError(
             f"stage '{stage.name}' was run on other records than the sources hold now ({'; '.join(reasons)})",
             "Run `mira run CONFIG`: it runs again only what depends on the records that changed.",
         )
+    if refuse:
+        refuse_damage(stage, run, (output or check_output(stage, run, record)).changed)
     log.note(f"{stage.name:<12} taken as it is, but not up to date ({'; '.join(reasons)}): see mira run")
 
 
@@ -180,7 +208,7 @@ def _run_stage(
 ) -> bool:
     """Run a stage; return whether it had to run."""
     if force:
-        _remove_all(stage.resumed(config, run))
+        remove_all(stage.resumed(config, run))
     inputs = _inputs(stage, config, run, manifest)
     record = manifest["stages"].get(stage.name)
     reasons, output = ((), None) if force and record else _examine(stage, inputs, run, record)
@@ -196,11 +224,11 @@ def _run_stage(
     why = "" if reasons == ("not run yet",) else f" ({'; '.join(reasons) or 'forced'})"
     log.note(f"{stage.name:<12} running{why}")
     if record is not None and not force:
-        _remove_damaged(stage, config, run, record)
+        remove_damaged(stage, config, run, record)
     if manifest["stages"].pop(stage.name, None):
         write_json(run.manifest, manifest)  # an interrupted redo must not look finished
     save_sums(run, stage.name, None)
-    save_sums(run, _resumed_name(stage), None)
+    save_sums(run, resumed_name(stage), None)
     for extra, maker in EXTRAS.items():
         if maker is stage and (run.path / extra).is_file():
             (run.path / extra).unlink()
@@ -216,7 +244,7 @@ def _run_stage(
     sums = measure(run, stage.outputs(run))
     save_sums(run, stage.name, sums)
     if resumed := stage.resumed(config, run):
-        save_sums(run, _resumed_name(stage), measure(run, resumed, sums))
+        save_sums(run, resumed_name(stage), measure(run, resumed, sums))
     manifest["stages"][stage.name] = {
         "fingerprint": hash_json(inputs),
         "inputs": inputs,
@@ -286,66 +314,20 @@ def _reasons(stage: Stage, inputs: dict[str, Any], run: RunFolder, manifest: dic
     return _examine(stage, inputs, run, manifest["stages"].get(stage.name))[0]
 
 
-class _Output(NamedTuple):
-    """A stage's output: files that are not as the stage left them, what there is now, and what was recorded."""
-
-    changed: list[str]
-    sums: Sums
-    recorded: Sums | None
-
-
 def _examine(
     stage: Stage, inputs: dict[str, Any], run: RunFolder, record: dict[str, Any] | None
-) -> tuple[tuple[str, ...], _Output | None]:
+) -> tuple[tuple[str, ...], Output | None]:
     """Return why a stage must run, if it must, and its output as far as that was looked at."""
     if record is None:
         return ("not run yet",), None
     if record["fingerprint"] != hash_json(inputs):
         return tuple(changes(record["inputs"], inputs)), None
-    output = _check_output(stage, run, record)
+    output = check_output(stage, run, record)
     if names := output.changed:
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         return (f"its output was changed or removed: {names[0]}{more}",), output
     arrived = "journal" in record and record["journal"] != journal_state(run)
     return (("replies have arrived",) if arrived else ()), output
-
-
-def _check_output(stage: Stage, run: RunFolder, record: dict[str, Any]) -> _Output:
-    recorded = load_sums(run, stage.name)
-    known = recorded
-    if known is not None and digest_of(known) != record["digest"]:
-        known = None  # of another run of the stage
-    found = measure(run, stage.outputs(run), known)
-    if known is not None:
-        return _Output(changed(known, found), found, recorded)
-    same = digest_of(found) == record["digest"]
-    return _Output([] if same else [f"a file of {stage.outputs(run)[0].name}"], found, recorded)
-
-
-def _remove_damaged(stage: Stage, config: Config, run: RunFolder, record: dict[str, Any]) -> None:
-    """Remove what is not as the stage left it from where it goes on; all of it where nothing tells which files are."""
-    resumed = stage.resumed(config, run)
-    known = load_sums(run, _resumed_name(stage))
-    if known is None:
-        if resumed and _check_output(stage, run, record).changed:
-            _remove_all(resumed)
-        return
-    found = measure(run, resumed, known)
-    for name in known.keys() & found.keys():
-        if known[name][3] != found[name][3]:
-            (run.path / name).unlink()
-
-
-def _resumed_name(stage: Stage) -> str:
-    return f"{stage.name}.resumed"
-
-
-def _remove_all(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            remove_folder(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def unwritable(folder: Path, error: OSError) -> RunError:
