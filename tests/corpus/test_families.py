@@ -72,6 +72,47 @@ def test_think_in_the_answer_is_split_off() -> None:
     assert problem(FamilyName.QA_WITH_THINK, value | {"answer": "<think> </think>42"}).reason == Rejection.EMPTY_TEXT
 
 
+SPLIT = (Part("Thinking", "hm"), Part("Answer", "42"))
+
+
+@pytest.mark.parametrize("think", ["", " \n\u3000", b"", None])
+@pytest.mark.parametrize(
+    "answer", ["<think>hm</think>42", "\n<think>\nhm\n</think>\n\n42", "hm</think>42", "\nhm\n</think>\n42"]
+)
+def test_a_blank_think_is_as_if_it_were_not_there(think: object, answer: str) -> None:
+    value = {"question": "Q?", "think": think, "answer": answer}
+    assert render(FamilyName.QA_WITH_THINK, value, {})[1:] == SPLIT
+
+
+@pytest.mark.parametrize("think", ["", None])
+def test_a_record_without_any_thinking_is_refused(think: object) -> None:
+    found = problem(FamilyName.QA_WITH_THINK, {"question": "Q?", "think": think, "answer": "42"})
+    assert (found.reason, found.field) == (Rejection.MISSING_FIELD, "think")
+    assert str(found) == "field 'think' is missing, and 'answer' does not start with <think>"
+
+
+@pytest.mark.parametrize("answer", ["</think>42", " \n</think>42", "hm</think>", "hm</think> \n", "<think>hm</think>"])
+def test_a_tag_with_nothing_before_or_after_it_is_refused(answer: str) -> None:
+    found = problem(FamilyName.QA_WITH_THINK, {"question": "Q?", "think": "", "answer": answer})
+    assert (found.reason, found.field) == (Rejection.EMPTY_TEXT, "answer")
+
+
+def test_thinking_in_both_places_is_counted_once_and_two_kinds_of_it_are_kept() -> None:
+    def parts(think: str, answer: str) -> tuple[Part, ...]:
+        return render(FamilyName.QA_WITH_THINK, {"question": "Q?", "think": think, "answer": answer}, {})[1:]
+
+    assert parts("hm", "<think> hm\n</think>42") == SPLIT
+    assert parts("hm", "hm</think>42") == SPLIT
+    assert parts("hm", "42") == SPLIT
+    assert parts("hm", "other</think>42") == (Part("Thinking", "hm"), Part("Answer", "other</think>42"))
+
+
+def test_a_closing_tag_that_an_answer_speaks_of_is_no_end_of_thinking() -> None:
+    """A whole pair further down is part of the answer, so nothing says where thinking would end."""
+    value = {"question": "Q?", "think": "", "answer": "Write <think>x</think> around it."}
+    assert problem(FamilyName.QA_WITH_THINK, value).reason == Rejection.MISSING_FIELD
+
+
 def test_mapping_goes_into_objects_and_lists_and_prefers_a_key_with_a_dot() -> None:
     value = {"a": {"b": [{"c": "in"}]}, "a.x": "dotted"}
     assert render(FamilyName.TEXT, value, {"text": "a.b.0.c"}) == (Part("", "in"),)

@@ -201,6 +201,35 @@ def test_a_description_of_odd_form_is_not_copied(project: Project, info: bytes) 
     assert isinstance(orjson.loads((project.folder / "out" / "dataset_info.json").read_bytes()), dict)
 
 
+@pytest.mark.parametrize("described", [b"not json", b"[]", b"{}", b'{"info": []}', b'{"info": null}', b"\xff"])
+def test_a_table_whose_description_has_an_odd_form_is_copied(project: Project, described: bytes) -> None:
+    table = pa.table({"text": ["a", "b"]}).replace_schema_metadata({b"huggingface": described})
+    pq.write_table(table, project.folder / "in.parquet")
+    path = copy(project, project.config(project.source("in.parquet")), {1: {"n": 1}})
+    found = pq.read_table(path)
+    assert found.to_pylist() == [{"text": "b", "mira": '{"n":1}'}]
+    assert found.schema.metadata[b"huggingface"] == described
+
+
+def test_a_damaged_column_that_only_the_copy_reads_is_an_error_that_names_the_file(project: Project) -> None:
+    path = project.folder / "in.parquet"
+    table = pa.table(
+        {"text": [f"text {i}" for i in range(50)], "extra": [f"{i * 7919 % 1000}" * 20 for i in range(50)]}
+    )
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    column = pq.read_metadata(path).row_group(0).column(1)
+    data = bytearray(path.read_bytes())
+    end = column.data_page_offset + column.total_compressed_size
+    data[end - 20 : end] = bytes(20)
+    path.write_bytes(data)
+    config = project.config(project.source("in.parquet"))
+    project.index(config)
+    assert len(project.records(config)) == 50
+    with pytest.raises(ConservationError, match=rf"{path}: 0 of 2 kept rows (.|\n)*column (.|\n)*replace the file"):
+        copy(project, config, {0: {}, 3: {}})
+    assert list((project.folder / "out").iterdir()) == []
+
+
 def test_an_arrow_file_without_a_dataset(project: Project) -> None:
     with pa.ipc.new_file(project.folder / "in.arrow", TABLE.schema) as writer:
         writer.write_table(TABLE)

@@ -31,7 +31,7 @@ from mira.corpus.files.sniff import without_bom
 from mira.corpus.files.tables import batches, bytes_of, opened, schema
 from mira.corpus.shards import Format, Shard, format_of
 from mira.errors import ConservationError, InputError
-from mira.run_folder.files import atomic, read_json, write_json
+from mira.run_folder.files import atomic, write_json
 
 __all__ = ["copy_kept", "count_kept", "describe_kept"]
 
@@ -73,8 +73,9 @@ def copy_kept(shard: Shard, kept: Kept, folder: Path, *, field: str, longest: in
     shard.check_unchanged()
     try:
         with atomic(target) as temporary:
-            _check_all(shard, kept, _copy(shard, kept, temporary, field, longest))
+            written = _copy(shard, kept, temporary, field, longest)
             shard.check_unchanged()
+            _check_all(shard, kept, written)
     except pa.ArrowException as error:
         raise _not_copied(shard, error) from None
     except Damaged:
@@ -103,7 +104,8 @@ def _check_all(shard: Shard, kept: Kept, written: int) -> None:
     if written != len(kept):
         raise ConservationError(
             f"{shard.path}: {written:,} of {len(kept):,} kept rows are in it",
-            "It has changed since it was scored: run again.",
+            "It has changed since it was scored: run again. If it has not, a column that mira does not read otherwise "
+            "is damaged: replace the file, or set select.write_selected to false.",
         )
 
 
@@ -179,9 +181,9 @@ def _with_provenance(shard: Shard, kind: str, field: str) -> pa.Schema:
     if field in old.names:
         raise _taken(shard.path, field)
     metadata = dict(old.metadata or {})
-    if b"huggingface" in metadata:
-        described = orjson.loads(metadata[b"huggingface"])
-        _add_feature(described.get("info"), field)
+    described = _object(metadata.get(b"huggingface", b""))
+    if isinstance(described.get("info"), dict):
+        _add_feature(described["info"], field)
         metadata[b"huggingface"] = orjson.dumps(described)
     return old.append(pa.field(field, pa.string())).with_metadata(metadata)
 
@@ -189,8 +191,15 @@ def _with_provenance(shard: Shard, kind: str, field: str) -> pa.Schema:
 def _description(path: Path) -> dict[str, Any]:
     """Read what stands beside a data set's files; {} where it is missing or is not JSON of that form."""
     try:
-        value = read_json(path)
-    except (OSError, ValueError):
+        return _object(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 

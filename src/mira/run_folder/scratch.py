@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ __all__ = ["scratch_folder"]
 
 _PREFIX = "mira-scratch-"
 _LOCK = ".lock"
+_UNLOCKED = "mira-distill-"  # made by mira before 0.2, without a lock
+_UNLOCKED_S = 7 * 86400.0  # longer than any student took to train
 
 
 @contextmanager
@@ -46,3 +49,7 @@ def _remove_abandoned(parent: Path) -> None:
             lock = lock_file(folder / _LOCK)
             shutil.rmtree(folder, ignore_errors=True)
             unlock_file(lock)
+    for folder in parent.glob(f"{_UNLOCKED}*"):
+        with suppress(OSError):
+            if max(path.lstat().st_mtime for path in (folder, *folder.rglob("*"))) < time.time() - _UNLOCKED_S:
+                shutil.rmtree(folder, ignore_errors=True)
