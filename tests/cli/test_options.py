@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from mira.cli.app import app, main
 from mira.distillation.bundle import push
-from mira.errors import ConfigError
+from mira.errors import ConfigError, JudgeError, MiraError
+from mira.pipeline.registry import STAGES
+from mira.run_folder.files import hash_path
+from support.encoder_case import RUBRIC
 from support.fault_server import FaultServer, rubric
-from support.served_case import sft_bundle
+from support.served_case import serving, sft_bundle
+from support.tiny_world import RECORDS, TinyWorld
 
 CONFIG = ["index", "group", "reliability", "flag", "report"]
 LIMITS = {
@@ -27,6 +32,7 @@ BATCH = {
     "--import": (["--import", "nowhere.jsonl"], "nowhere.jsonl"),
     "--force": (["--force", "--export", "x.jsonl"], "--force"),
 }
+BOUNDS = ("--source-min", "--source-max", "--per-source-min", "--per-source-max")
 METHODS = {"--methods": (["--methods", "best"], "best")}
 FILES = {
     "--judge": (["--judge", "nonsense"], "nonsense"), "--model": (["--model", "", "--judge", "http://x/v1"], "model"),
@@ -44,7 +50,7 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
     "freeze": SET | {"--folder": (["--folder", "s3://bucket/rubrics"], "local folders only")},
     "demo": {
         "--folder": (["--folder", "s3://bucket/demo"], "local folders only"),
-        "--family": (["--family", "x"], "x"),
+        "--family": (["--family", "nosuch"], "nosuch"),
     },
     **dict.fromkeys(CONFIG, SET | FORCE),
     "discover": LIMITS | BATCH,
@@ -56,14 +62,13 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
     "select": LIMITS | FORCE | {
         "--method": (["--method", "best"], "method"), "--scope": (["--scope", "all"], "scope"),
         "--budget": (["--budget", "half"], "budget"), "--temperature": (["--temperature", "-1"], "temperature"),
-        "--source-min": (["--source-min", "x=1"], "x"), "--source-max": (["--source-max", "x=1"], "x"),
-        "--per-source-min": (["--per-source-min", "x=1"], "x"), "--per-source-max": (["--per-source-max", "x=1"], "x"),
+        **{o: ([o, "nosuch=1"], "nosuch") for o in BOUNDS},
         "--seed": (["--seed", "x"], "--seed"),
     },
     "compare": LIMITS | METHODS,
     "evaluate": LIMITS,
     "explain": SET | {
-        "--source": (["--source", "x"], "x"), "--limit": (["--limit", "x"], "--limit"),
+        "--source": (["--source", "nosuch"], "nosuch"), "--limit": (["--limit", "x"], "--limit"),
         "--line": (["--line", "x"], "expected one of ID"), "--text": (["--text", "x"], "expected one of ID"),
     },
     "cascade": LIMITS,
@@ -94,8 +99,10 @@ def test_the_table_names_every_option_of_every_verb() -> None:
     assert {verb: set(wrong) for verb, wrong in WRONG.items()} == _options()
 
 
+# Refused only over a finished run (test_options_that_need_a_run_are_read) or a bundle that fits its records
+# (test_a_bundle_is_scored_with_its_key_and_by_force).
 NEED_A_RUN = {("compare", "--methods"), ("explain", "--source"), ("proxy", "--methods")}
-NEED_A_RUN |= {("score-bundle", "--api-key-env")}  # the bundle of this test fits no record, and is not asked
+NEED_A_RUN |= {("score-bundle", "--api-key-env")}
 
 
 @pytest.mark.parametrize(
@@ -121,6 +128,57 @@ def test_every_option_is_read(
     said = capsys.readouterr().err.replace("\n", " ").replace("│", "")
     assert words in said
     assert not (tmp_path / "run" / "index").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    world = TinyWorld(tmp_path_factory.mktemp("finished"))
+    world.use_recorded_labels()
+    world.mira("run")
+    return world
+
+
+@pytest.mark.parametrize(("verb", "option"), sorted(key for key in NEED_A_RUN if key[0] != "score-bundle"))
+def test_options_that_need_a_run_are_read(finished: TinyWorld, verb: str, option: str) -> None:
+    given, words = WRONG[verb][option]
+    before = hash_path(finished.run)
+    with pytest.raises(MiraError, match=words):
+        finished.mira(verb, *([RECORDS[0].id] if verb == "explain" else []), *given)
+    assert hash_path(finished.run) == before
+
+
+FORCED = sorted(verb for verb, given in WRONG.items() if "--force" in given and not verb.startswith("score-"))
+
+
+@pytest.mark.parametrize("verb", FORCED)
+def test_force_runs_again(finished: TinyWorld, verb: str) -> None:
+    finished.mira("flag")
+    before = {stage: hash_path(finished.run / stage) for stage in ("index", "labels", "scores", "selected")}
+    said = finished.mira(verb, "--force")
+    stages = [stage.name for stage in STAGES if stage.name in said] if verb == "run" else [verb]
+    assert len(stages) == (9 if verb == "run" else 1)
+    assert all(f"{stage:<12} running (forced)" in said for stage in stages)
+    assert {stage: hash_path(finished.run / stage) for stage in before} == before
+    assert f"{stages[0]:<12} up to date" in finished.mira(verb)
+
+
+def test_a_bundle_is_scored_with_its_key_and_by_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs.jsonl").write_text('{"text": "Some text."}\n')
+    sft_bundle(tmp_path / "bundle", RUBRIC)
+    given, words = WRONG["score-bundle"]["--api-key-env"]
+    with serving(lambda text: len(text) % 11, RUBRIC) as server:
+        command = ["score-bundle", "bundle", "--judge", server.url, "--model", "m", "--input", "docs.jsonl"]
+        with pytest.raises(JudgeError, match=f"{words}, named by api_key_env, is not set"):
+            CliRunner().invoke(app, [*command, *given], catch_exceptions=False)
+        assert not server.requests
+        times = []
+        for more in ([], [], ["--force"]):
+            result = CliRunner().invoke(app, [*command, *more], catch_exceptions=False)
+            assert result.exit_code == 0, result.output
+            times.append(Path(result.stdout.strip()).stat().st_mtime_ns)
+        assert times[0] == times[1] < times[2]
+        assert len(server.requests) == 1, "what was paid for is read from the journal"
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/run", "gs://bucket/run"])

@@ -1,6 +1,8 @@
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +23,7 @@ class Server(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.models = ["tiny"]
+        self.drips = False  # send headers, and then a body that never ends
 
     @property
     def url(self) -> str:
@@ -40,12 +43,23 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def drip(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):  # until the client hangs up
+            while self.server.drips:
+                self.wfile.write(b" ")
+                time.sleep(0.01)
+        self.close_connection = True
+
     def do_GET(self) -> None:
         self.reply(200, json.dumps({"data": [{"id": m} for m in self.server.models]}).encode())
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.keys.append(self.headers.get("Authorization"))
+        if self.server.drips:
+            return self.drip()
         if self.server.faults:
             return self.reply(*self.server.faults.pop())
         self.server.requests.append(body)
@@ -142,6 +156,16 @@ def test_a_torn_body_is_asked_again(server: Server) -> None:
     server.faults = [(200, b'{"data": [{"index": 0, "embe'), (200, b'{"data": [{"index": 0}]}'), (200, b"\xff\xfe")]
     assert client.embed(["aa"]).shape == (1, 3)
     assert server.faults == []
+
+
+def test_a_reply_that_drips_for_ever_ends_with_the_timeout(server: Server) -> None:
+    """The timeout is of the whole reply: a byte every now and then does not extend it."""
+    server.drips = True
+    with pytest.raises(JudgeError, match=r"/v1/embeddings: no reply within 0\.2 s"):
+        embedder(server, endpoint_model="tiny", timeout_s=0.2, max_retries=1)
+    assert len(server.keys) == 2, "asked, and asked again once"
+    server.drips = False
+    assert embedder(server).embed(["aa"]).shape == (1, 3)
 
 
 def test_a_key_in_the_url_is_refused(server: Server) -> None:

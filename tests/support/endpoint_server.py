@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -13,10 +14,15 @@ LINES = ["H", "5", "4", "5", "3", "2", "4", "1", "4", "5", "3", "4", "5", "5"]
 
 
 class DataManServer(FaultServer):
-    """Rates a text by the digit after "quality": 1-5; 0 is answered with a line too few, 9 with no end."""
+    """Rates a text by the digit after "quality": 1-5; 0 is answered with a line too few, 9 with no end.
 
-    def __init__(self) -> None:
+    Args:
+        rating: Another way to get from a text to such a digit.
+    """
+
+    def __init__(self, rating: Callable[[str], int] | None = None) -> None:
         super().__init__(handler=self._rate)
+        self._rating = rating or (lambda text: int(text.split("quality")[1][0]))
         self.of_text: Counter[str] = Counter()
 
     def _rate(self, body: dict[str, Any], _request: web.Request) -> web.Response | dict[str, Any]:
@@ -25,7 +31,7 @@ class DataManServer(FaultServer):
         self.bodies.append(body)
         text = message["content"].split("Text: ")[1].split("\nDomain:_")[0]
         self.of_text[text] += 1
-        overall = int(text.split("quality")[1][0])
+        overall = self._rating(text)
         if overall == 0:
             return completion("\n".join([*LINES[:6], *LINES[7:], "5"]))
         if overall == 9:

@@ -50,6 +50,19 @@ def test_every_field_of_a_reply_survives(tmp_path: Path) -> None:
         assert journal.find([key(1)])[key(1)] == reply
 
 
+@pytest.mark.parametrize("odd", [Reply("text", tokens_in=2**70), Reply("half \ud83d")])
+def test_an_entry_that_cannot_be_written_takes_no_neighbours_with_it(tmp_path: Path, odd: Reply) -> None:
+    entries = [entry(1), Entry(key(2), "s/2", odd), entry(3)]
+    with Journal(tmp_path) as journal:
+        with pytest.raises(RunError, match=r"replies\.jsonl\.zst: the reply about s/2 cannot be written"):
+            journal.append(entries)
+        assert journal.find([key(i) for i in range(4)]) == {key(i): entry(i).reply for i in (1, 3)}
+        with pytest.raises(RunError, match="s/2"):
+            journal.append(entries[1:2])
+    with Journal(tmp_path) as journal:
+        assert (len(journal), journal.damaged, journal.cut) == (2, 0, 0)
+
+
 def test_zstd_prints_the_lines(tmp_path: Path) -> None:
     zstd = shutil.which("zstd")
     if zstd is None:

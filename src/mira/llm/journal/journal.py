@@ -110,11 +110,15 @@ class Journal(JournalReader):
         at a time.
 
         Raises:
-            RunError: They cannot be written. The file is as before.
+            RunError: They cannot be written, and the file is as before; or one of them cannot, and the others are.
         """
-        if not entries:
-            return
-        packed = [(e.key, e.reply.line(e.key, e.tag)) for e in entries]
+        packed, refused = _lines(entries)
+        if packed:
+            self._append(packed)
+        if refused:
+            raise RunError(f"{self.path}: {refused}", "The other replies are in the journal: run again to continue.")
+
+    def _append(self, packed: Sequence[tuple[bytes, bytes]]) -> None:
         blocks = [pack(packed[i : i + FRAME_RECORDS]) for i in range(0, len(packed), FRAME_RECORDS)]
         try:
             self._write(b"".join(blocks))
@@ -158,6 +162,17 @@ class Journal(JournalReader):
                 file.write(b"".join(orjson.dumps(f) + b"\n" for f in failures))
         except OSError as error:
             raise _unwritable(self._failures, error) from None
+
+
+def _lines(entries: Sequence[Entry]) -> tuple[list[tuple[bytes, bytes]], str]:
+    """Return keys and lines of the entries that can be written, and what is wrong with the first that cannot."""
+    lines, refused = [], ""
+    for entry in entries:
+        try:
+            lines.append((entry.key, entry.reply.line(entry.key, entry.tag)))
+        except (TypeError, ValueError) as error:  # a number beyond 64 bits, half a surrogate pair
+            refused = refused or f"the reply about {entry.tag} cannot be written: {error}"
+    return lines, refused
 
 
 def _lock(path: Path) -> int:

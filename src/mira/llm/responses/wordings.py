@@ -1,6 +1,6 @@
 """What servers say when they do not answer, and what each wording means: one table for all servers.
 
-To add a server, add a row to `WORDINGS`, and its words to `tests/judging/test_wordings.py`.
+To add a server, add a row to `WORDINGS`, and its words to `tests/llm/responses/test_wordings.py`.
 """
 
 import re
