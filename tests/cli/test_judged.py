@@ -50,6 +50,11 @@ def _row(said: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│").split("│")]
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # every column is in one table
+
+
 def test_label_tells_what_it_asked_spent_and_left(tmp_path: Path, teacher: Teacher) -> None:
     teacher.unreadable = True
     world = _world(tmp_path, teacher)

@@ -152,7 +152,9 @@ def _budgets(
         )
     judged = sum(group.get("judgements", group.get("asked", 0)) for group in groups.values())
     if judged:
-        missing = sum(sum(counts.values()) for group in groups.values() for counts in group["unscored"].values())
+        missing = sum(
+            sum(counts.values()) for group in groups.values() for counts in group.get("unscored", {}).values()
+        )
         told.append(
             f"Unscored: {missing:,} of {judged:,} judgements ({missing / judged:.1%}); the failure budget is "
             f"{teacher.failure_budget:.1%}."
