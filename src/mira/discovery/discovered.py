@@ -16,7 +16,7 @@ from mira.errors import InputError
 from mira.rubric.points import JudgmentPoint
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_name
-from mira.run_folder.files import hash_file, hash_json, read_json, write_json, write_parquet
+from mira.run_folder.files import hash_file, hash_json, read_sealed, write_parquet, write_sealed
 from mira.run_folder.paths import RunFolder
 
 __all__ = ["asked_hash", "discovered_rubric", "discovery_state", "discovery_states", "would_be_discovered"]
@@ -52,7 +52,7 @@ def discovered_rubric(
     """
     state, key = discovery_state(run, group), hash_json([*_made_by(settings, seed, embedder), _hash(points)])
     files = run.points(group), run.path / "discovery" / f"{group}_dim_anchors.jsonl"
-    known = _known(state)
+    known = read_sealed(state)
     record = known.get("record")
     if record is None or known.get("key") != key or known.get("files") != _hashes(files):
         matrix = embed_points(points, embedder, settings.name_weight)
@@ -69,7 +69,7 @@ def discovered_rubric(
         "settings": hash_json(_made_by(settings, seed, embedder)),
         "record": record,
     }
-    write_json(state, {**facts, "sum": hash_json(facts)})
+    write_sealed(state, facts)
     return replace(Rubric.load(files[1], group), n_referenced=settings.references), record
 
 
@@ -86,7 +86,7 @@ def would_be_discovered(
         asked: `asked_hash` of the requests that discovery would make, all of them answered.
         embedder: Embeds names and reasons.
     """
-    known = _known(discovery_state(run, group))
+    known = read_sealed(discovery_state(run, group))
     path = run.path / "discovery" / f"{group}_dim_anchors.jsonl"
     if known.get("settings") != hash_json(_made_by(settings, seed, embedder)) or known.get("asked") != asked:
         return None
@@ -128,15 +128,6 @@ def _hash(points: Sequence[JudgmentPoint]) -> str:
     for p in points:
         digest.update(repr((p.record, p.source, p.dimension, p.score, p.reason)).encode())
     return digest.hexdigest()
-
-
-def _known(state: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = read_json(state)
-        facts = {name: value for name, value in found.items() if name != "sum"}
-        return facts if found["sum"] == hash_json(facts) else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _hashes(files: Iterable[Path]) -> list[str]:

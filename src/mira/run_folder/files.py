@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = [
     "hash_path",
     "read_json",
     "read_key",
+    "read_sealed",
     "remove_folder",
     "remove_others",
     "sha256_file",
@@ -32,6 +33,7 @@ __all__ = [
     "write_bytes",
     "write_json",
     "write_parquet",
+    "write_sealed",
 ]
 
 _SYNCS = 16  # files that the disk is asked for at once
@@ -191,6 +193,21 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return orjson.loads(path.read_bytes())
+
+
+def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts as JSON with a hash of their own, for `read_sealed`."""
+    write_json(path, {**facts, "sum": hash_json(facts)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Return what `write_sealed` wrote; empty if the file is missing or damaged."""
+    try:
+        found: dict[str, Any] = read_json(path)
+        facts = {name: value for name, value in found.items() if name != "sum"}
+        return facts if found["sum"] == hash_json(facts) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

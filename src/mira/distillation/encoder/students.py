@@ -16,7 +16,7 @@ from mira.grouping.groups import Group
 from mira.labelling.labels import labelled_records, load_labels
 from mira.progress import Log
 from mira.rubric.rubric import Rubric
-from mira.run_folder.files import hash_file, hash_json, read_json, remove_others, write_json
+from mira.run_folder.files import hash_file, hash_json, read_sealed, remove_others, write_sealed
 from mira.run_folder.paths import RunFolder
 
 __all__ = ["kept_files", "train_students"]
@@ -56,8 +56,7 @@ def train_students(
             with keeping_vectors(embedder, _vectors(run, group)) as vectors:
                 labelled = labelled_records(corpus, run, table)
                 kept = train_encoder(table, labelled, rubric, vectors, settings, seed, folder, log)
-            facts = {"key": key, "bundle": hash_file(folder / SUMS), "summary": kept}
-            write_json(state, {**facts, "sum": hash_json(facts)})
+            write_sealed(state, {"key": key, "bundle": hash_file(folder / SUMS), "summary": kept})
         else:
             log.note(f"  {group.name}: the student is kept: its labels, rubric and records are the same")
         summary[group.name] = kept
@@ -81,10 +80,9 @@ def _vectors(run: RunFolder, group: Group) -> Path:
 
 def _kept(state: Path, folder: Path, key: str) -> dict[str, Any] | None:
     """Return the summary of a student that is there, whole and of this key; else None."""
+    known = read_sealed(state)
     try:
-        known = read_json(state)
-        facts = {name: known[name] for name in ("key", "bundle", "summary")}
-        if known["sum"] != hash_json(facts) or known["key"] != key or known["bundle"] != hash_file(folder / SUMS):
+        if known.get("key") != key or known["bundle"] != hash_file(folder / SUMS):
             return None
         verify(folder)
         summary: dict[str, Any] = known["summary"]
