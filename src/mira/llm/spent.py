@@ -1,6 +1,7 @@
 """What a stage asked of endpoints and spent, as the manifest says it."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,10 +59,6 @@ def _found(value: Any, group: str) -> Iterator[Spent]:
 
 
 def _spent(value: Mapping[str, Any], group: str) -> Spent:
-    failures: dict[str, int] = {}
-    for counts in value.get("failures", {}).values():
-        for reason, n in counts.items():
-            failures[reason] = failures.get(reason, 0) + int(n)
     return Spent(
         group=group,
         models=tuple(value.get("models", {})),
@@ -69,7 +66,7 @@ def _spent(value: Mapping[str, Any], group: str) -> Spent:
         sent=int(value.get("requests", 0)),
         from_journal=int(value["from_journal"]),
         retries=dict(value.get("retries", {})),
-        failures=failures,
+        failures=_sum(value.get("failures", {}).values()),
         tokens_in=int(value["tokens_in"]),
         tokens_out=int(value.get("tokens_out", 0)),
         cost=float(value.get("cost", 0.0)),
@@ -93,9 +90,8 @@ def total(entries: list[Spent]) -> Spent:
     )
 
 
-def _sum(counts: list[Mapping[str, int]]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
     for each in counts:
-        for name, n in each.items():
-            found[name] = found.get(name, 0) + n
-    return found
+        found.update(each)
+    return dict(found)

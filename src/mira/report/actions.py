@@ -10,8 +10,8 @@ from mira.llm.spent import read_spent, total
 from mira.reliability.students.label_next import Need
 from mira.report.needs import labelled, needs_of_sources
 from mira.report.overview import Overview, SourceRow
-from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.yardstick.figures import HIGH_RHO, Kept, SourceFigures
 
 __all__ = ["SHOWN", "Action", "Given", "actions"]
 
@@ -19,7 +19,6 @@ SHOWN = 3
 """Actions that the page shows openly; the others are folded."""
 
 _LOST = 0.01  # of a source's lines; fewer are no reason to act (ours)
-_LONG = 0.6  # Spearman of rank and tokens (ours)
 _MOVED = 0.05  # of a source's tokens that its mask moves (ours)
 _LINES = 20
 
@@ -71,7 +70,9 @@ class Given:
     arguments: str
 
 
-def actions(given: Given, run: RunFolder, view: Overview, manifest: Mapping[str, Any]) -> tuple[Action, ...]:
+def actions(
+    given: Given, run: RunFolder, view: Overview, manifest: Mapping[str, Any], kept: Kept
+) -> tuple[Action, ...]:
     """Return the actions, by the share of the corpus's tokens whose fate they concern.
 
     The rule is ours. Cells that labels would unmask: the source's tokens times the share of its slots. A mask: the
@@ -82,7 +83,7 @@ def actions(given: Given, run: RunFolder, view: Overview, manifest: Mapping[str,
         return ()
     found = [
         *_labels(given, run, view, manifest),
-        *_selection(given, run, view),
+        *_selection(given, view, kept),
         *_evaluate(given, run, view),
         *(action for source in view.sources for action in _lost(given, source, view.total.tokens_in)),
     ]
@@ -168,23 +169,21 @@ def _cells(cells: Mapping[str, Sequence[Need]]) -> str:
     return " and ".join([*([", ".join(named[:-1])] if named[1:] else []), named[-1]])
 
 
-def _selection(given: Given, run: RunFolder, view: Overview) -> Iterator[Action]:
-    """Yield what length and masks call for, by kept.json."""
-    path = run.path / "kept.json"
-    kept = read_json(path) if path.is_file() else {}
-    figures: Mapping[str, Mapping[str, Any]] = kept.get("sources", {})
+def _selection(given: Given, view: Overview, kept: Kept) -> Iterator[Action]:
+    """Yield what length and masks call for."""
     select = f"mira select {given.arguments} --set"
-    moved = {s.name: f for s in view.sources if abs((f := figures.get(s.name, {})).get("mask_moves") or 0) >= _MOVED}
-    if moved and kept.get("compare_by") == "own":
-        told = "; ".join(f"{n} keeps {f['own']:.0%}, without its own mask {f['shared']:.0%}" for n, f in moved.items())
+    figures = [(s, kept.sources.get(s.name, SourceFigures())) for s in view.sources]
+    moved = [(s, f) for s, f in figures if abs(f.mask_moves or 0.0) >= _MOVED]
+    if moved and kept.compare_by == "own":
+        told = "; ".join(f"{s.name} keeps {f.own:.0%}, without its own mask {f.shared:.0%}" for s, f in moved)
         why = f"Competing sources trust different slots, and that alone moves their shares: {told}."
-        share = sum(abs(moved[s.name]["mask_moves"]) * _tokens(s, view) for s in view.sources if s.name in moved)
+        share = sum(abs(f.mask_moves or 0.0) * _tokens(s, view) for s, f in moved)
         title = "Compare sources by slots that are centred over all of them"
         yield Action(title, why, f"{select} select.compare_by=centred", share)
-    long = {s.name: rho for s in view.sources if abs(rho := figures.get(s.name, {}).get("length_rho") or 0.0) > _LONG}
+    long = [(s, rho) for s, f in figures if abs(rho := f.length_rho or 0.0) > HIGH_RHO]
     if long and not given.length_controlled:
-        told = ", ".join(f"{name} {rho:.2f}" for name, rho in long.items())
-        share = sum(long[s.name] ** 2 * _tokens(s, view) for s in view.sources if s.name in long)
+        told = ", ".join(f"{s.name} {rho:.2f}" for s, rho in long)
+        share = sum(rho**2 * _tokens(s, view) for s, rho in long)
         why = f"Records rank by their length as much as by their quality (Spearman of rank and tokens: {told})."
         title = "Keep the best of every length"
         yield Action(title, why, f"{select} select.length.control=strata", share)

@@ -50,6 +50,7 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     if not run.thresholds.is_file():
         raise RunError(f"{run.thresholds}: nothing is selected yet", "Run: mira select CONFIG")
     thresholds, manifest = read_json(run.thresholds), _read(run)
+    kept = read_result(Kept, run.kept) if run.kept.is_file() else None
     groups = tuple(load_groups(run)) if run.groups.is_file() else ()
     group_of = {source: group.name for group in groups for source in group.sources}
     with log.task("report", total=3) as task, database.connect(run) as con:
@@ -73,13 +74,13 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             examples=shown,
             comparison=comparison_view(run),
             evaluation=evaluation_view(run),
-            actions=actions(_given(config), run, view, manifest),
+            actions=actions(_given(config), run, view, manifest, kept or Kept()),
             spent=spent_rows(manifest, config.teacher, config.distill),
             discovered=discovered(run, groups, manifest),
             lines=rejected,
             disagreements=disagreements(run, groups),
             verdicts=differing,
-            kept=read_result(Kept, run.kept) if run.kept.is_file() else None,
+            kept=kept,
         )
     )
     write_bytes(run.report, page)

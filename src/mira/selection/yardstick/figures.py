@@ -25,10 +25,11 @@ from mira.selection.yardstick.yardsticks import (
 )
 from mira.stats import spearman
 
-__all__ = ["Kept", "SourceFigures", "kept_figures"]
+__all__ = ["HIGH_RHO", "Kept", "SourceFigures", "kept_figures"]
 
 _SAMPLE = 50_000  # records of a source that its rank correlation is taken over, chosen by hash
-_HIGH_RHO = 0.6  # ours
+HIGH_RHO = 0.6
+"""Above this rank correlation with length, records rank by length as much as by quality (ours)."""
 _FAR = 0.1  # share of a source's tokens; what a mask moves beyond it is a warning (ours)
 
 
@@ -111,7 +112,7 @@ def _totals(source: str, counts: Sequence[Counts]) -> tuple[int, int, int, int]:
 def _notes(plan: Plan, sources: Mapping[str, SourceFigures]) -> Iterator[str]:
     by_strata = plan.settings.length.control == "strata"  # then length decides within a stratum alone
     for source, found in sources.items():
-        if not by_strata and found.length_rho is not None and abs(found.length_rho) > _HIGH_RHO:
+        if not by_strata and found.length_rho is not None and abs(found.length_rho) > HIGH_RHO:
             yield (
                 f"WARNING: {source}: records rank by length as much as by quality (Spearman {found.length_rho:.2f} of "
                 f"rank and tokens; {found.tokens_each or 0:,.0f} tokens per record, {found.tokens_each_kept or 0:,.0f} "
