@@ -112,6 +112,7 @@ def test_a_reason_without_a_score_is_shown_without_one(entry: dict[str, Any], tm
         (_lines({"name": "x", "examples": 3}), "references is a number, not a list"),
         (_lines({"name": "x", "exemplar": {"reason": "r", "score": 85}}), "score is 85, not between 0 and 10"),
         (_lines({"name": "x", "exemplar": {"reason": "r", "score": "high"}}), "score is 'high', not a number"),
+        (_lines({"name": "x", "exemplar": {"reason": "r", "record": 2**64}}), "not a whole number below 2**64; write"),
         (_lines({"name": "x", "cluster_size": "many"}), "cluster_size is 'many', not a number"),
         (_lines({"name": "x", "cluster_size": -1}), "cluster_size is -1"),
         (_lines({"name": "x", "cohesion": "nan"}), "cohesion is 'nan', not a number"),
@@ -139,7 +140,7 @@ _REFERENCE = st.fixed_dictionaries(
     {"reason": _TEXT},
     optional={
         "score": st.floats(0, 10) | st.none(),
-        "record": _TEXT | st.integers(0),
+        "record": _TEXT | st.integers(0, 2**64 - 1),
         **dict.fromkeys(("source", "dimension", "rationale", "name"), _TEXT),
     },
 )

@@ -272,6 +272,8 @@ def _reference(value: Any, what: str) -> Reference:
     for name, text in texts.items():
         if name == "record" and isinstance(text, int):
             texts[name] = str(text)
+        elif name == "record" and isinstance(text, float):
+            raise _Wrong(f"{what}: record is {text}, not a whole number below 2**64; write the record's id as text")
         elif text is not None and not isinstance(text, str):
             raise _Wrong(f"{what}: {name} is {_kind(text)}, not text")
     score = _first(fields, "score", REFERENCE_ALIASES)
