@@ -29,6 +29,7 @@ FLOORS = (
     {"report"},
     {"pipeline"},
     {"demo_project", "run_view"},
+    {"viewer"},
     {"api"},
     {"__init__", "cli"},
     {"__main__"},

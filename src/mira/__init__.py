@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         run,
         students,
         validate,
+        view,
     )
     from mira.config.loading import load_config
     from mira.config.settings import Config
@@ -132,6 +133,7 @@ _HOMES = {
     "score_endpoint": "mira.pipeline.score_files",
     "students": "mira.api",
     "validate": "mira.api",
+    "view": "mira.api",
 }
 
 __all__ = [
@@ -198,6 +200,7 @@ __all__ = [
     "score_endpoint",
     "students",
     "validate",
+    "view",
 ]
 
 

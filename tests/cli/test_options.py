@@ -72,6 +72,10 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
         "--line": (["--line", "x"], "expected one of ID"), "--text": (["--text", "x"], "expected one of ID"),
     },
     "cascade": LIMITS,
+    "view": {
+        "--settings": (["--settings", "nowhere.yaml"], "nowhere.yaml"),
+        "--host": (["--host", "example.org"], "not an IP address"), "--port": (["--port", "x"], "--port"),
+    },
     "students": SET,
     "proxy": SET | METHODS | {"--seeds": (["--seeds", "x"], "--seeds"), "--size": (["--size", "x"], "--size")},
     "adopt": SET,
@@ -101,7 +105,7 @@ def test_the_table_names_every_option_of_every_verb() -> None:
 
 # Refused only over a finished run (test_options_that_need_a_run_are_read) or a bundle that fits its records
 # (test_a_bundle_is_scored_with_its_key_and_by_force).
-NEED_A_RUN = {("compare", "--methods"), ("explain", "--source"), ("proxy", "--methods")}
+NEED_A_RUN = {("compare", "--methods"), ("explain", "--source"), ("proxy", "--methods"), ("view", "--host")}
 NEED_A_RUN |= {("score-bundle", "--api-key-env")}
 
 

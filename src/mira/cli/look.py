@@ -1,5 +1,6 @@
 """Commands that look at a finished run."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -98,6 +99,27 @@ def explain(
             print_explanation(told)
     else:
         print_explanation(api.explain(settings, id_, source=source, log=log))
+
+
+@app.command(rich_help_panel=LOOK)
+def view(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder, or the settings of a run.")],
+    settings: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="The settings of a run folder that was moved.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at. If it is taken, another one is used.")] = 8765,
+) -> None:
+    """Look at a run in the browser.
+
+    Serves pages on this machine, and prints their address (extra `view`). Nothing is written into the run folder.
+    """
+    from mira.config.loading import load_config  # noqa: PLC0415
+    from mira.run_view import open_run  # noqa: PLC0415
+    from mira.viewer.serve import serve  # noqa: PLC0415
+
+    given = load_config(settings) if settings else None
+    serve(open_run(run, settings=given), Terminal(), host=host, port=port)
 
 
 @app.command(rich_help_panel=LOOK)

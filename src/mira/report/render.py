@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mira.grouping.groups import Group
@@ -28,7 +28,7 @@ from mira.report.spent import SpentRow
 from mira.rubric.rubric import Rubric
 from mira.selection.yardstick.figures import Kept
 
-__all__ = ["Page", "render", "visible"]
+__all__ = ["Page", "environment", "render", "visible"]
 
 UNKNOWN = "–"
 _CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -68,10 +68,10 @@ class Page:
 
 def render(page: Page) -> bytes:
     """Return the page as UTF-8."""
-    environment = _environment()
-    style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
+    templates = environment(PackageLoader("mira.report"))
+    style = templates.loader.get_source(templates, "style.css")[0] if templates.loader else ""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = environment.get_template("page.html.j2")
+    template = templates.get_template("page.html.j2")
     return template.render(page=page, style=Markup(style), style_hash=digest).encode()
 
 
@@ -92,9 +92,10 @@ def _symbol(match: re.Match[str]) -> str:
     return "\u2421" if code == 0x7F else f"\u2039U+{code:04X}\u203a"
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mira.report"),
+def environment(loader: BaseLoader) -> Environment:
+    """Return templates that escape everything, with the filters that numbers are shown by."""
+    templates = Environment(
+        loader=loader,
         autoescape=True,
         finalize=visible,
         undefined=StrictUndefined,
@@ -102,9 +103,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"count": _count, "short": _short, "percent": _percent, "figure": _figure, "words": _words}
-    environment.filters |= {"spans": _spans, "points": _points}
-    return environment
+    templates.filters |= {"count": _count, "short": _short, "percent": _percent, "figure": _figure, "words": _words}
+    templates.filters |= {"spans": _spans, "points": _points}
+    return templates
 
 
 def _count(value: int | None) -> str:
