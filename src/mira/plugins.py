@@ -50,7 +50,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "dataman": "mira.selection.methods.dataman_choice:METHOD",
         "mira": "mira.selection.methods.mira:METHOD",
     },
-    EMBEDDERS: {"minilm": "mira.embedding.load:load_minilm"},
+    EMBEDDERS: {"minilm": "mira.embedding.load:load_minilm", "static": "mira.embedding.static:load_static"},
     ENGINES: {"local": "mira.engine.engine:LocalEngine", "ray": "mira.engine.engine:RayEngine"},
 }
 

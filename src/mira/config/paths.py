@@ -28,7 +28,7 @@ __all__ = [
     "resolve_paths",
 ]
 
-_BUILT_IN_MODELS = ("minilm", "ngram")
+_BUILT_IN_MODELS = ("minilm", "static", "ngram")
 
 
 class PathKind(StrEnum):

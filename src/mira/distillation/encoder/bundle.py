@@ -24,6 +24,7 @@ from mira.distillation.encoder.structure import STRUCTURE
 from mira.distillation.unspaced import READING
 from mira.embedding.embedder import Embedder
 from mira.embedding.minilm import MiniLM
+from mira.embedding.static import StaticTokens
 from mira.errors import InputError
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_file, hash_json, write_bytes, write_json
@@ -71,6 +72,8 @@ class EncoderBundle:
 
 
 def _built_in(identity: str, threads: int) -> Embedder | None:
+    if identity.startswith("static-minilm:"):
+        return StaticTokens()
     found = re.fullmatch(r"minilm-int8:[0-9a-f]{8}:(\d+)x(\d+)", identity)
     return MiniLM(int(found[1]), int(found[2]), threads) if found else None
 
