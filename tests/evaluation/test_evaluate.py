@@ -26,7 +26,7 @@ from mira.progress import Quiet
 from mira.reliability.stage import reliability
 from mira.rubric.judgement import Judgement, Recommendation, judgement_schema, judgements_table
 from mira.rubric.rubric import Anchor, Reference, Rubric
-from mira.run_folder.files import read_json, write_json, write_parquet
+from mira.run_folder.files import hash_file, read_json, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
 from mira.selection.methods.method import load_method
@@ -101,7 +101,7 @@ def world(tmp_path_factory):
     config = Config.model_validate(
         {
             "sources": [{"name": s, "path": str(folder / f"{s}.jsonl")} for s in SOURCES],
-            "evaluate": {"planted": 6},
+            "evaluate": {"planted": 6, "subtle": 20},
             "select": {"min_slots": 1},
         }
     )
@@ -172,6 +172,18 @@ def test_a_good_selection_is_told_from_a_random_one(world):
     length = {f.fault: f for f in planted.methods["length"]}
     assert length["truncated"].accuracy == 1.0 and length["truncated"].recall is None
     assert any(line.startswith("planted, garbage") for line in notes.lines)
+
+    negated = next(f for f in found.subtle.methods["mira"] if f.fault == "all")
+    assert negated.pairs == 0 and found.subtle.skipped == {
+        "code_mutant": {"no_python": 40},
+        "negated": {"few_statements": 40},
+        "other_paragraphs": {"few_paragraphs": 40},
+    }
+    assert set(found.verdicts) == {GROUP, "all"}
+    verdict = found.verdicts[GROUP]
+    assert verdict.student == hash_file(run.student(GROUP) / "SHA256SUMS")
+    assert verdict.text.startswith("orders ") and verdict.faults["garbage"].value == mira["garbage"].accuracy
+    assert f"verdict, {GROUP}: {verdict.text}" in notes.lines
 
     select(with_select(config, method="random"), run, Quiet())
     random = evaluate(with_select(config, method="random"), run, Quiet())
@@ -294,7 +306,8 @@ def test_nothing_planted_when_none_is_wanted(world):
     config, run = world
     select(config, run, Quiet())
     none = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"planted": 0})})
-    assert evaluate(none, run, Quiet()).planted == PlantedResult()
+    found = evaluate(none, run, Quiet())
+    assert found.planted == PlantedResult() and found.subtle.records == 0 and found.verdicts[GROUP].faults == {}
 
 
 def test_held_out_records_are_judged_by_a_model_that_has_not_seen_them(world):

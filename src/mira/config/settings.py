@@ -74,6 +74,9 @@ class EvaluateSettings(Settings):
 
     planted: int = Field(default=20, ge=0)
     """Records per source to spoil, one copy per fault, for the student to score. 0: none."""
+    subtle: int = Field(default=20, ge=0)
+    """Records per source to spoil so that they still look like good text: negated statements, one changed token of
+    code, the answer to a similar question, a failed call reported as success. 0: none."""
     methods: list[Literal["random", "dsir", "ppl", "dataman"]] = Field(default=["random", "dsir", "ppl"])
     """Selection methods that value the spoiled copies too. dsir and ppl are fitted first where that has not been done,
     which reads the corpus; dataman, and ppl with an endpoint, send originals and copies to the model that judges the

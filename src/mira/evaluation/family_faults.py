@@ -16,7 +16,7 @@ import numpy as np
 from mira.corpus.families import Spoil
 from mira.corpus.record import Part, Record
 
-__all__ = ["AGENT_FAULTS", "QA_FAULTS", "AgentFault", "QaFault"]
+__all__ = ["AGENT_FAULTS", "QA_FAULTS", "AgentFault", "QaFault", "Step", "trace_steps"]
 
 
 class QaFault(StrEnum):
@@ -97,7 +97,7 @@ def _turned(code: str, rng: np.random.Generator) -> str:
     return _TURN.sub(lambda m: _TURNED[m[0]] if next(draw) else m[0], code)
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """Positions of a call's message and of its result among the parts."""
 
     call: int
@@ -109,19 +109,20 @@ def _spoil_trace(record: Record, fault: AgentFault, rng: np.random.Generator) ->
 
     A message that makes several calls at once is left as it is.
     """
-    parts, steps = list(record.parts), _steps(record.parts)
+    parts, steps = list(record.parts), trace_steps(record.parts)
     if not steps:
         return None
     made = _TRACES[fault](parts, steps, rng)
     return _numbered(made) if made is not None else None
 
 
-def _steps(parts: Sequence[Part]) -> list[_Step]:
+def trace_steps(parts: Sequence[Part]) -> list[Step]:
+    """Return the calls of a trace with their results. A message that makes several calls at once is left out."""
     found = []
     for i, (part, following) in enumerate(pairwise(parts)):
         one_call = _role(part) == "assistant" and part.text.count("<tool_call") == 1
         if one_call and _role(following) == "tool":
-            found.append(_Step(i, i + 1))
+            found.append(Step(i, i + 1))
     return found
 
 
@@ -138,22 +139,22 @@ def _numbered(parts: Sequence[Part]) -> list[Part]:
     ]
 
 
-def _drop(parts: list[Part], step: _Step, instead: str = "") -> list[Part]:
+def _drop(parts: list[Part], step: Step, instead: str = "") -> list[Part]:
     prose = parts[step.call].text.partition("<tool_call")[0].strip()
     text = "\n".join(t for t in (prose, instead) if t)
     kept = [replace(parts[step.call], text=text)] if text else []
     return [*parts[: step.call], *kept, *parts[step.result + 1 :]]
 
 
-def _call_dropped(parts: list[Part], steps: list[_Step], rng: np.random.Generator) -> list[Part] | None:
+def _call_dropped(parts: list[Part], steps: list[Step], rng: np.random.Generator) -> list[Part] | None:
     return _drop(parts, steps[rng.integers(len(steps))])
 
 
-def _success_claimed(parts: list[Part], steps: list[_Step], rng: np.random.Generator) -> list[Part] | None:
+def _success_claimed(parts: list[Part], steps: list[Step], rng: np.random.Generator) -> list[Part] | None:
     return _drop(parts, steps[-1], _CLAIM)
 
 
-def _results_swapped(parts: list[Part], steps: list[_Step], rng: np.random.Generator) -> list[Part] | None:
+def _results_swapped(parts: list[Part], steps: list[Step], rng: np.random.Generator) -> list[Part] | None:
     results = [s.result for s in steps]
     first = results[rng.integers(len(results))]
     others = [r for r in results if parts[r].text != parts[first].text]
@@ -166,18 +167,18 @@ def _results_swapped(parts: list[Part], steps: list[_Step], rng: np.random.Gener
     return made
 
 
-def _error_ignored(parts: list[Part], steps: list[_Step], rng: np.random.Generator) -> list[Part] | None:
+def _error_ignored(parts: list[Part], steps: list[Step], rng: np.random.Generator) -> list[Part] | None:
     at = steps[rng.integers(len(steps))].result
     return [*parts[:at], replace(parts[at], text=_ERROR), *parts[at + 1 :]]
 
 
-def _loop(parts: list[Part], steps: list[_Step], rng: np.random.Generator) -> list[Part] | None:
+def _loop(parts: list[Part], steps: list[Step], rng: np.random.Generator) -> list[Part] | None:
     step = steps[rng.integers(len(steps))]
     again = parts[step.call : step.result + 1]
     return [*parts[: step.result + 1], *again * _LOOPS, *parts[step.result + 1 :]]
 
 
-_TRACES: dict[AgentFault, Callable[[list[Part], list[_Step], np.random.Generator], list[Part] | None]] = {
+_TRACES: dict[AgentFault, Callable[[list[Part], list[Step], np.random.Generator], list[Part] | None]] = {
     AgentFault.CALL_DROPPED: _call_dropped,
     AgentFault.RESULTS_SWAPPED: _results_swapped,
     AgentFault.ERROR_IGNORED: _error_ignored,

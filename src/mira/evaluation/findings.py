@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from mira.evaluation.results import PlantedFigures
+from mira.evaluation.results import Estimate, PlantedFigures, StudentResult
+from mira.evaluation.verdict import Interval, Share, Verdict, verdict, verdict_of_all
 
-__all__ = ["planted_findings"]
+__all__ = ["planted_findings", "verdicts"]
 
 _NO_ADVICE = ("mira", "length", "random")
 """Length is not a method of selection, and whatever random order sees it sees by chance."""
@@ -53,6 +54,38 @@ def planted_findings(
                 "budget, such as 90%."
             )
     return told
+
+
+def verdicts(
+    students: Mapping[str, Mapping[str, StudentResult]],
+    faults: Mapping[str, Sequence[PlantedFigures]],
+    bundles: Mapping[str, str],
+) -> dict[str, Verdict]:
+    """Return group -> the verdict on its student, and "all" -> that on all of them.
+
+    Args:
+        students: Group -> "student" and the baselines.
+        faults: Group -> figures of its student's pairs by fault; "all" -> those of all pairs.
+        bundles: Group -> hash of its bundle.
+    """
+    found = {}
+    for group, digest in bundles.items():
+        own = students.get(group, {}).get("student", StudentResult())
+        found[group] = verdict(_interval(own.rho), _interval(own.of_ceiling), _shares(faults.get(group, ())), digest)
+    return found | {"all": verdict_of_all(found, _shares(faults.get("all", ())))}
+
+
+def _interval(estimate: Estimate) -> Interval | None:
+    value, low, high = estimate.value, estimate.low, estimate.high
+    return None if value is None or low is None or high is None else (value, low, high)
+
+
+def _shares(figures: Sequence[PlantedFigures]) -> dict[str, Share]:
+    return {
+        f.fault: Share(f.accuracy, f.accuracy_low, f.accuracy_high, f.compared)
+        for f in figures
+        if f.accuracy is not None and f.accuracy_low is not None and f.accuracy_high is not None and f.fault != "all"
+    }
 
 
 def _name(figures: PlantedFigures) -> str:

@@ -14,6 +14,7 @@ from mira.config.settings import SelectSettings
 from mira.corpus.record import Record
 from mira.evaluation.faults import degrade, faults_of
 from mira.evaluation.results import PlantedFigures
+from mira.evaluation.subtle_faults import NotPlanted, spoil, subtle_faults_of
 from mira.judging.judge import Judge, JudgeTask
 from mira.llm.failures import UNANSWERED, check_failures
 from mira.progress import Log, Quiet
@@ -21,7 +22,7 @@ from mira.rubric.slots import slot_index
 from mira.selection.yardstick.yardsticks import Yardstick
 from mira.stats import generator, percentile_interval, resamples, wilson
 
-__all__ = ["Pair", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant"]
+__all__ = ["Pair", "Planted", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant", "plant_subtle"]
 
 _RESAMPLES = 1000
 
@@ -59,6 +60,48 @@ def plant(records: Iterable[Record], faults: Sequence[str] = (), seed: int = 0) 
         for fault in faults or faults_of(record.family)
     )
     return [Pair(record, copy, fault) for record, fault, copy in pairs if copy is not None]
+
+
+class Planted(NamedTuple):
+    """Records with their copies.
+
+    Attributes:
+        pairs: One per record and fault that it can have.
+        skipped: Fault -> why records cannot have it -> records. For each fault, pairs and these add up to the records
+            of the families that have it.
+    """
+
+    pairs: list[Pair]
+    skipped: dict[str, dict[str, int]]
+
+    def joined(self, other: "Planted") -> "Planted":
+        """Return both together."""
+        faults = sorted({*self.skipped, *other.skipped})
+        counts = {f: Counter(self.skipped.get(f, {})) + Counter(other.skipped.get(f, {})) for f in faults}
+        return Planted([*self.pairs, *other.pairs], {f: dict(sorted(why.items())) for f, why in counts.items()})
+
+
+def plant_subtle(records: Iterable[Record], seed: int = 0) -> Planted:
+    """Return every record with every fault that looks like good text (`subtle_faults.py`).
+
+    Args:
+        records: The records. A part that is put in is that of another of them, of the same source.
+        seed: See `spoil`.
+    """
+    by_source: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_source[record.source].append(record)
+    pairs: list[Pair] = []
+    skipped: dict[str, Counter[str]] = defaultdict(Counter)
+    for own in by_source.values():
+        for at, record in enumerate(own):
+            for fault in subtle_faults_of(record.family):
+                copy = spoil(record, fault, [*own[at + 1 :], *own[:at]], seed)
+                if isinstance(copy, NotPlanted):
+                    skipped[fault][str(copy)] += 1
+                else:
+                    pairs.append(Pair(record, copy, fault))
+    return Planted(pairs, {str(fault): dict(sorted(why.items())) for fault, why in sorted(skipped.items())})
 
 
 def judge_scorer(

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
+from mira.evaluation.verdict import Verdict
 from mira.html import block, paragraph, table
 
 __all__ = [
@@ -210,12 +211,14 @@ class PlantedResult:
         methods: Scorer -> its figures, one entry per fault, then one for all. "mira" stands for the students.
         sources: Source -> the students' figures over all faults.
         findings: What the figures come to, in words.
+        skipped: Fault -> why records cannot have it -> records; counted for faults that look like good text.
     """
 
     records: int = 0
     methods: dict[str, list[PlantedFigures]] = field(default_factory=dict)
     sources: dict[str, PlantedFigures] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
+    skipped: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +335,8 @@ class EvaluationResult:
         kept_by_held_out_model: False if what was kept rests on scores of a student that may have seen the labels.
         agreement: With the teacher's held-out labels.
         planted: Planted faults.
+        subtle: Planted faults that look like good text.
+        verdicts: Group -> what the figures come to; "all" stands for all groups.
         check: Scores against `evaluate.check_field`; None, and {} in the file, if the field is not set.
         students: Group -> its student, as "student", and the baselines. Empty without labels or predictions.
         variants: Other yardsticks and length controls; None if there are no labels or predictions, or the method is
@@ -343,6 +348,8 @@ class EvaluationResult:
     kept_by_held_out_model: bool = True
     agreement: Agreement
     planted: PlantedResult = PlantedResult()
+    subtle: PlantedResult = PlantedResult()
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
     check: Annotated[FieldCheck | None, BeforeValidator(lambda v: v or None), WrapSerializer(_or_empty)] = None
     students: dict[str, dict[str, StudentResult]] = field(default_factory=dict)
     variants: VariantsResult | None = None

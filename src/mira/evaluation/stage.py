@@ -13,26 +13,36 @@ import pyarrow.parquet as pq
 from mira import corpus
 from mira.config.settings import Config
 from mira.corpus.record import Record
+from mira.distillation.bundle import SUMS
 from mira.distillation.student import open_student
 from mira.errors import JudgeError, RunError
 from mira.evaluation.agreement import Held, agreement
 from mira.evaluation.checked import check_field
-from mira.evaluation.findings import planted_findings
+from mira.evaluation.findings import planted_findings, verdicts
 from mira.evaluation.naive import against_naive
-from mira.evaluation.planted import Pair, Scorer, by_length, judge_scorer, measure_planted, plant
+from mira.evaluation.planted import (
+    Planted,
+    Scorer,
+    by_length,
+    judge_scorer,
+    measure_planted,
+    plant,
+    plant_subtle,
+)
 from mira.evaluation.planted_methods import planted_methods
 from mira.evaluation.results import (
     AgreementFigures,
     Estimate,
     EvaluationResult,
     FieldCheck,
+    PlantedFigures,
     PlantedResult,
     VariantsResult,
 )
 from mira.evaluation.yardsticks import compare_variants
 from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
-from mira.run_folder.files import read_json
+from mira.run_folder.files import hash_file, read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 from mira.selection.stage import selection_inputs
@@ -66,16 +76,21 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> EvaluationResult:
     group_of = {source: group.name for group in groups for source in group.sources}
     quality = held_out_quality(config.select, run, group_of) if selected["method"] == "mira" else None
     held = [r for group in groups for r in held_out_records(run, group, quality, cuts)]
+    students = {
+        group.name: against_naive(config.corpus, config.reliability, config.seed, run, group) for group in groups
+    }
+    planted, subtle, by_group = _planted(config, run, log, groups, selected)
+    bundles = {group.name: hash_file(sums) for group in groups if (sums := run.student(group.name) / SUMS).is_file()}
     result = EvaluationResult(
         method=selected["method"],
         scope=selected["scope"],
         kept_by_held_out_model=quality is None or bool(cuts),
         agreement=agreement(held, config.evaluate.interval),
-        planted=_planted(config, run, log, groups, selected),
+        planted=planted,
+        subtle=subtle,
+        verdicts=verdicts(students, by_group, bundles),
         check=check_field(selection_inputs(config, run, log), config.evaluate, groups),
-        students={
-            group.name: against_naive(config.corpus, config.reliability, config.seed, run, group) for group in groups
-        },
+        students=students,
         variants=_variants(config, run, groups, selected),
     )
     write_result(run.evaluation, result)
@@ -147,75 +162,94 @@ def _thresholds(selected: Mapping[str, Any]) -> dict[str, float]:
 
 def _planted(
     config: Config, run: RunFolder, log: Log, groups: Sequence[Group], selected: Mapping[str, Any]
-) -> PlantedResult:
-    if not config.evaluate.planted:
-        return PlantedResult()
+) -> tuple[PlantedResult, PlantedResult, dict[str, list[PlantedFigures]]]:
+    """Measure planted faults, and those that look like good text.
+
+    Returns:
+        Both, and the students' figures by fault of each group's pairs of either kind; "all": of all pairs.
+    """
+    if not (config.evaluate.planted or config.evaluate.subtle):
+        return PlantedResult(), PlantedResult(), {}
     try:
-        pairs, values = _judged_pairs(config, run, log, groups)
+        plain, subtle, values = _judged_pairs(config, run, log, groups)
     except JudgeError as error:
         log.note(f"planted faults: left out: {error}")
-        return PlantedResult()
+        return PlantedResult(), PlantedResult(), {}
     yardsticks = load_yardsticks(config.select, run)
     usable = {s: t for s, t in _thresholds(selected).items() if s in yardsticks and yardsticks[s].slots}
     known = _known(values)
     measure = partial(measure_planted, confidence=config.evaluate.interval, seed=config.seed)
-    methods = {
-        "mira": measure(pairs, known, usable),
-        "length": measure(pairs, by_length),
-        **planted_methods(selection_inputs(config, run, log), config.evaluate, pairs),
-    }
-    sources = {
-        source: measure([p for p in pairs if p.original.source == source], known, usable)[-1]
-        for source in sorted({p.original.source for p in pairs})
-    }
-    return PlantedResult(
-        records=len({(p.original.source, p.original.id) for p in pairs}),
-        methods=methods,
-        sources=sources,
-        findings=planted_findings(methods, sources),
+
+    def measured(planted: Planted) -> PlantedResult:
+        pairs = planted.pairs
+        methods = {
+            "mira": measure(pairs, known, usable),
+            "length": measure(pairs, by_length),
+            **planted_methods(selection_inputs(config, run, log), config.evaluate, pairs),
+        }
+        sources = {
+            source: measure([p for p in pairs if p.original.source == source], known, usable)[-1]
+            for source in sorted({p.original.source for p in pairs})
+        }
+        records = len({(p.original.source, p.original.id) for p in pairs})
+        return PlantedResult(records, methods, sources, planted_findings(methods, sources), planted.skipped)
+
+    every = [*plain.pairs, *subtle.pairs]
+    by_group = {g.name: measure([p for p in every if p.original.source in g.sources], known) for g in groups}
+    return (
+        measured(plain) if config.evaluate.planted else PlantedResult(),
+        measured(subtle) if config.evaluate.subtle else PlantedResult(),
+        by_group | {"all": measure(every, known)},
     )
 
 
 def _judged_pairs(
     config: Config, run: RunFolder, log: Log, groups: Sequence[Group]
-) -> tuple[list[Pair], dict[tuple[str, str], float]]:
+) -> tuple[Planted, Planted, dict[tuple[str, str], float]]:
     """Spoil records of every group, and have its student judge originals and copies.
 
     Returns:
-        The pairs, and (source, id) -> quality.
+        The pairs, those whose copies look like good text, and (source, id) -> quality.
 
     Raises:
         JudgeError: A served student cannot be asked, or gave too few replies.
     """
     yardsticks, budget = load_yardsticks(config.select, run), config.teacher.failure_budget
-    pairs: list[Pair] = []
+    plain, subtle = Planted([], {}), Planted([], {})
     values: dict[tuple[str, str], float] = {}
     with log.task("planted faults", total=len(groups)) as task:
         for group in groups:
             ranked = [s for s in group.sources if s in yardsticks and yardsticks[s].slots]
-            records = [r for s in ranked for r in _unlabelled(config, run, group, s)]
-            own = plant(records, seed=config.seed)
-            copies = [*records, *(p.degraded for p in own)]
+            some = [r for s in ranked for r in _unlabelled(config, run, group, s, config.evaluate.planted)]
+            own = plant(some, seed=config.seed)
+            others = [r for s in ranked for r in _unlabelled(config, run, group, s, config.evaluate.subtle)]
+            looking_good = plant_subtle(others, seed=config.seed)
+            pairs = [*own, *looking_good.pairs]
+            originals = list({(p.original.source, p.original.id): p.original for p in pairs}.values())
+            copies = [*originals, *(p.degraded for p in pairs)]
             with open_student(config.students, run, group.name, log) as judge:
                 scored = judge_scorer(judge, yardsticks, config.select, budget, log)(copies)
             values |= {(r.source, r.id): float(v) for r, v in zip(copies, scored, strict=True)}
-            pairs += own
+            plain.pairs.extend(own)
+            subtle = subtle.joined(looking_good)
             task.advance()
-    return pairs, values
+    return plain, subtle, values
 
 
 def _known(values: Mapping[tuple[str, str], float]) -> Scorer:
     return lambda records: np.array([values[r.source, r.id] for r in records], dtype=np.float64)
 
 
-def _unlabelled(config: Config, run: RunFolder, group: Group, source: str) -> list[Record]:
-    """Return a seeded sample of records that the student was not trained on."""
+def _unlabelled(config: Config, run: RunFolder, group: Group, source: str, n: int) -> list[Record]:
+    """Return a seeded sample of n records that the student was not trained on."""
+    if not n:
+        return []
     labelled: set[str] = set()
     if run.labels(group.name).is_file():
         labels = pq.read_table(run.labels(group.name), columns=["id", "source"])
         labelled = set(labels.filter(pc.equal(labels["source"], source))["id"].to_pylist())
-    ids = corpus.sample_ids(run, source, config.evaluate.planted + len(labelled), config.seed, "planted")
-    fresh = [i for i in ids if i not in labelled][: config.evaluate.planted]
+    ids = corpus.sample_ids(run, source, n + len(labelled), config.seed, "planted")
+    fresh = [i for i in ids if i not in labelled][:n]
     return corpus.fetch(config.corpus, run, source, fresh)
 
 
@@ -231,21 +265,31 @@ def _tell(result: EvaluationResult, log: Log) -> None:
             f"[{held.precision_low:.0%}, {held.precision_high:.0%}] of the {held.kept} held-out records kept, "
             f"{held.base_rate:.0%} of all {held.n}{_like_random(held)}"
         )
-    for name, faults in result.planted.methods.items():
-        for figures in faults if name == "mira" else faults[-1:]:
-            about = figures.fault if name == "mira" else name
-            if figures.accuracy is not None:
-                log.note(
-                    f"planted, {about}: the original scores higher in {figures.accuracy:.0%} "
-                    f"[{figures.accuracy_low:.0%}, {figures.accuracy_high:.0%}] of {figures.compared} pairs"
-                    f"{': too few pairs to tell' if figures.too_few else ''}"
-                )
-    for finding in result.planted.findings:
-        log.note(finding)
+    for kind, planted in (("planted", result.planted), ("looks like good text", result.subtle)):
+        _tell_planted(kind, planted, log)
     if result.variants:
         _tell_variants(result.variants, log)
     if result.check:
         _tell_check(result.check, log)
+    for group, found in result.verdicts.items():
+        log.note(f"verdict, {group}: {found.text}")
+
+
+def _tell_planted(kind: str, planted: PlantedResult, log: Log) -> None:
+    for name, faults in planted.methods.items():
+        for figures in faults if name == "mira" else faults[-1:]:
+            about = figures.fault if name == "mira" else name
+            if figures.accuracy is not None:
+                log.note(
+                    f"{kind}, {about}: the original scores higher in {figures.accuracy:.0%} "
+                    f"[{figures.accuracy_low:.0%}, {figures.accuracy_high:.0%}] of {figures.compared} pairs"
+                    f"{': too few pairs to tell' if figures.too_few else ''}"
+                )
+    for fault, why in planted.skipped.items():
+        counts = ", ".join(f"{reason.replace('_', ' ')} {n}" for reason, n in why.items())
+        log.note(f"{kind}, {fault}: not planted in {sum(why.values())} records: {counts}")
+    for finding in planted.findings:
+        log.note(finding)
 
 
 def _like_random(held: AgreementFigures) -> str:

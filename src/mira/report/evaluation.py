@@ -1,6 +1,6 @@
 """What evaluation.json says of the selection: agreement with held-out labels, planted faults, naive students."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mira.evaluation.results import (
@@ -117,6 +117,11 @@ class Evaluation:
         faults: One row a fault.
         findings: What the faults come to, in words.
         students: Group -> its student and the baselines.
+        verdicts: Group, or "all" -> what the figures come to, in words.
+        subtle: Records that were spoiled so that they look like good text.
+        subtle_faults: One row a fault of that kind; the scorers are the same.
+        subtle_findings: What these faults come to, in words.
+        skipped: Fault -> why so many records cannot have it, in words.
         check_field: The field that says what was done to a record; "" where none is set.
         checks: How well the student, and the teacher, tell such records from clean ones.
         variants: Setting -> its values, the method's first.
@@ -131,6 +136,11 @@ class Evaluation:
     faults: tuple[FaultRow, ...]
     findings: tuple[str, ...]
     students: tuple[tuple[str, tuple[StudentRow, ...]], ...]
+    verdicts: tuple[tuple[str, str], ...] = ()
+    subtle: int = 0
+    subtle_faults: tuple[FaultRow, ...] = ()
+    subtle_findings: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
     check_field: str = ""
     checks: tuple[CheckRow, ...] = ()
     variants: tuple[tuple[str, tuple[VariantRow, ...]], ...] = ()
@@ -143,7 +153,7 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
         return None
     result = read_result(EvaluationResult, run.evaluation)
     agreement, planted, check = result.agreement, result.planted, result.check
-    methods = {name: rows for name, rows in planted.methods.items() if rows}
+    methods = {name: rows for name, rows in (planted.methods or result.subtle.methods).items() if rows}
     scorer, *others = methods or [""]
     return Evaluation(
         agreement=tuple(_agreement(name, row) for name, row in [*agreement.sources.items(), ("all", agreement.all)]),
@@ -151,9 +161,16 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
         planted=planted.records,
         scorer=scorer,
         others=tuple(others),
-        faults=_faults(methods.get(scorer, []), [methods[name] for name in others]),
+        faults=_faults(planted.methods.get(scorer, []), [planted.methods.get(name, []) for name in others]),
         findings=tuple(planted.findings),
         students=tuple((g, tuple(_student(n, f) for n, f in fs.items())) for g, fs in result.students.items() if fs),
+        verdicts=tuple((group, found.text) for group, found in result.verdicts.items()),
+        subtle=result.subtle.records,
+        subtle_faults=_faults(
+            result.subtle.methods.get(scorer, []), [result.subtle.methods.get(name, []) for name in others]
+        ),
+        subtle_findings=tuple(result.subtle.findings),
+        skipped=tuple((fault, _reasons(why)) for fault, why in result.subtle.skipped.items()),
         check_field=check.field if check else "",
         variants=_variants(result.variants) if result.variants else (),
         variant_records=result.variants.records if result.variants else 0,
@@ -163,6 +180,10 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
             for who, row in (("student, quality", found.student), ("teacher, overall", found.teacher))
         ),
     )
+
+
+def _reasons(why: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in why.items())
 
 
 def _variants(found: VariantsResult) -> tuple[tuple[str, tuple[VariantRow, ...]], ...]:
