@@ -30,6 +30,7 @@ class Work:
         prompt_tokens: Tokens of a prompt besides the record.
         reply_tokens: Tokens of a reply.
         from_journal: Whether the journal's replies can be counted before the stage runs.
+        notes: What else it will take, such as memory and time of training; one line each.
     """
 
     records: Mapping[str, int] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Work:
     prompt_tokens: int = 0
     reply_tokens: int = 0
     from_journal: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

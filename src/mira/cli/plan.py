@@ -25,6 +25,8 @@ def print_plan(planned: list[PlannedStage], console: Console | None = None) -> N
     console = console or wide_console()
     console.print(table)
     for stage in planned:
+        for note in stage.notes:
+            console.print(printable(f"{stage.name}: {note}"), markup=False, highlight=False)
         if stage.sources:
             console.print("New labels:")
         for source, asked in stage.sources.items():

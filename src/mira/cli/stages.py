@@ -210,7 +210,7 @@ _judging_command("label", "Have the teacher judge a sample on each rubric.")
 def distill(
     config: ConfigPath,
     student: Annotated[
-        Literal["encoder", "sft", "endpoint", "bundle"] | None, typer.Option(help="Kind of student.")
+        Literal["encoder", "head", "sft", "endpoint", "bundle"] | None, typer.Option(help="Kind of student.")
     ] = None,
     set_: Overrides = NO_OVERRIDES,
     force: Force = False,

@@ -28,7 +28,14 @@ from mira.config.selection import (
     PplSettings,
     SelectSettings,
 )
-from mira.config.students import CascadeSettings, DistillSettings, ReliabilitySettings, ScoreSettings, SftSettings
+from mira.config.students import (
+    CascadeSettings,
+    DistillSettings,
+    HeadSettings,
+    ReliabilitySettings,
+    ScoreSettings,
+    SftSettings,
+)
 
 __all__ = [
     "BenchmarkSettings",
@@ -45,6 +52,7 @@ __all__ = [
     "EvaluateSettings",
     "FlagSettings",
     "GroupSettings",
+    "HeadSettings",
     "LabelSettings",
     "LengthSettings",
     "PplEndpoint",

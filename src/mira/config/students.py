@@ -10,7 +10,7 @@ from mira.config.base import Settings, Share, known_names
 from mira.config.endpoints import EndpointSettings
 from mira.config.paths import BundlePath, FilePath, ModelPath
 
-__all__ = ["CascadeSettings", "DistillSettings", "ReliabilitySettings", "ScoreSettings", "SftSettings"]
+__all__ = ["CascadeSettings", "DistillSettings", "HeadSettings", "ReliabilitySettings", "ScoreSettings", "SftSettings"]
 
 
 class SftSettings(Settings):
@@ -59,6 +59,48 @@ class SftSettings(Settings):
         return self
 
 
+class HeadSettings(Settings):
+    """Fine-tuning of an encoder or a small causal LM with one output per slot. All values are ours."""
+
+    model: ModelPath = "answerdotai/ModernBERT-base"
+    """Base model: a folder, or a name on the hub. Any encoder or causal LM; its weights must be safetensors."""
+    max_length: int = Field(default=1024, ge=64)
+    """Tokens of a record that the student reads. Longer records are cut in the middle and noted."""
+    target: Literal["auto", "ranks", "zscores"] = "auto"
+    """What is learnt of the labels: their ranks within the group, their z-scores, or whichever does better in
+    cross-validation on the training split."""
+    epochs: float = Field(default=10, gt=0)
+    """Maximum passes over the training labels; training stops earlier if `patience` runs out."""
+    patience: int = Field(default=3, ge=1)
+    """Evaluations without a better within-source rho after which training stops."""
+    validation: Annotated[Share, Field(gt=0, lt=1)] = 0.15
+    """Share of the training split that is not learnt from but decides when to stop."""
+    learning_rate: float = Field(default=5e-5, gt=0)
+    """Peak learning rate; it decays to 0 along a line. LoRA takes about four times as much."""
+    batch_size: int = Field(default=16, ge=1)
+    """Records per step."""
+    micro_batch: int = Field(default=16, ge=1)
+    """Records in memory at once; must divide batch_size."""
+    warmup: Share = 0.1
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Weight decay."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 tunes all parameters. Above 0: rank of LoRA adapters, merged into the weights at the end."""
+    checkpoint_steps: int = Field(default=0, ge=0)
+    """Steps between evaluations and checkpoints, from which an interrupted run resumes. 0: once per epoch."""
+    onnx: bool = True
+    """Also write the model as ONNX, so that it scores without torch. Left out above 400M parameters."""
+    scoring: Literal["auto", "onnx", "torch"] = "auto"
+    """How records are scored here if no endpoint is set. auto: torch with a GPU, else ONNX if the bundle has it."""
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> "HeadSettings":
+        if self.batch_size % min(self.micro_batch, self.batch_size):
+            raise ValueError(f"micro_batch ({self.micro_batch}) does not divide batch_size ({self.batch_size})")
+        return self
+
+
 class CascadeSettings(Settings):
     """What the stronger student judges after the cheap one has scored everything. The values are ours."""
 
@@ -70,8 +112,8 @@ class CascadeSettings(Settings):
     audit: Share = 0.01
     """Also judge this random share of all records, to compare both students."""
     bundles: dict[str, BundlePath] = Field(default_factory=dict)
-    """Group -> the sft bundle that distill.endpoint serves, e.g. from another run. Without a bundle, the endpoint
-    counts as a released scorer and is asked with the run's rubric."""
+    """Group -> the sft or head bundle that distill.endpoint serves, e.g. from another run; without an endpoint, a head
+    scores here. Without a bundle, the endpoint counts as a released scorer and is asked with the run's rubric."""
 
     @model_validator(mode="after")
     def _one_reach(self) -> "CascadeSettings":
@@ -83,17 +125,20 @@ class CascadeSettings(Settings):
 class DistillSettings(Settings):
     """The student of each group."""
 
-    student: Literal["encoder", "sft", "endpoint", "bundle"] = "encoder"
-    """encoder: trained here in seconds. sft: a fine-tuned causal LM. endpoint: a released scorer that you serve.
-    bundle: existing scorer bundles, see `bundles`."""
+    student: Literal["encoder", "head", "sft", "endpoint", "bundle"] = "encoder"
+    """encoder: trained here in seconds. head: a fine-tuned encoder or small LM with one output per slot. sft: a
+    fine-tuned causal LM that writes scores. endpoint: a released scorer that you serve. bundle: existing scorer
+    bundles, see `bundles`."""
     bundles: dict[str, BundlePath] = Field(default_factory=dict)
     """Group -> scorer bundle to use unchanged, e.g. a pulled one. Required for `bundle` students."""
     endpoint: EndpointSettings | None = None
-    """Where the student is served. Required for `endpoint` students, and to score with an `sft` student."""
+    """Where the student is served. Required for `endpoint` students, and to score with an `sft` student. A `head`
+    student scores here without one."""
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict)
     """Group -> where its student is served, if groups have their own endpoints."""
     compare: list[BundlePath] = Field(default_factory=list)
     """Other scorer bundles, or folders of bundles, to compare with this run's students (`mira students`)."""
+    head: HeadSettings = HeadSettings()
     sft: SftSettings = SftSettings()
     cascade: CascadeSettings = CascadeSettings()
     folds: int = Field(default=5, ge=2)

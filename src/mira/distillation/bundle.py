@@ -2,8 +2,9 @@
 
 A bundle is a folder with `bundle.json` (what it is), `rubric.jsonl` (the slots it scores) and its weights. `SHA256SUMS`
 lists every other file, in the form that `sha256sum -c` reads. Only data formats may be inside: weights as safetensors,
-everything else as text, JSON or Parquet. Pickles and Python files are refused by name, whatever they hold, and so is
-JSON that tells a loader to fetch code from elsewhere (`auto_map`).
+everything else as text, JSON, Parquet or ONNX. Pickles and Python files are refused by name, whatever they hold, and so
+is JSON that tells a loader to fetch code from elsewhere (`auto_map`). An ONNX file is a graph of the runtime's own
+operators; other operators come from libraries, and mira loads none.
 """
 
 import shutil
@@ -24,7 +25,7 @@ __all__ = ["HUB", "SUMS", "check_safe", "install", "pull", "push", "read_bundle"
 SUMS = "SHA256SUMS"
 HUB = "hf://"
 _SUFFIXES = frozenset(
-    {".safetensors", ".json", ".jsonl", ".txt", ".md", ".svg", ".html", ".jinja", ".parquet", ".npy", ".model"}
+    (".safetensors", ".json", ".jsonl", ".txt", ".md", ".svg", ".html", ".jinja", ".parquet", ".npy", ".model", ".onnx")
 )
 _NAMES = frozenset({"LICENSE", "NOTICE"})
 _HUB_FILES = frozenset({".gitattributes"})

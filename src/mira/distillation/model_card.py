@@ -11,7 +11,7 @@ from mira.judging.prompt import Prompt
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import write_bytes
 
-__all__ = ["loss_curve", "render", "write_card"]
+__all__ = ["loss_curve", "render", "write_card", "write_head_card"]
 
 _WIDTH, _HEIGHT = 720, 300
 _LEFT, _TOP, _RIGHT, _BOTTOM = 56, 24, 16, 40
@@ -37,6 +37,21 @@ def write_card(
         rubric=rubric, prompt=prompt, facts=facts, sources=sources, counts=facts["counts"],
         training=facts["training"], settings=facts["settings"], left_out=_left_out(facts["counts"]["left_out"]),
     )  # fmt: skip
+    write_bytes(folder / "README.md", card.encode())
+
+
+def write_head_card(folder: Path, rubric: Rubric, facts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write README.md and loss.svg into the bundle of a head.
+
+    Args:
+        folder: The bundle.
+        rubric: The student's rubric.
+        facts: Its bundle.json.
+        state: Its trainer_state.json.
+    """
+    losses = [(entry["step"], entry["loss"]) for entry in state["log_history"] if "loss" in entry]
+    write_bytes(folder / "loss.svg", loss_curve(losses).encode())
+    card = render("head_card.md.j2", rubric=rubric, facts=facts, training=facts["training"], settings=facts["settings"])
     write_bytes(folder / "README.md", card.encode())
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mira import corpus
 from mira.config.settings import Config, CorpusSettings, StudentSettings
 from mira.distillation.bundle import pull, read_bundle, seal, verify
 from mira.distillation.encoder.students import kept_files, train_students
+from mira.distillation.head.estimate import estimate, read_shape, training_speed
+from mira.distillation.head.students import train_heads
 from mira.distillation.sft.examples import Tuning, student_prompt
 from mira.distillation.sft.train import distill_sft
 from mira.distillation.student import open_student, write_endpoint_bundle
@@ -26,7 +29,7 @@ from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_names
 from mira.run_folder.files import hash_file, hash_json, read_json, remove_folder, write_json, write_parquet
 from mira.run_folder.paths import RunFolder
-from mira.stage import Stage, needs, reads
+from mira.stage import Stage, Work, needs, reads
 
 __all__ = ["STAGE", "distill"]
 
@@ -34,9 +37,9 @@ __all__ = ["STAGE", "distill"]
 def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     """Make each group's student; write students/<group>/.
 
-    An encoder is trained on the labels. A causal LM is tuned on them, and must then be served. A released scorer that
-    is served elsewhere, or a bundle that is there already, needs no training. All but encoders that are trained here
-    judge the held-out labels, so that `reliability` can compare.
+    An encoder is trained on the labels, and a head is tuned on them. So is a causal LM, which must then be served. A
+    released scorer that is served elsewhere, or a bundle that is there already, needs no training. All but encoders
+    that are trained here judge the held-out labels, so that `reliability` can compare.
 
     Returns:
         Per group, what its training reports.
@@ -49,6 +52,9 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         summary = _tune(config, run, groups, log)
     elif config.distill.student == "encoder":
         summary = train_students(config.corpus, config.embedding, config.distill, config.seed, run, groups, log)
+    elif config.distill.student == "head":
+        mask = config.reliability.mask
+        summary = train_heads(config.corpus, config.distill, mask, config.seed, run, groups, log)
     else:
         make = {"endpoint": _serve, "bundle": _use}[config.distill.student]
         summary = {group.name: make(config, run, group, log) for group in groups}
@@ -187,14 +193,46 @@ def _judge_held_out(
     return {"held_out": len(columns), "unscored": {str(reason): count for reason, count in reasons.items()}}
 
 
+def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
+    """Say what tuning heads will take: their base model is not loaded for that."""
+    head = config.distill.head
+    if config.distill.student != "head":
+        return Work()
+    shape = read_shape(head.model)
+    if shape is None:
+        return Work(notes=(f"{head.model} is not a folder here, so memory and time of tuning are not known yet",))
+    speed, where = training_speed()
+    learnt = (1 - config.label.held_out) * (1 - head.validation)
+    totals = corpus.totals(config.corpus, run)
+    parts = [
+        estimate(
+            head, shape, min(n, config.label.sample) * learnt,
+            min(totals[s]["tokens"] / max(totals[s]["valid"], 1), head.max_length), speed,
+        )
+        for s, n in valid.items()
+    ]  # fmt: skip
+    memory, seconds = max(p.memory for p in parts), sum(p.seconds for p in parts)
+    how = f"LoRA of rank {head.lora_rank}" if head.lora_rank else "all parameters"
+    return Work(
+        notes=(
+            f"tuning {Path(head.model).name} ({shape.parameters / 1e6:,.1f}M parameters, {how}): about "
+            f"{memory / 1e9:,.1f} GB and at most {max(seconds / 60, 1):,.0f} min for all groups on {where}",
+        )
+    )
+
+
 def _unread(config: Config) -> list[str]:
     """Return what has no effect: other verbs read it, or another kind of student does."""
     kind = config.distill.student
     unread = ["distill.compare", "distill.cascade"]
-    if kind == "encoder":  # where the cascade's student is served changes nothing for the encoder
+    if kind in ("encoder", "head"):  # where a student is served, or the cascade's, changes nothing for its training
         unread += ["distill.endpoint", "distill.endpoints"]
     if kind != "sft":
         unread += ["distill.sft"]
+    if kind not in ("head", "bundle"):
+        unread += ["distill.head"]
+    if kind != "head":
+        unread += ["reliability.mask"]
     return unread if kind == "bundle" else [*unread, "distill.bundles"]
 
 
@@ -203,8 +241,9 @@ STAGE = Stage(
     version=4,
     run=distill,
     needs=needs("index", "group", "discover", "label"),
-    reads=reads("distill", "embedding", "discover.corpus", "discover.records"),
+    reads=reads("distill", "embedding", "discover.corpus", "discover.records", "reliability.mask"),
     unread=_unread,
     outputs=lambda run: [run.path / "students"],
-    resumed=lambda config, run: kept_files(run) if config.distill.student == "encoder" else [],
+    work=_work,
+    resumed=lambda config, run: kept_files(run) if config.distill.student in ("encoder", "head") else [],
 )

@@ -7,6 +7,8 @@ from pathlib import Path
 from mira.config.settings import DiscoverSettings, DistillSettings, EndpointSettings, StudentSettings
 from mira.distillation.bundle import read_bundle, seal
 from mira.distillation.encoder.student import EncoderStudent
+from mira.distillation.head.served import ServedHead
+from mira.distillation.head.student import HeadStudent, way_to_score
 from mira.distillation.sft.student import served_student
 from mira.embedding import load_embedder
 from mira.errors import ConfigError, RunError
@@ -22,11 +24,11 @@ from mira.run_folder.paths import RunFolder
 
 __all__ = ["open_student", "released_prompt", "runs_here", "student_kind", "write_endpoint_bundle"]
 
-ENCODER, SFT, ENDPOINT = "encoder", "sft", "endpoint"
+ENCODER, HEAD, SFT, ENDPOINT = "encoder", "head", "sft", "endpoint"
 
 
 def student_kind(run: RunFolder, group: str) -> str:
-    """Return the kind of a group's student: "encoder", "sft" or "endpoint".
+    """Return the kind of a group's student: "encoder", "head", "sft" or "endpoint".
 
     Raises:
         RunError: The group has no student yet.
@@ -41,9 +43,12 @@ def student_kind(run: RunFolder, group: str) -> str:
         ) from None
 
 
-def runs_here(run: RunFolder, group: str) -> bool:
-    """Tell whether a group's student computes in this process, so that several processes go faster than one."""
-    return student_kind(run, group) == ENCODER
+def runs_here(settings: DistillSettings, run: RunFolder, group: str) -> bool:
+    """Tell whether a group's student computes on this machine's cores, so that several processes go faster than one."""
+    kind = student_kind(run, group)
+    if kind == HEAD and settings.endpoint_of(group) is None:
+        return way_to_score(run.student(group), settings.head.scoring) != "cuda"
+    return kind == ENCODER
 
 
 @contextmanager
@@ -53,14 +58,17 @@ def open_student(settings: StudentSettings, run: RunFolder, group: str, log: Log
     Raises:
         MiraError: The bundle is damaged, or the endpoint is not configured.
     """
-    folder = run.student(group)
-    if runs_here(run, group):
+    folder, kind = run.student(group), student_kind(run, group)
+    if kind == ENCODER:
         # A built-in embedder is loaded by the student where its features need it; another one is known here only.
         other = settings.embedding.model not in ("minilm", "static") and read_bundle(folder).get("embedder")
         embedder = load_embedder(settings.embedding, threads=1) if other else None
         yield EncoderStudent.load(folder, embedder)
         return
     endpoint = settings.distill.endpoint_of(group)
+    if kind == HEAD and endpoint is None:
+        yield HeadStudent(folder, settings.distill.head.scoring)
+        return
     if endpoint is None:
         raise ConfigError(
             f"{folder} is a served student, but distill.endpoint does not say where it is served",
@@ -69,7 +77,9 @@ def open_student(settings: StudentSettings, run: RunFolder, group: str, log: Log
     spending = current_spending(settings.teacher)
     offline = settings.teacher.offline
     with Journal(run.journal, "student") as journal:
-        if student_kind(run, group) == SFT:
+        if kind == HEAD:
+            yield ServedHead(folder, endpoint, journal, spending=spending, offline=offline, log=log)
+        elif kind == SFT:
             yield served_student(folder, endpoint, journal, spending=spending, offline=offline, log=log)
         else:
             rubric = Rubric.load(folder / "rubric.jsonl", group)
@@ -96,7 +106,7 @@ def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettin
 def served_endpoints(
     settings: DistillSettings, groups: Mapping[str, str], sources: Iterable[str]
 ) -> dict[str, EndpointSettings | None]:
-    """Return source -> the endpoint that scores its records; None where an encoder does.
+    """Return source -> the endpoint that scores its records; None where a student here does.
 
     Before groups are known, the first endpoint of a group stands for all.
 

@@ -37,7 +37,9 @@ def price(settings: EndpointSettings, tokens_in: int, tokens_out: int) -> float:
 
 
 def reply_tokens(settings: EndpointSettings, request: Request, reply: Reply) -> tuple[int, int]:
-    """Return the prompt and reply tokens to pay for a reply; see `billed_tokens`."""
+    """Return the prompt and reply tokens to pay for a reply; see `billed_tokens`. Pooling models generate none."""
+    if request.form is not None and request.form.pooling:
+        return billed_tokens((reply.tokens_in, 0), request.tokens, "", 0)
 
     def count(text: str) -> int:  # exactly only where tokens cost something
         return tokenizer(settings.tokenizer).count([text])[0] if settings.price_out else about_tokens(text)

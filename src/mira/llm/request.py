@@ -12,7 +12,7 @@ from mira.errors import JudgeError
 from mira.llm.responses.reply import Reply
 from mira.run_folder.files import hash_json
 from mira.unscored import Unscored
-from mira.urls import problem_of_url
+from mira.urls import join_url, problem_of_url
 
 __all__ = ["CHAT", "Form", "Message", "Request", "RequestBuilder", "Shrink", "about_tokens", "base_urls"]
 
@@ -33,12 +33,22 @@ class Form:
         fields: All other fields of a request, from the endpoint's settings.
         read: Reads a response's JSON; raises ValueError where it holds no reply, `NoLogprobs` where the endpoint
             leaves out what was asked for.
+        pooling: Whether a pooling model answers: its path lies beside the base URL's /v1, not below it, and no token is
+            generated.
     """
 
     path: str
     content: str
     fields: Callable[[EndpointSettings], dict[str, Any]]
     read: Callable[[Mapping[str, Any]], Reply]
+    pooling: bool = False
+
+    def url(self, base_url: str) -> str:
+        """Return where such a request goes."""
+        if self.pooling:
+            head, mark, query = base_url.partition("?")
+            base_url = head.rstrip("/").removesuffix("/v1") + mark + query
+        return join_url(base_url, self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ class Sender:
 
     async def _post(self, replica: Replica, request: Request) -> Verdict:
         assert request.form is not None, "unsendable requests are not sent"
-        url = join_url(replica.url, request.form.path)
+        url = request.form.url(replica.url)
         try:
             response = await self._transport.post(url, request.body, self._settings.timeout_s)
             return verdict(response, request.form.read, request.body)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mira import corpus
 from mira.config.settings import Config, DistillSettings
+from mira.distillation.bundle import read_bundle
 from mira.distillation.sft.student import served_settings
 from mira.errors import ConfigError
 from mira.grouping.groups import known_groups
@@ -39,6 +40,7 @@ class PlannedStage:
         in_run: Whether it is part of a run.
         at_most: Whether it may be fewer calls: some replies may be in the journal already.
         sources: Of label, source -> its calls, and why it gets new labels.
+        notes: What else it will take, such as memory and time of training.
     """
 
     name: str
@@ -52,6 +54,7 @@ class PlannedStage:
     in_run: bool = True
     at_most: bool = False
     sources: Mapping[str, SourceCalls] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def plan(config: Config, log: Log) -> list[PlannedStage]:
@@ -92,7 +95,7 @@ def plan(config: Config, log: Log) -> list[PlannedStage]:
         planned.append(
             PlannedStage(
                 name, text, records, *spent, answered, at_most=at_most,
-                sources=sources if name == "label" else {},
+                sources=sources if name == "label" else {}, notes=work.notes if state.reasons else (),
             )
         )  # fmt: skip
     if is_cascade(config.distill, config.select):
@@ -138,7 +141,8 @@ def _cascade(
     first = next(iter(distill.endpoints), "")
     endpoints = {source: distill.endpoint_of(groups.get(source, first)) for source in valid}
     for source, group in groups.items():
-        if group in settings.bundles and (endpoint := endpoints.get(source)):
+        is_head = group in settings.bundles and read_bundle(Path(settings.bundles[group]))["kind"] == "head"
+        if group in settings.bundles and not is_head and (endpoint := endpoints.get(source)):
             endpoints[source] = served_settings(Path(settings.bundles[group]), endpoint)
     near = 1.0 if settings.within_errors is not None else settings.share
     asked = {s: ceil(n * (near + settings.audit * (1 - near))) for s, n in valid.items()}

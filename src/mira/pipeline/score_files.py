@@ -90,12 +90,13 @@ def score_bundle(
 ) -> list[Path]:
     """Score records of one source with a scorer bundle, e.g. one that was pulled: no discovery, no labels.
 
-    An encoder runs in this process. A tuned LM must be served; it is asked with the prompt that it was trained with.
+    An encoder runs in this process, and so does a head unless `urls` say where it is served. A tuned LM must be served;
+    it is asked with the prompt that it was trained with.
 
     Args:
         bundle: The bundle's folder.
         inputs: Paths, globs or URLs of the records.
-        urls: Base URLs of the endpoint that serves the bundle; none for an encoder.
+        urls: Base URLs of the endpoint that serves the bundle; none for an encoder, and for a head that runs here.
         model: The bundle's model name at that endpoint.
         source: Name of the records' source. An encoder has learnt an offset for each source that it was trained on, so
             records of one of these get the scores that they had in the bundle's own run only under its name.
@@ -128,7 +129,9 @@ def score_bundle(
         )
     if kind == "encoder" and batch:
         raise ConfigError(f"{bundle}: an encoder runs here and sends nothing", "Leave --export and --import out.")
-    if kind != "encoder" and not (urls and model):
+    if kind == "head" and batch:
+        raise ConfigError(f"{bundle}: batch files have no form for a head", "Leave --export and --import out.")
+    if (kind not in ("encoder", "head") or urls or model) and not (urls and model):
         raise ConfigError(f"{bundle}: a bundle of kind '{kind}' has to be served", "Add --judge URL and --model NAME.")
     own, _, letter = group.rpartition("_group_")
     if letter and not plugins.is_known(plugins.FAMILIES, own):

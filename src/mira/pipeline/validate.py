@@ -149,7 +149,7 @@ def _own_bundles(settings: DistillSettings, rubrics: Mapping[str, Rubric | None]
                 f"distill.bundles: {folder} scores by another rubric than {group}'s",
                 f"Use the bundle's own: discover: {{rubrics: {{{group}: {Path(folder) / 'rubric.jsonl'}}}}}",
             )
-        if facts["kind"] != "encoder" and settings.endpoint_of(group) is None:
+        if facts["kind"] not in ("encoder", "head") and settings.endpoint_of(group) is None:
             raise ConfigError(
                 f"distill.bundles: {folder} has to be served, but distill.endpoint does not say where",
                 "Serve it, and add distill: {endpoint: {base_url: http://HOST:8000/v1, model: NAME}}.",

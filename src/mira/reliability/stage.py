@@ -15,9 +15,9 @@ from mira.reliability.ceiling import Ceilings, ceilings
 from mira.reliability.cells import GroupMeasure, Measure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions
 from mira.reliability.group_summary import GroupSummary
-from mira.reliability.mask_file import read_mask
 from mira.reliability.masking import Verdict, verdicts
 from mira.reliability.summary import plain, source_notes, summarise
+from mira.rubric.mask_file import read_mask
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns, slot_name
 from mira.run_folder.files import write_parquet

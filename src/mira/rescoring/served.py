@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mira.config.settings import Config, DistillSettings, EndpointSettings, SelectSettings
+from mira.distillation.bundle import read_bundle
+from mira.distillation.head.bundle import read_head
+from mira.distillation.head.served import ServedHead
+from mira.distillation.head.student import HeadStudent
 from mira.distillation.sft.student import bundle_prompt, served_settings, served_student
 from mira.distillation.student import released_prompt
 from mira.errors import ConfigError, RunError
@@ -26,10 +30,11 @@ __all__ = ["check_cascade", "is_cascade", "run_cascade"]
 
 
 def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
-    """Have the students that `distill.endpoint` serves judge again what the encoder puts near the thresholds.
+    """Have stronger students judge again what the encoder puts near the thresholds.
 
-    A group's served student is the sft bundle in `distill.cascade.bundles`, asked with the prompt that it was trained
-    with; without one it is a released scorer, asked with the run's rubric. See `mira.rescoring.cascade.cascade`.
+    A group's stronger student is the bundle in `distill.cascade.bundles`: an sft bundle is served, and asked with the
+    prompt that it was trained with; a head is served or, without an endpoint, scores here. Without a bundle it is a
+    released scorer, asked with the run's rubric. See `mira.rescoring.cascade.cascade`.
 
     Raises:
         ConfigError: A group has no endpoint, or a bundle is given for a group that the run does not have.
@@ -41,10 +46,16 @@ def run_cascade(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
     @contextmanager
     def served(group: str) -> Iterator[Judge]:
-        settings, folder = _cascade_endpoint(config.distill, group), config.distill.cascade.bundles.get(group)
+        folder = config.distill.cascade.bundles.get(group)
+        if folder and _is_head(folder) and config.distill.endpoint_of(group) is None:
+            yield HeadStudent(Path(folder), config.distill.head.scoring, threads=0)
+            return
+        settings = _cascade_endpoint(config.distill, group)
         spending, offline = current_spending(config.teacher), config.teacher.offline
         with Journal(run.journal, "cascade") as journal:
-            if folder:
+            if folder and _is_head(folder):
+                yield ServedHead(Path(folder), settings, journal, spending=spending, offline=offline, log=log)
+            elif folder:
                 yield served_student(Path(folder), settings, journal, spending=spending, offline=offline, log=log)
             else:
                 rubric = Rubric.load(run.rubric(group), group)
@@ -83,16 +94,23 @@ def check_cascade(distill: DistillSettings, rubrics: Mapping[str, Rubric | None]
             f"distill.cascade.bundles: there is no group '{strange[0]}'", f"Groups are: {', '.join(rubrics)}"
         )
     for group, rubric in rubrics.items():
-        settings = _cascade_endpoint(distill, group)
-        if group not in bundles:
-            continue
-        served_settings(Path(bundles[group]), settings)
-        own, _ = bundle_prompt(Path(bundles[group]))
+        if group in bundles and _is_head(bundles[group]):
+            own = read_head(Path(bundles[group])).rubric
+        else:
+            settings = _cascade_endpoint(distill, group)
+            if group not in bundles:
+                continue
+            served_settings(Path(bundles[group]), settings)
+            own, _ = bundle_prompt(Path(bundles[group]))
         if rubric is not None and own.hash != rubric.hash:
             raise RunError(
                 f"distill.cascade.bundles: {bundles[group]} scores by another rubric than {group}'s",
                 "Take a bundle that was trained on this run's labels, or its rubric as discover.rubrics.",
             )
+
+
+def _is_head(folder: str) -> bool:
+    return bool(read_bundle(Path(folder))["kind"] == "head")
 
 
 def _cascade_endpoint(distill: DistillSettings, group: str) -> EndpointSettings:

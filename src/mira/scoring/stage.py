@@ -154,7 +154,7 @@ def _score_group(
             yield done
         else:
             todo.append(shard)
-    if runs_here(run, group.name):
+    if runs_here(config.distill, run, group.name):
         jobs = [_Job(config, run, group.name, student.identity, shard) for shard in todo]
         for result in load_engine(config.score.engine, config.score.workers).map(_score_one, jobs):
             task.advance(result.rows)
@@ -217,14 +217,17 @@ def _reads(config: Config) -> tuple[str, ...]:
     """Return the settings that a served student's answers depend on; an encoder depends on its bundle only."""
     if config.distill.student == "encoder":
         return ()
-    return ("distill.endpoint", "distill.endpoints", "discover.corpus", "discover.records")
+    if config.distill.student == "head":
+        return ("distill.endpoint", "distill.endpoints", "distill.head")
+    return ("distill.endpoint", "distill.endpoints", "distill.head", "discover.corpus", "discover.records")
 
 
 def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
     groups = known_groups(config.group, run)
-    return Work(
-        valid, valid, served_endpoints(config.distill, groups, valid), SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS
-    )
+    endpoints = served_endpoints(config.distill, groups, valid)
+    if config.distill.student == "head":  # it reads the record alone, and writes nothing
+        return Work(valid, valid, endpoints)
+    return Work(valid, valid, endpoints, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
 
 
 STAGE = Stage(

@@ -38,6 +38,7 @@ from mira.distillation.encoder.features import FeatureStore, featurise
 from mira.distillation.encoder.head import Head, NystroemBasis
 from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.distillation.encoder.spool import Spool
+from mira.distillation.scores import judged, predictions_table
 from mira.distillation.unspaced import as_before
 from mira.embedding.embedder import Embedder
 from mira.errors import InputError
@@ -47,7 +48,6 @@ from mira.rubric.judgement import Judgement
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_names
 from mira.run_folder.files import write_parquet
-from mira.unscored import Unscored
 
 __all__ = ["CHOICE_LABELS", "Effort", "EncoderStudent", "labels_of", "store_features", "train_encoder"]
 
@@ -124,8 +124,10 @@ def train_encoder(
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
     try:
-        write_parquet(staged / "out_of_fold.parquet", _table(table, out_of_fold, np.ones_like(table.train), folds=True))
-        write_parquet(staged / "held_out.parquet", _table(table, held_out, ~table.train, folds=False))
+        write_parquet(
+            staged / "out_of_fold.parquet", predictions_table(table, out_of_fold, np.ones_like(table.train), folds=True)
+        )
+        write_parquet(staged / "held_out.parquet", predictions_table(table, held_out, ~table.train, folds=False))
         extra = {**summary, "seed": seed, "folds": settings.folds, "cross_validation": choice.table}
         write_encoder(staged, head, rubric, used, choice.target, extra)
         install(staged, folder)
@@ -266,21 +268,6 @@ def _summary(table: Labels, choice: Choice, held_out: Array, out_of_fold: Array)
     }
 
 
-def _table(table: Labels, predicted: Array, rows: npt.NDArray[np.bool_], folds: bool) -> pa.Table:
-    chosen = np.array(sorted(np.flatnonzero(rows), key=lambda i: (table.sources[i], table.ids[i])), dtype=np.int64)
-    values = predicted[chosen].astype(np.float32)
-    columns: dict[str, pa.Array] = {
-        "id": pa.array([table.ids[i] for i in chosen], pa.string()),
-        "source": pa.array([table.sources[i] for i in chosen], pa.string()),
-    }
-    for j, name in enumerate([*slot_names(values.shape[1] - 1), "overall"]):
-        columns[name] = pa.array(values[:, j], pa.float32(), from_pandas=True)
-    if folds:
-        columns["fold"] = pa.array(table.folds[chosen], pa.int32())
-    columns["split"] = pa.array(["train" if table.train[i] else "held_out" for i in chosen], pa.string())
-    return pa.table(columns)
-
-
 class EncoderStudent(Judge):
     """A trained encoder student as a judge.
 
@@ -330,18 +317,4 @@ class EncoderStudent(Judge):
         stream = iter(tasks)
         while batch := list(islice(stream, BATCH)):
             for task, row in zip(batch, self.predict([t.record for t in batch]), strict=True):
-                yield self._judgement(task, row)
-
-    def _judgement(self, task: JudgeTask, row: Array) -> Judgement:
-        record = task.record
-        scores = tuple(float(v) if np.isfinite(v) else None for v in row)
-        missing = {s: Unscored.NOT_FINITE for s, v in zip(slot_names(self.n_slots), scores, strict=False) if v is None}
-        if len(missing) == self.n_slots:
-            return Judgement.unscored(
-                record.id, record.source, self.n_slots, Unscored.NOT_FINITE,
-                replicate=task.replicate, judge=self.identity,
-            )  # fmt: skip
-        return Judgement(
-            id=record.id, source=record.source, scores=scores[:-1], missing=missing, overall=scores[-1],
-            replicate=task.replicate, judge=self.identity,
-        )  # fmt: skip
+                yield judged(task, row, self.identity)
