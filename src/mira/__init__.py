@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mira.corpus.record import Part, Record
     from mira.embedding.embedder import Embedder
     from mira.engine.engine import Engine
+    from mira.evaluation.pairs.results import PairsPlan, PairsResult
     from mira.evaluation.proxy.results import ProxyResult
     from mira.evaluation.results import ComparisonResult, EvaluationResult
     from mira.family import FamilyName
@@ -95,6 +96,8 @@ _HOMES = {
     "Judgement": "mira.rubric.judgement",
     "Log": "mira.progress",
     "Method": "mira.selection.methods.method",
+    "PairsPlan": "mira.evaluation.pairs.results",
+    "PairsResult": "mira.evaluation.pairs.results",
     "Part": "mira.corpus.record",
     "PartFeatures": "mira.corpus.families.family",
     "Plan": "mira.api",
@@ -160,6 +163,8 @@ __all__ = [
     "Log",
     "Method",
     "MiraError",
+    "PairsPlan",
+    "PairsResult",
     "Part",
     "PartFeatures",
     "Plan",

@@ -16,6 +16,8 @@ from mira.distillation import adopt as checkpoints
 from mira.distillation import bundle as bundles
 from mira.evaluation import compare as comparison
 from mira.evaluation import stage as evaluation
+from mira.evaluation.pairs import stage as paired
+from mira.evaluation.pairs.results import PairsPlan, PairsResult
 from mira.evaluation.proxy import proxy as small_models
 from mira.evaluation.proxy.results import ProxyResult
 from mira.evaluation.results import ComparisonResult, EvaluationResult
@@ -179,13 +181,45 @@ def compare(
     return run_extra(_settings(config), lambda c, r, log: comparison.compare(c, r, names, log), log or Quiet())
 
 
-def evaluate(config: Settings, *, log: Log | None = None) -> EvaluationResult:
-    """Test the selection against held-out labels and planted faults.
+@overload
+def evaluate(config: Settings, *, log: Log | None = None) -> EvaluationResult: ...
+@overload
+def evaluate(
+    config: Settings, *, pairs: Path | str, source: str = "", judge: bool = False, log: Log | None = None
+) -> PairsResult: ...
+@overload
+def evaluate(
+    config: Settings, *, pairs: Path | str, dry_run: bool, source: str = "", judge: bool = False, log: Log | None = None
+) -> PairsResult | PairsPlan: ...
+def evaluate(
+    config: Settings,
+    *,
+    pairs: Path | str = "",
+    source: str = "",
+    judge: bool = False,
+    dry_run: bool = False,
+    log: Log | None = None,
+) -> EvaluationResult | PairsResult | PairsPlan:
+    """Test the selection against held-out labels and planted faults, or the scorers on pairs of one's own.
+
+    Args:
+        config: The settings, or the path of their file.
+        pairs: A JSONL file of better, worse and, optionally, source, kind and id: every scorer orders these pairs, and
+            the selection is not looked at.
+        source: With `pairs`: the source of pairs that name none.
+        judge: With `pairs`: have the teacher judge them, too.
+        dry_run: With `pairs`: count the requests and their cost, and send nothing.
+        log: Where progress goes; nowhere by default.
 
     Raises:
+        InputError: The file of pairs cannot be read, or holds no pair.
         MiraError: There is no selection yet, a served student does not answer, or another process works in the run.
     """
-    return run_extra(_settings(config), evaluation.evaluate, log or Quiet())
+    settings, log = _settings(config), log or Quiet()
+    if not pairs:
+        return run_extra(settings, evaluation.evaluate, log)
+    function = paired.plan_pairs if dry_run else paired.evaluate_pairs
+    return run_extra(settings, lambda c, r, log: function(c, r, Path(pairs), log, source=source, judge=judge), log)
 
 
 @overload

@@ -48,16 +48,36 @@ def compare(
 @app.command(rich_help_panel=LOOK)
 def evaluate(
     config: ConfigPath,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Instead: have every scorer order the pairs (better, worse) of a JSONL file."
+        ),
+    ] = None,
+    judge: Annotated[bool, typer.Option("--judge", help="With --pairs: have the teacher judge them, too.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --pairs: count the requests and their cost; send nothing.")
+    ] = False,
+    source: Annotated[str, typer.Option(help="With --pairs: the source of pairs that name none.")] = "",
     max_cost: MaxCost = None,
     max_requests: MaxRequests = None,
     failure_budget: FailureBudget = "",
     set_: Overrides = NO_OVERRIDES,
 ) -> None:
-    """Test a selection against held-out labels and planted faults."""
+    """Test a selection against held-out labels and planted faults, or scorers on pairs of your own."""
     from mira import api  # noqa: PLC0415
+    from mira.cli.pairs import print_pairs  # noqa: PLC0415
     from mira.config.loading import load_config  # noqa: PLC0415
 
-    api.evaluate(load_config(config, [*set_, *limits(max_cost, max_requests, failure_budget)]), log=Terminal())
+    settings, log = load_config(config, [*set_, *limits(max_cost, max_requests, failure_budget)]), Terminal()
+    if pairs is None:
+        if judge or dry_run or source:
+            raise ConfigError(
+                "evaluate: --judge, --dry-run and --source are about pairs", "Give them: --pairs FILE.jsonl"
+            )
+        api.evaluate(settings, log=log)
+    else:
+        print_pairs(api.evaluate(settings, pairs=pairs, source=source, judge=judge, dry_run=dry_run, log=log))
 
 
 @app.command(rich_help_panel=LOOK)

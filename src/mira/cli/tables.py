@@ -19,6 +19,7 @@ from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
 from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
+from mira.selection.values import GATED
 from mira.selection.yardstick.figures import Kept
 
 __all__ = [
@@ -90,7 +91,11 @@ def _unusual(thresholds: Mapping[str, Any]) -> Iterator[str]:
     for why in found:
         counts = {name: told["reasons"].get(why, 0) for name, told in sources.items()}
         of = {name: told["records_in"] for name, told in sources.items()}
-        if why.startswith(_FLAGS):
+        if why.startswith(GATED):
+            kind, _, value = why.partition(":")
+            lacking = " for lack of a value" if kind == "gate_missing" else ""
+            yield f"Dropped by gate {value}{lacking}: {_of(counts, of)}"
+        elif why.startswith(_FLAGS):
             yield f"Left out as {why.removeprefix(_FLAGS)} (flags): {_of(counts, of)}"
         elif any(n > _TOLD_FROM * of[name] for name, n in counts.items()):
             meaning = _WHY.get((thresholds["method"], why))
@@ -206,6 +211,9 @@ def print_explanation(told: Explanation, console: Console | None = None) -> None
     value = "quality" if told.method == "mira" else f"value by {told.method}"
     shown = told.quality if told.method == "mira" else told.value
     lines.append(f"{value} {_figure(shown)}, threshold {_figure(told.threshold)} of scope {told.scope}")
+    lines += [str(gate) for gate in told.gates]
+    if told.ungated is not None:
+        lines.append(f"without the gate it would rank by {_figure(told.ungated)}")
     if told.length:
         lines.append(str(told.length))
     if told.mask_moves:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mira import plugins
 from mira.config.aliases import renamed
@@ -17,6 +17,7 @@ __all__ = [
     "DataManSettings",
     "DsirSettings",
     "FlagSettings",
+    "GateSettings",
     "LengthSettings",
     "PplSettings",
     "SelectSettings",
@@ -139,6 +140,36 @@ class LengthSettings(Settings):
     """Strata of lengths per source for `strata`, with about equally many records and at least 20 (ours)."""
 
 
+def _measured(value: str) -> str:
+    name = value.partition(".")[0]
+    if name in ("raw", "random"):
+        raise ValueError(f"{value} says nothing of a record. A gate needs a value such as ppl.")
+    known_names(plugins.METHODS)(name)
+    return value
+
+
+class GateSettings(Settings):
+    """A floor beside quality: what does not reach it is dropped, however high its quality (ours)."""
+
+    value: Annotated[str, AfterValidator(_measured)]
+    """What is measured: the values of a method, e.g. ppl. Larger is better: ppl is minus the bits per byte, unless
+    `select.ppl.keep` is high. The method's section says how it measures."""
+    drop: Annotated[Share, Field(gt=0, lt=1)] | None = None
+    """Drop the records of the lowest values within each source, up to this share of its tokens."""
+    min: float | None = None
+    """Drop the records of a lower value than this. Give either `drop` or `min`."""
+    sources: list[str] = Field(default_factory=list)
+    """Sources that have this gate. Empty: all."""
+    missing: Literal["drop", "keep"] = "drop"
+    """What becomes of records without the value."""
+
+    @model_validator(mode="after")
+    def _one_floor(self) -> "GateSettings":
+        if (self.drop is None) == (self.min is None):
+            raise ValueError("give either drop (a share of each source's tokens) or min (a value)")
+        return self
+
+
 class SelectSettings(Settings):
     """Retention under a token budget."""
 
@@ -166,6 +197,9 @@ class SelectSettings(Settings):
     """Source -> minimum tokens to keep, as a share of the source or a count. Met to within one record."""
     source_max: dict[str, TokensField] = Field(default_factory=dict)
     """Source -> maximum tokens to keep, as a share of the source or a count. Never exceeded."""
+    gates: list[GateSettings] = Field(default_factory=list)
+    """Floors beside quality, e.g. [{value: ppl, drop: 10%}]: records below one are dropped with a reason of their own,
+    and the budget is filled from the others. Quality does not see everything, see `mira evaluate`."""
     temperature: float = Field(default=0.0, ge=0)
     """0 keeps the top. Above 0, Gumbel noise of this size is added to z-scored quality (seeded sampling)."""
     length: LengthSettings = LengthSettings()
@@ -176,6 +210,14 @@ class SelectSettings(Settings):
     dsir: DsirSettings = DsirSettings()
     ppl: PplSettings = PplSettings()
     dataman: DataManSettings = DataManSettings()
+
+    @field_validator("gates")
+    @classmethod
+    def _one_gate_per_value(cls, gates: list[GateSettings]) -> list[GateSettings]:
+        values = [gate.value for gate in gates]
+        if twice := next((value for value in values if values.count(value) > 1), ""):
+            raise ValueError(f"there are two gates on {twice}: put their sources into one, or take one out")
+        return gates
 
     @model_validator(mode="after")
     def _length_can_be_controlled(self) -> "SelectSettings":

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +29,13 @@ from mira.selection.methods.method import load_method, method_names
 from mira.selection.planning import Plan, make_plan
 from mira.selection.stage import selection_inputs
 from mira.selection.value_reader import aligned, read_values
-from mira.selection.values import SelectionInputs, values_path
+from mira.selection.values import GATED, SelectionInputs, values_path
 from mira.selection.write import keep_mask
 from mira.selection.yardstick.cut import cut_of
 from mira.selection.yardstick.held_out import held_out_quality
 from mira.stats import spearman
 
-__all__ = ["compare"]
+__all__ = ["compare", "plan_agreement", "without_gates"]
 
 Flags = npt.NDArray[np.bool_]
 
@@ -67,15 +67,17 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
     names = list(dict.fromkeys(methods))
     inputs = selection_inputs(config, run, log)
     plans = {name: _plan(name, inputs) for name in names}
+    if inputs.select.gates and inputs.select.method in names:
+        plans[f"{inputs.select.method}, no gates"] = _plan(inputs.select.method, without_gates(inputs))
     any_plan = plans[names[0]]
-    told = _Told({name: _Sums() for name in names})
+    told = _Told({name: _Sums() for name in plans})
     tasks = [_HashTask(inputs.corpus, run, shard) for parts in any_plan.shards.values() for shard in parts]
     with log.task("compare: duplicates", len(tasks)) as task:
         for _ in map_shards(config.score, _hash_texts, tasks, rows=sum(s.rows for s in any_plan.summaries)):
             task.advance()
     for shard in (shard for parts in any_plan.shards.values() for shard in parts):
         _add_shard(told, run, plans, shard)
-    agreements = {name: _agreement(run, plan, config.evaluate.interval) for name, plan in plans.items()}
+    agreements = {name: plan_agreement(run, plan, config.evaluate.interval) for name, plan in plans.items()}
     result = _result(told, config.select, any_plan, agreements)
     write_result(run.path / "compare.json", result)
     return result
@@ -117,7 +119,7 @@ def _add_shard(told: _Told, run: RunFolder, plans: Mapping[str, Plan], shard: Sh
     kept: dict[str, Flags] = {}
     for name, plan in plans.items():
         rule, sums = plan.rule(shard.source), told.sums[name]
-        chunks = list(read_values(values_path(run, name, shard.source, shard.name)))
+        chunks = list(read_values(values_path(run, plan.folder, shard.source, shard.name)))
         kept[name] = np.concatenate([np.zeros(0, bool), *(keep_mask(rule, chunk) for chunk in chunks)])
         n_tokens = np.concatenate([np.zeros(0, np.int32), *(chunk.n_tokens for chunk in chunks)])
         own = n_tokens[kept[name]]
@@ -202,8 +204,13 @@ def _hash_texts(task: _HashTask) -> None:
             writer.write_table(pa.Table.from_arrays([pa.array(np.frombuffer(digests, "<u8"))], schema=schema))
 
 
-def _agreement(run: RunFolder, plan: Plan, interval: float) -> Agreement | None:
-    """Compare with the teacher's held-out labels.
+def without_gates(inputs: SelectionInputs) -> SelectionInputs:
+    """Return the inputs of the same selection without gates."""
+    return replace(inputs, select=inputs.select.model_copy(update={"gates": []}))
+
+
+def plan_agreement(run: RunFolder, plan: Plan, interval: float) -> Agreement | None:
+    """Compare a selection with the teacher's held-out labels; None without any.
 
     Where there are predictions by the model of the training split alone, `mira` is judged by these against its
     thresholds (see `held_out_quality`).
@@ -215,10 +222,10 @@ def _agreement(run: RunFolder, plan: Plan, interval: float) -> Agreement | None:
     for source, parts in plan.shards.items():
         cut = cut_of(plan.retention.of_source(source))
         for shard in parts:
-            for id_, n_tokens, value, kept in _verdicts(run, plan, shard, labels.keys()):
+            for id_, n_tokens, value, kept, gated in _verdicts(run, plan, shard, labels.keys()):
                 label = labels[source, id_]
                 quality = fair.get((source, id_), value)
-                if (source, id_) in fair and cut is not None:
+                if (source, id_) in fair and cut is not None and not gated:
                     kept = cut.keeps(quality, n_tokens, kept)  # noqa: PLW2901
                 held.append(Held(source, kept, quality, label["overall"], label["recommendation"]))
     return agreement(held, interval) if held else None
@@ -233,14 +240,19 @@ def _labels(run: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
     return labels
 
 
-def _verdicts(run: RunFolder, plan: Plan, shard: Shard, labelled: Any) -> list[tuple[str, int, float | None, bool]]:
-    """Return id, tokens, value and kept of a shard's labelled records."""
+def _verdicts(
+    run: RunFolder, plan: Plan, shard: Shard, labelled: Any
+) -> list[tuple[str, int, float | None, bool, bool]]:
+    """Return id, tokens, value and kept of a shard's labelled records, and whether a gate drops them."""
     wanted = pa.array(sorted(id_ for source, id_ in labelled if source == shard.source), pa.string())
     rule, found = plan.rule(shard.source), []
-    for block, chunk in aligned(run, plan.method.name, shard):
+    for block, chunk in aligned(run, plan.folder, shard):
         kept = keep_mask(rule, chunk)
         for row in np.flatnonzero(pc.is_in(block.ids, value_set=wanted).to_numpy(zero_copy_only=False)).tolist():
             value = float(chunk.values[row])
-            usable = plan.method.has_quality and np.isfinite(value) and chunk.reasons[row].as_py() is None
-            found.append((block.ids[row].as_py(), int(chunk.n_tokens[row]), value if usable else None, bool(kept[row])))
+            reason = chunk.reasons[row].as_py()
+            usable = plan.method.has_quality and np.isfinite(value) and reason is None
+            gated = reason is not None and reason.startswith(GATED)
+            id_, n_tokens = block.ids[row].as_py(), int(chunk.n_tokens[row])
+            found.append((id_, n_tokens, value if usable else None, bool(kept[row]), gated))
     return found

@@ -58,7 +58,7 @@ def mutant(code: str, rng: np.random.Generator) -> str | None:
     places = list(_places(code))
     for at in rng.permutation(len(places))[:_TRIES]:
         start, stop, instead = places[at]
-        made = code[:start] + instead + code[stop:]
+        made: str = code[:start] + instead + code[stop:]
         if _parsed(made) not in (None, before):
             return made
     return None

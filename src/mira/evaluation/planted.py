@@ -22,7 +22,17 @@ from mira.rubric.slots import slot_index
 from mira.selection.yardstick.yardsticks import Yardstick
 from mira.stats import generator, percentile_interval, resamples, wilson
 
-__all__ = ["Pair", "Planted", "Scorer", "by_length", "judge_scorer", "measure_planted", "plant", "plant_subtle"]
+__all__ = [
+    "Pair",
+    "Planted",
+    "Scorer",
+    "by_length",
+    "judge_scorer",
+    "measure_planted",
+    "plant",
+    "plant_subtle",
+    "share_of_wins",
+]
 
 _RESAMPLES = 1000
 
@@ -197,16 +207,23 @@ def _figures(fault: str, values: _Values, confidence: float, seed: int) -> Plant
     caught, lost = ~(bad >= cut)[has_cut], ~(good >= cut)[has_cut]
     return PlantedFigures(
         fault, len(good), int(both.sum()), int((~np.isfinite(bad)).sum()),
-        *_share(wins[both], original[both], confidence, seed),
-        *_share(caught.astype(np.float64), original[has_cut], confidence, seed),
+        *share_of_wins(wins[both], original[both], confidence, seed),
+        *share_of_wins(caught.astype(np.float64), original[has_cut], confidence, seed),
         float(lost.mean()) if len(lost) else None,
     )  # fmt: skip
 
 
-def _share(
+def share_of_wins(
     wins: Floats, original: npt.NDArray[np.int64], confidence: float, seed: int
 ) -> tuple[float | None, float | None, float | None]:
-    """Return the mean of wins (0, 1/2 or 1) and its interval, as `PlantedFigures` says."""
+    """Return the mean of wins (0, 1/2 or 1) and its interval, as `PlantedFigures` says; None without any.
+
+    Args:
+        wins: One entry per pair.
+        original: Number of the original that each pair is of.
+        confidence: Of the interval, in (0, 1).
+        seed: Of the bootstrap, where originals have several pairs.
+    """
     if not len(wins):
         return (None, None, None)
     of_pair = np.unique(original, return_inverse=True)[1]

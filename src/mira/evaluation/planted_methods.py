@@ -15,7 +15,7 @@ from mira.selection.methods.ppl_endpoint import MeasuredPpl
 from mira.selection.planning import make_plan, threshold_of
 from mira.selection.values import SelectionInputs, SelectionMethod, values_path
 
-__all__ = ["method_scorer", "planted_methods"]
+__all__ = ["load_scorer", "method_scorer", "planted_methods"]
 
 
 def planted_methods(
@@ -41,7 +41,7 @@ def planted_methods(
     found: dict[str, list[PlantedFigures]] = {}
     for name in dict.fromkeys(settings.methods) if pairs else ():
         try:
-            method = _load(name, inputs)
+            method = load_scorer(name, inputs)
             scorer = method_scorer(method, inputs, pairs)
             cuts = _thresholds(inputs, method)
             found[name] = measure_planted(pairs, scorer, cuts, settings.interval, inputs.seed)
@@ -66,7 +66,7 @@ def method_scorer(method: SelectionMethod, inputs: SelectionInputs, pairs: Seque
     return score
 
 
-def _load(name: str, inputs: SelectionInputs) -> SelectionMethod:
+def load_scorer(name: str, inputs: SelectionInputs) -> SelectionMethod:
     """Return a method, without having its endpoint judge the corpus."""
     if name == "dataman":
         return DataMan(inputs.select.dataman)

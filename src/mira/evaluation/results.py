@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
+from mira.evaluation.agreement_figures import Agreement, AgreementFigures, GatesResult
 from mira.evaluation.verdict import Verdict
 from mira.html import block, paragraph, table
 
@@ -34,48 +35,6 @@ _GUESSING, _SEEN = 0.5, 0.75
 
 def _too_few(low: float | None, high: float | None) -> bool:
     return low is not None and high is not None and low <= _GUESSING and high >= _SEEN
-
-
-@dataclass(frozen=True, slots=True)
-class AgreementFigures:
-    """Held-out labels beside what was kept. None: nothing to count, or the method gives no quality.
-
-    Attributes:
-        n: Records with a verdict.
-        kept: How many of them were kept.
-        precision: Share of the kept that the teacher would keep.
-        precision_low: Lower end of Wilson's interval.
-        precision_high: Upper end.
-        base_rate: Share of all that the teacher would keep, which a random selection reaches.
-        recall: Share of the teacher's keeps that were kept.
-        dropworthy: Share of the kept that the teacher would drop.
-        dropworthy_base_rate: The same share of all.
-        ndcg: Normalised discounted cumulative gain of the order by quality. The gain is the teacher's overall, linear;
-            ties are averaged, and records without quality come last.
-        ndcg_random: Its mean over random orders.
-        rho: Spearman's rho of quality and overall.
-    """
-
-    n: int = 0
-    kept: int = 0
-    precision: float | None = None
-    precision_low: float | None = None
-    precision_high: float | None = None
-    base_rate: float | None = None
-    recall: float | None = None
-    dropworthy: float | None = None
-    dropworthy_base_rate: float | None = None
-    ndcg: float | None = None
-    ndcg_random: float | None = None
-    rho: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Agreement with the teacher over all held-out records, and by source."""
-
-    all: AgreementFigures
-    sources: dict[str, AgreementFigures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +296,7 @@ class EvaluationResult:
         planted: Planted faults.
         subtle: Planted faults that look like good text.
         verdicts: Group -> what the figures come to; "all" stands for all groups.
+        gates: What gates beside quality bring and cost; None without gates.
         check: Scores against `evaluate.check_field`; None, and {} in the file, if the field is not set.
         students: Group -> its student, as "student", and the baselines. Empty without labels or predictions.
         variants: Other yardsticks and length controls; None if there are no labels or predictions, or the method is
@@ -353,6 +313,7 @@ class EvaluationResult:
     check: Annotated[FieldCheck | None, BeforeValidator(lambda v: v or None), WrapSerializer(_or_empty)] = None
     students: dict[str, dict[str, StudentResult]] = field(default_factory=dict)
     variants: VariantsResult | None = None
+    gates: GatesResult | None = None
 
     def _repr_html_(self) -> str:
         """Return agreement, planted faults and findings, for notebooks."""

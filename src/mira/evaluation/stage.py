@@ -17,10 +17,13 @@ from mira.distillation.bundle import SUMS
 from mira.distillation.student import open_student
 from mira.errors import JudgeError, RunError
 from mira.evaluation.agreement import Held, agreement
+from mira.evaluation.agreement_figures import GatesResult
 from mira.evaluation.checked import check_field
 from mira.evaluation.findings import planted_findings, verdicts
+from mira.evaluation.gates import gates_result
 from mira.evaluation.naive import against_naive
 from mira.evaluation.planted import (
+    Pair,
     Planted,
     Scorer,
     by_length,
@@ -46,6 +49,7 @@ from mira.run_folder.files import hash_file, read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 from mira.selection.stage import selection_inputs
+from mira.selection.values import GATED
 from mira.selection.yardstick.cut import Cut, cuts_of
 from mira.selection.yardstick.held_out import held_out_quality
 from mira.selection.yardstick.yardsticks import load_yardsticks
@@ -79,7 +83,7 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> EvaluationResult:
     students = {
         group.name: against_naive(config.corpus, config.reliability, config.seed, run, group) for group in groups
     }
-    planted, subtle, by_group = _planted(config, run, log, groups, selected)
+    planted, subtle, by_group, pairs = _planted(config, run, log, groups, selected)
     bundles = {group.name: hash_file(sums) for group in groups if (sums := run.student(group.name) / SUMS).is_file()}
     result = EvaluationResult(
         method=selected["method"],
@@ -92,6 +96,7 @@ def evaluate(config: Config, run: RunFolder, log: Log) -> EvaluationResult:
         check=check_field(selection_inputs(config, run, log), config.evaluate, groups),
         students=students,
         variants=_variants(config, run, groups, selected),
+        gates=gates_result(selection_inputs(config, run, log), config.evaluate.interval, pairs),
     )
     write_result(run.evaluation, result)
     _tell(result, log)
@@ -138,7 +143,9 @@ def held_out_records(
         for row in _selection(run, source, list(first)):
             label = first[row["id"]]
             value = row["quality"] if quality is None else quality.get((source, row["id"]))
-            kept = cuts[source].keeps(value, row["n_tokens"], row["kept"]) if source in cuts else row["kept"]
+            gated = (row["reason"] or "").startswith(GATED)
+            decides = source in cuts and not gated
+            kept = cuts[source].keeps(value, row["n_tokens"], row["kept"]) if decides else row["kept"]
             found.append(Held(source, kept, value, label["overall"], label["recommendation"]))
     return found
 
@@ -148,7 +155,7 @@ def _selection(run: RunFolder, source: str, ids: Sequence[str]) -> list[dict[str
     if not paths:
         raise RunError(f"{run.selection(source)}: there is no selection", "Run `mira select` first.")
     wanted = ds.field("id").isin(pa.array(ids, pa.string()))
-    rows = ds.dataset(paths).to_table(columns=["id", "n_tokens", "kept", "quality"], filter=wanted)
+    rows = ds.dataset(paths).to_table(columns=["id", "n_tokens", "kept", "quality", "reason"], filter=wanted)
     return list(rows.sort_by("id").to_pylist())
 
 
@@ -162,19 +169,19 @@ def _thresholds(selected: Mapping[str, Any]) -> dict[str, float]:
 
 def _planted(
     config: Config, run: RunFolder, log: Log, groups: Sequence[Group], selected: Mapping[str, Any]
-) -> tuple[PlantedResult, PlantedResult, dict[str, list[PlantedFigures]]]:
+) -> tuple[PlantedResult, PlantedResult, dict[str, list[PlantedFigures]], list[Pair]]:
     """Measure planted faults, and those that look like good text.
 
     Returns:
-        Both, and the students' figures by fault of each group's pairs of either kind; "all": of all pairs.
+        Both, the students' figures by fault of each group's pairs of either kind ("all": of all pairs), and the pairs.
     """
     if not (config.evaluate.planted or config.evaluate.subtle):
-        return PlantedResult(), PlantedResult(), {}
+        return PlantedResult(), PlantedResult(), {}, []
     try:
         plain, subtle, values = _judged_pairs(config, run, log, groups)
     except JudgeError as error:
         log.note(f"planted faults: left out: {error}")
-        return PlantedResult(), PlantedResult(), {}
+        return PlantedResult(), PlantedResult(), {}, []
     yardsticks = load_yardsticks(config.select, run)
     usable = {s: t for s, t in _thresholds(selected).items() if s in yardsticks and yardsticks[s].slots}
     known = _known(values)
@@ -200,6 +207,7 @@ def _planted(
         measured(plain) if config.evaluate.planted else PlantedResult(),
         measured(subtle) if config.evaluate.subtle else PlantedResult(),
         by_group | {"all": measure(every, known)},
+        every,
     )
 
 
@@ -271,8 +279,26 @@ def _tell(result: EvaluationResult, log: Log) -> None:
         _tell_variants(result.variants, log)
     if result.check:
         _tell_check(result.check, log)
+    if result.gates:
+        _tell_gates(result.gates, log)
     for group, found in result.verdicts.items():
         log.note(f"verdict, {group}: {found.text}")
+
+
+def _tell_gates(gates: GatesResult, log: Log) -> None:
+    for words, agreed in (("with gates", gates.with_gates), ("without gates", gates.without)):
+        if agreed.precision is not None:
+            log.note(
+                f"{words}: the teacher would keep {agreed.precision:.0%} "
+                f"[{agreed.precision_low:.0%}, {agreed.precision_high:.0%}] of the {agreed.kept} held-out records kept"
+            )
+    for gate, kinds in gates.faults.items():
+        for kind, found in kinds.items():
+            if found.worse is not None and found.better is not None:
+                log.note(
+                    f"gate {gate}, {kind}: drops {found.worse:.0%} of the spoiled copies and {found.better:.0%} of the "
+                    f"originals of {found.pairs} pairs"
+                )
 
 
 def _tell_planted(kind: str, planted: PlantedResult, log: Log) -> None:

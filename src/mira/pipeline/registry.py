@@ -20,6 +20,7 @@ STAGES: tuple[Stage, ...] = (INDEX, GROUP, DISCOVER, LABEL, DISTILL, SCORE, RELI
 EXTRAS = {
     "compare.json": SELECT,
     "evaluation.json": SELECT,
+    "pairs.json": SELECT,
     "proxy.json": SELECT,
     "cascade.json": SELECT,
     "students.json": RELIABILITY,

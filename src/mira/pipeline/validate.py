@@ -20,6 +20,7 @@ from mira.rescoring.served import check_cascade, is_cascade
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder
+from mira.selection.competing.gates import check_gates
 from mira.selection.methods.method import find_method
 
 __all__ = ["check_bundles", "validate"]
@@ -83,8 +84,17 @@ def _check_settings(config: Config) -> Iterator[str]:
     if needed_stages(config) & {"discover", "label"}:
         check_teacher(config)
     check_mask(config.reliability, config.teacher, needed_stages(config))
+    yield from _gates(config)
     rubrics = len(_groups(config) or {source.family for source in config.sources})
     yield from (f"select: {WARNING}{warning}" for warning in select_warnings(config.select, rubrics))
+
+
+def _gates(config: Config) -> Iterator[str]:
+    check_gates(config.select.gates, [source.name for source in config.sources])
+    for gate in config.select.gates:
+        where = ", ".join(gate.sources) or "every source"
+        what = f"up to {gate.drop:.3%} of the tokens" if gate.drop is not None else f"values below {gate.min:g}"
+        yield f"gate {gate.value}: drops {what} of {where}, whatever their quality"
 
 
 def _check_all(config: Config, *, deep: bool) -> Iterator[str]:

@@ -14,6 +14,7 @@ from mira.demo_files import recorded
 from mira.report.charts import Segment, stack
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.values import GATED
 from mira.unscored import Unscored
 
 __all__ = ["Fingerprint", "Overview", "Reason", "ScopeRow", "SourceRow", "Tally", "made_for_demo", "overview"]
@@ -285,8 +286,15 @@ def _source(
         scope=entry["scope"] or "",
         threshold=entry["threshold"] if scope and scope.on_quality else None,
         tally=Tally(**{f: int(entry[f]) for f in fields}),
-        reasons=tuple(Reason(reason, _WORDS.get(reason, ""), int(n)) for reason, n in counted if n),
+        reasons=tuple(Reason(reason, _words(reason), int(n)) for reason, n in counted if n),
     )
+
+
+def _words(reason: str) -> str:
+    kind, _, value = reason.partition(":")
+    if reason.startswith(GATED):
+        return f"no value of the gate {value}" if kind == "gate_missing" else f"below the floor of the gate {value}"
+    return _WORDS.get(reason, "")
 
 
 def _scope(key: str, entry: Mapping[str, Any], order: Sequence[str]) -> ScopeRow:

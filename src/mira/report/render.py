@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mira.evaluation.pairs.results import PairsResult
 from mira.grouping.groups import Group
 from mira.report.actions import SHOWN, Action
 from mira.report.behind import Disagreement, Line, Verdict
@@ -59,6 +60,7 @@ class Page:
     disagreements: Mapping[tuple[str, str], tuple[Disagreement, ...]] = field(default_factory=dict)
     verdicts: Mapping[str, tuple[Verdict, ...]] = field(default_factory=dict)
     kept: Kept | None = None
+    pairs: PairsResult | None = None
 
     @property
     def near(self) -> Mapping[str, tuple[Near, ...]]:

@@ -6,6 +6,7 @@ from typing import Any
 from mira.config.settings import Config
 from mira.corpus import database
 from mira.errors import RunError
+from mira.evaluation.pairs.results import PairsResult
 from mira.grouping.groups import load_groups
 from mira.progress import Log
 from mira.report.actions import Given, actions
@@ -81,6 +82,7 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             disagreements=disagreements(run, groups),
             verdicts=differing,
             kept=kept,
+            pairs=read_result(PairsResult, run.pairs) if run.pairs.is_file() else None,
         )
     )
     write_bytes(run.report, page)

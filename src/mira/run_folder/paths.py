@@ -72,6 +72,11 @@ class RunFolder:
         """What the current selection is worth."""
         return self.path / "evaluation.json"
 
+    @property
+    def pairs(self) -> Path:
+        """How scorers order the pairs of a file."""
+        return self.path / "pairs.json"
+
     def index(self, source: str) -> Path:
         """Folder of a source's index shards: row, id, n_tokens, n_chars, reason_rejected, detail."""
         return self.path / "index" / source

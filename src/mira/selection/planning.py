@@ -13,21 +13,23 @@ from mira.corpus.index import check_shard
 from mira.errors import RunError
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.competing.gates import Gate, GateTask, apply_gates, check_gates, find_gates
+from mira.selection.competing.rewrite import CopyTask, without_copies
+from mira.selection.competing.standing import find_standing
 from mira.selection.cuts import ALL, Cutoff
 from mira.selection.map_shards import map_shards
+from mira.selection.methods.method import load_method
 from mira.selection.ordering import value_of_key
 from mira.selection.retention import Retention, retain
-from mira.selection.standing import find_standing
 from mira.selection.values import (
-    CopyTask,
     SelectionInputs,
     SelectionMethod,
     Summary,
     ValueTask,
+    gated,
     make_values,
     of_all,
     values_path,
-    without_copies,
 )
 from mira.selection.write import Rule
 
@@ -45,6 +47,8 @@ class Plan:
         summaries: One per shard.
         retention: Pools, cutoffs, rules.
         group_of: Source -> group; empty if groups.json is missing.
+        gates: The gates that records passed to compete.
+        ungated: The folder of `values/` with the values of all records, before gates and duplicates.
     """
 
     settings: SelectSettings
@@ -53,6 +57,13 @@ class Plan:
     summaries: Sequence[Summary]
     retention: Retention
     group_of: Mapping[str, str]
+    gates: Sequence[Gate] = ()
+    ungated: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The folder of `values/` with the values of the records that compete."""
+        return gated(self.method.name) if self.gates else self.method.name
 
     def rule(self, source: str) -> Rule:
         """Return the rule of a source."""
@@ -75,7 +86,33 @@ def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
     for shard in every:
         check_shard(inputs.corpus, run, shard)
     drops = inputs.flags.duplicates == "drop"
-    folder = of_all(method.name) if drops else method.name
+    given = of_all(method.name) if drops else method.name
+    summaries = _values(inputs, method, of_source)
+    gates: list[Gate] = []
+    if settings.gates:
+        gates = _gates(inputs, settings, method, summaries, of_source)
+        target = of_all(gated(method.name)) if drops else gated(method.name)
+        of_shard = {(s.source, s.shard): s for s in summaries}
+        past = [GateTask(run, s, of_shard[s.source, s.name], gates, given, target) for s in every]
+        summaries = list(map_shards(inputs.score, apply_gates, past))
+    folder = gated(method.name) if gates else method.name
+    if drops:
+        summaries = _without_copies(inputs, method, folder, settings, every, summaries)
+    summaries.sort(key=lambda s: (s.source, s.shard))
+    paths = {s: [values_path(run, folder, s, shard.name) for shard in parts] for s, parts in of_source.items()}
+    retention = retain(
+        settings, summaries, group_of, paths, partial(map_shards, inputs.score), to_median=method.to_median
+    )
+    return Plan(settings, method, of_source, summaries, retention, group_of, gates, given)
+
+
+def _values(
+    inputs: SelectionInputs, method: SelectionMethod, of_source: Mapping[str, Sequence[Shard]]
+) -> list[Summary]:
+    """Rank every record by a method, duplicates among them."""
+    run = inputs.run
+    folder = of_all(method.name) if inputs.flags.duplicates == "drop" else method.name
+    every = [shard for parts in of_source.values() for shard in parts]
     tasks = [ValueTask(run, method, shard, folder, inputs.seed, inputs.flags) for shard in every]
     summaries: list[Summary] = []
     with inputs.log.task(f"select: {method.name} values", len(tasks)) as task:
@@ -83,19 +120,31 @@ def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
         for summary in map_shards(inputs.score, make_values, tasks, rows=texts):
             summaries.append(summary)
             task.advance()
-    if drops:
-        summaries = _without_copies(inputs, method, settings, every, summaries)
-    summaries.sort(key=lambda s: (s.source, s.shard))
-    paths = {s: [values_path(run, method.name, s, shard.name) for shard in parts] for s, parts in of_source.items()}
-    retention = retain(
-        settings, summaries, group_of, paths, partial(map_shards, inputs.score), to_median=method.to_median
-    )
-    return Plan(settings, method, of_source, summaries, retention, group_of)
+    return summaries
+
+
+def _gates(
+    inputs: SelectionInputs,
+    settings: SelectSettings,
+    method: SelectionMethod,
+    summaries: Sequence[Summary],
+    of_source: Mapping[str, Sequence[Shard]],
+) -> list[Gate]:
+    """Measure what the gates ask for, and find their floors."""
+    check_gates(settings.gates, list(of_source))
+    measured = []
+    for gate in settings.gates:
+        other = method if gate.value == method.name else load_method(gate.value, inputs)
+        own = list(summaries) if other is method else _values(inputs, other, of_source)
+        folder = of_all(other.name) if inputs.flags.duplicates == "drop" else other.name
+        measured.append((gate, other, folder, own))
+    return find_gates(inputs, measured, of_source)
 
 
 def _without_copies(
     inputs: SelectionInputs,
     method: SelectionMethod,
+    folder: str,
     settings: SelectSettings,
     every: Sequence[Shard],
     summaries: Sequence[Summary],
@@ -111,10 +160,10 @@ def _without_copies(
         if source in valid  # an unknown one is refused where budgets are split
     }
     of_shard = {(s.source, s.shard): s for s in summaries}
-    values = [(s, values_path(run, of_all(method.name), s.source, s.name)) for s in every]
+    values = [(s, values_path(run, of_all(folder), s.source, s.name)) for s in every]
     judges = method.has_quality and not method.to_median
     with find_standing(run, values, caps, judges=judges) as standing:
-        tasks = [CopyTask(run, method.name, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
+        tasks = [CopyTask(run, folder, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
     return list(map_shards(inputs.score, without_copies, tasks))
 
 

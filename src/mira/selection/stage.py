@@ -14,17 +14,17 @@ from mira.run_folder.files import hash_json, read_json, remove_folder, write_jso
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 from mira.selection.map_shards import map_shards
-from mira.selection.methods.method import find_method, load_method
+from mira.selection.methods.method import Method, find_method, load_method
 from mira.selection.planning import Plan, make_plan, rows_of
 from mira.selection.thresholds import place, thresholds
-from mira.selection.values import SelectionInputs, of_all
+from mira.selection.values import SelectionInputs, Summary, gated, of_all
 from mira.selection.write import Rule, WriteTask, write_shard
 from mira.selection.yardstick.figures import kept_figures
 from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
 __all__ = ["STAGE", "is_selected", "select", "select_from", "selection_inputs"]
 
-_LATER = ("fit", "compare_by", "length")
+_LATER = ("fit", "compare_by", "length", "gates")
 
 
 def selection_inputs(config: Config, run: RunFolder, log: Log) -> SelectionInputs:
@@ -102,10 +102,15 @@ def _clear(run: RunFolder, plan: Plan, settings: SelectSettings) -> None:
 def _identity(run: RunFolder, plan: Plan, settings: SelectSettings) -> str:
     return hash_json(
         [
-            _recorded(settings), [asdict(s) for s in plan.summaries],
+            _recorded(settings), [_summary(s) for s in plan.summaries],
             {str(unit): list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
         ]
     )  # fmt: skip
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    """Return a summary for hashes; without gates, as it was before there were any."""
+    return {name: value for name, value in asdict(summary).items() if name != "gated" or value}
 
 
 def _state(run: RunFolder) -> Path:
@@ -152,7 +157,7 @@ def _write_tasks(inputs: SelectionInputs, plan: Plan) -> list[WriteTask]:
             **({"rubric": rubrics[source]} if source in rubrics else {}),
         }
         rule = Rule(tuple(rules), plan.method.has_quality, provenance)
-        tasks += [WriteTask(inputs.select, longest, run, plan.method.name, shard, rule) for shard in parts]
+        tasks += [WriteTask(inputs.select, longest, run, plan.folder, shard, rule) for shard in parts]
     return tasks
 
 
@@ -166,9 +171,14 @@ def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
     return {source: hashes[g] for source, g in plan.group_of.items() if g in hashes}
 
 
+def _methods(settings: SelectSettings) -> list[Method]:
+    """Return the method that ranks, and those whose values gates measure."""
+    return [find_method(name) for name in dict.fromkeys([settings.method, *(g.value for g in settings.gates)])]
+
+
 def _needs(config: Config) -> tuple[str, ...]:
     settings = config.select
-    wanted = ["index", *find_method(settings.method).needs(settings)]
+    wanted = ["index", *(stage for method in _methods(settings) for stage in method.needs(settings))]
     if settings.scope == "group":
         wanted.append("group")
     if "drop" in (config.flags.duplicates, config.flags.contaminated):
@@ -179,22 +189,31 @@ def _needs(config: Config) -> tuple[str, ...]:
 def _unread(config: Config) -> list[str]:
     """Return the sections of other methods: a method's section has its name."""
     sections = [name for name, value in config.select if isinstance(value, Settings)]
-    return [f"select.{name}" for name in sections if name not in ("length", config.select.method)]
+    read = {"length", *(method.name for method in _methods(config.select))}
+    return [f"select.{name}" for name in sections if name not in read]
 
 
 def _files(config: Config, run: RunFolder) -> Mapping[str, str]:
-    return find_method(config.select.method).files(config.select, config.corpus, run)
+    found: dict[str, str] = {}
+    for method in _methods(config.select):
+        found |= method.files(config.select, config.corpus, run)
+    return found
 
 
 def _resumed(config: Config, run: RunFolder) -> list[Path]:
-    method = find_method(config.select.method)
-    answers = [run.path / method.name] if method.endpoint(config.select) else []
-    values = [run.path / "values" / name for name in (method.name, of_all(method.name))]
+    methods = _methods(config.select)
+    answers = [run.path / method.name for method in methods if method.endpoint(config.select)]
+    folders = [name for method in methods for name in (method.name, of_all(method.name))]
+    if config.select.gates:
+        folders += [gated(config.select.method), of_all(gated(config.select.method))]
+    values = [run.path / "values" / name for name in folders]
     return [run.path / "selection", run.path / "selected", *values, *answers]
 
 
 def _work(config: Config, _run: RunFolder, valid: Mapping[str, int]) -> Work:
-    endpoint = find_method(config.select.method).endpoint(config.select)
+    """Return the work: the calls of the method that ranks or, if it makes none, of the first gate that makes some."""
+    endpoints = [method.endpoint(config.select) for method in _methods(config.select)]
+    endpoint = next((one for one in endpoints if one), None)
     reply = endpoint.max_tokens if endpoint else 0
     return Work(valid, valid, dict.fromkeys(valid, endpoint), TEMPLATE_TOKENS, reply)
 

@@ -38,6 +38,7 @@ class Ranking:
         mean: Mean of the pool's values (or distances), if there is a temperature.
         deviation: Their standard deviation.
         fit: What length predicts of the source's values; it is taken away first.
+        lowest: Rank the lowest values first.
     """
 
     median: float | None = None
@@ -45,10 +46,11 @@ class Ranking:
     mean: float = 0.0
     deviation: float = 1.0
     fit: LengthFit = NO_FIT
+    lowest: bool = False
 
     def __call__(self, values: Floats, ties: Words, tokens: npt.NDArray[np.integer]) -> Floats:
         """Return the quantity that records rank by."""
-        values = self.fit.rest(values, tokens)
+        values = self.fit.rest(-values if self.lowest else values, tokens)
         if self.median is not None:
             values = -np.abs(values - self.median)
         if not self.temperature:

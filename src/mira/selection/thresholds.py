@@ -8,6 +8,7 @@ from mira.selection.cuts import ALL, Cutoff
 from mira.selection.methods.mira import Mira
 from mira.selection.planning import Plan, threshold_of
 from mira.selection.retention import SourceRule
+from mira.selection.values import GATED
 from mira.selection.write import Counts
 from mira.selection.yardstick.length import NO_FIT
 
@@ -47,6 +48,7 @@ def thresholds(plan: Plan, counts: Sequence[Counts], seed: int) -> dict[str, Any
         "seed": seed,
         "temperature": plan.settings.temperature,
         **({"length": control} if (control := plan.settings.length.control) != "none" else {}),
+        **({"gates": [gate.settings.model_dump(mode="json") for gate in plan.gates]} if plan.gates else {}),
         "scopes": scopes,
         "sources": sources,
         "notes": [*plan.retention.notes, *_unused(plan, scopes), *_unfilled(plan, sources)],
@@ -136,6 +138,34 @@ def _stratum(rule: SourceRule, counts: Sequence[Counts]) -> dict[str, Any]:
     }
 
 
+def _gates(plan: Plan, source: str) -> dict[str, Any]:
+    """Return the floors of a source's gates, and what they drop."""
+    found: dict[str, Any] = {}
+    for gate in plan.gates:
+        if source not in gate.sources:
+            continue
+        value, effect = gate.settings.value, gate.sources[source]
+        of_source = [s.gated for s in plan.summaries if s.source == source]
+        low, missing = ([own[f"{prefix}{value}"] for own in of_source if f"{prefix}{value}" in own] for prefix in GATED)
+        found[value] = {
+            "floor": max((high for _, _, high in low if high is not None), default=None),
+            "tokens_in": effect.tokens,
+            "records": sum(records for records, _, _ in low),
+            "tokens": sum(tokens for _, tokens, _ in low),
+            "missing": sum(records for records, _, _ in missing),
+        }
+    return {"gates": found} if found else {}
+
+
+def _dropped_by_gates(entry: Mapping[str, Any]) -> dict[str, int]:
+    gates = entry.get("gates", {})
+    return {
+        f"{prefix}{value}": counts[name]
+        for value, counts in gates.items()
+        for prefix, name in zip(GATED, ("records", "missing"), strict=True)
+    }
+
+
 def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str, Any]:
     parts = [c for c in counts if c.source == source]
     rules = plan.retention.of_source(source)
@@ -159,6 +189,7 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str
         "reasons": dict(sorted(reasons.items())),
         **_yardstick(plan, source),
         **_length(rules, parts),
+        **_gates(plan, source),
     }
     written = [p.written for p in parts if p.written is not None]
     if written and sum(written) != entry["kept"]:
@@ -166,6 +197,12 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str
             f"source '{source}': {entry['kept']:,} records are kept, but {sum(written):,} are in `selected`",
             "Write them again: mira select CONFIG --force",
         )
+    for why, n in _dropped_by_gates(entry).items():
+        if reasons.get(why, 0) != n:
+            raise ConservationError(
+                f"source '{source}': {n:,} records were dropped by a gate, but {reasons.get(why, 0):,} have {why}",
+                "Write them again: mira select CONFIG --force",
+            )
     accounted = entry["kept"] + entry["dropped"] + entry["unscored"] + rejected
     if accounted != rows:
         raise ConservationError(

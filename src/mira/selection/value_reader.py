@@ -72,13 +72,13 @@ def read_values(path: Path) -> Iterator[ValueChunk]:
             )  # fmt: skip
 
 
-def aligned(run: RunFolder, method: str, shard: Shard) -> Iterator[tuple[Block, ValueChunk]]:
-    """Pair the index with a method's values, a part of a shard at a time: the same valid records in the same order.
+def aligned(run: RunFolder, folder: str, shard: Shard) -> Iterator[tuple[Block, ValueChunk]]:
+    """Pair the index with a folder of `values/`, a part of a shard at a time: the same valid records in the same order.
 
     Raises:
         RunError: They are not the same number of records.
     """
-    chunks = read_values(values_path(run, method, shard.source, shard.name))
+    chunks = read_values(values_path(run, folder, shard.source, shard.name))
     chunk = next(chunks, None)
     at = 0
     for block in index_blocks(run, shard.source, shard.name):

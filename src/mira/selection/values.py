@@ -4,7 +4,7 @@ Columns: value (float64, larger is better, null = not ranked), tie (the id's has
 method has a value), stratum (null where the method has none). Retention reads nothing else, so that another budget,
 scope or temperature never asks a method again, and methods can be compared over one run folder. Where duplicates are
 dropped, `values/<method>.all/` holds the values of all copies, and `values/<method>/` those without the copies that do
-not stand (see `standing.py`).
+not stand (see `competing/standing.py`). `values/<method>.gated/` holds those without the records that gates drop.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from mira.arrays import Floats, Words
 from mira.config.settings import CorpusSettings, FlagSettings, ScoreSettings, SelectSettings, TeacherSettings
 from mira.corpus import Shard
-from mira.corpus.index_reader import BLOCK, Batches, Block, RowCounts, index_blocks
+from mira.corpus.index_reader import Block, RowCounts, index_blocks
 from mira.corpus.record import Record
 from mira.errors import RunError
 from mira.flags import Dropped, dropped_rows, flags_path
@@ -34,24 +34,33 @@ from mira.run_folder.paths import RunFolder
 
 __all__ = [
     "FLAGGED",
+    "GATED",
     "MASKED",
     "TOO_SHORT",
-    "CopyTask",
+    "Gated",
     "Ranked",
     "SelectionInputs",
     "SelectionMethod",
     "Summary",
     "ValueTask",
+    "added",
     "file_state",
+    "gated",
+    "known_summary",
+    "left_out",
     "make_values",
     "mismatch",
     "of_all",
     "values_path",
-    "without_copies",
+    "values_table",
+    "values_writer",
 ]
 
 MASKED = "masked_source"
 """Reason of every record of a source whose every slot is masked."""
+
+GATED = ("gate:", "gate_missing:")
+"""How the reasons begin of records that a gate drops; what it measures follows."""
 
 FLAGGED = "flagged:"  # and the flag: what `flags` says should be dropped
 
@@ -67,6 +76,10 @@ _SCHEMA = pa.schema(
         ("stratum", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
+
+
+Gated = tuple[int, int, float | None]
+"""Records and tokens that a gate drops, and the highest value among them; None if they have none."""
 
 
 class Ranked(NamedTuple):
@@ -175,6 +188,7 @@ class Summary:
         ranked_tokens: Their tokens.
         masked: The source has no unmasked slot.
         strata: Stratum -> (tokens, ranked tokens); empty if the method has none.
+        gated: Reason of a gate -> what it drops; empty without gates.
     """
 
     source: str
@@ -188,6 +202,7 @@ class Summary:
     ranked_tokens: int = 0
     masked: bool = False
     strata: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    gated: Mapping[str, Gated] = field(default_factory=dict)
 
 
 class ValueTask(NamedTuple):
@@ -205,24 +220,14 @@ class ValueTask(NamedTuple):
     flags: FlagSettings
 
 
-class CopyTask(NamedTuple):
-    """One shard whose duplicates are to be taken out of the competition.
-
-    Attributes:
-        summary: Of its values with the duplicates.
-        dropped: The records that another copy stands for.
-    """
-
-    run: RunFolder
-    method: str
-    shard: Shard
-    summary: Summary
-    dropped: Dropped
-
-
 def of_all(method: str) -> str:
     """Return the folder of `values/` that holds a method's values where duplicates are dropped: those of all copies."""
     return f"{method}.all"
+
+
+def gated(method: str) -> str:
+    """Return the folder of `values/` that holds a method's values where gates drop records."""
+    return f"{method}.gated"
 
 
 def values_path(run: RunFolder, method: str, source: str, shard: str) -> Path:
@@ -246,7 +251,7 @@ def make_values(task: ValueTask) -> Summary:
             *_flags_identity(flags, run, shard),
         ]
     )  # fmt: skip
-    return _known(path, shard, identity) or _write(task, path, identity)
+    return known_summary(path, shard, identity) or _write(task, path, identity)
 
 
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
@@ -260,12 +265,12 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
             pulled.append(block)
             yield block
 
-    with atomic(path) as temporary, _writer(temporary) as writer:
+    with atomic(path) as temporary, values_writer(temporary) as writer:
         for ranked in method.rank(run, shard, blocks()):
             block = pulled.popleft()
-            finite = _without(_finite(ranked), block, flagged)
-            writer.write_table(_table(block, finite, hash_ids(block.ids, seed, shard.source)))
-            summary = _added(summary, block, finite)
+            finite = left_out(_finite(ranked), block, flagged)
+            writer.write_table(values_table(block, finite, hash_ids(block.ids, seed, shard.source)))
+            summary = added(summary, block, finite)
         summary = replace(summary, rows=counts.rows, rejected=counts.rejected)
         writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
     return summary
@@ -277,38 +282,8 @@ def _flags_identity(settings: FlagSettings, run: RunFolder, shard: Shard) -> lis
     return [settings.duplicates, settings.contaminated, file_state(flags_path(run, shard))]
 
 
-def without_copies(task: CopyTask) -> Summary:
-    """Write a shard's values without the records that another copy stands for, if that is not done yet."""
-    run, method, shard, before, dropped = task
-    path = values_path(run, method, shard.source, shard.name)
-    identity = hash_json([before.identity, dropped.rows.tolist(), dropped.reasons.to_pylist()])
-    if known := _known(path, shard, identity):
-        return known
-    summary = Summary(shard.source, shard.name, identity, before.rows, before.rejected)
-    blocks = index_blocks(run, shard.source, shard.name)
-    with (
-        pq.ParquetFile(values_path(run, of_all(method), shard.source, shard.name)) as file,
-        atomic(path) as temporary,
-        _writer(temporary) as writer,
-    ):
-        batches = Batches(file.iter_batches(BLOCK, use_threads=False))
-        for block in blocks:
-            batch = batches.take(len(block))
-            if batch is None or len(batch) != len(block):
-                raise mismatch(shard)
-            strata = batch["stratum"].cast(pa.string())
-            ranked = Ranked(
-                batch["value"].to_numpy(zero_copy_only=False), batch["reason"].cast(pa.string()),
-                strata if strata.null_count < len(strata) else None,
-            )  # fmt: skip
-            ranked = _without(ranked, block, dropped)
-            writer.write_table(_table(block, ranked, batch["tie"].to_numpy()))
-            summary = _added(summary, block, ranked)
-        writer.add_key_value_metadata({"mira": orjson.dumps(summary).decode()})
-    return summary
-
-
-def _writer(path: Path) -> pq.ParquetWriter:
+def values_writer(path: Path) -> pq.ParquetWriter:
+    """Open a new file of values."""
     return pq.ParquetWriter(
         path, _SCHEMA, compression="none", use_dictionary=["reason", "stratum"], write_statistics=False
     )
@@ -319,8 +294,8 @@ def mismatch(shard: Shard) -> RunError:
     return RunError(f"values of {shard.source}/{shard.name} do not match the index", "Run `mira select` again.")
 
 
-def _without(ranked: Ranked, block: Block, flagged: Dropped) -> Ranked:
-    """Take flagged records out of the competition, with the flag as their reason."""
+def left_out(ranked: Ranked, block: Block, flagged: Dropped) -> Ranked:
+    """Return values without flagged records, which have the flag as their reason."""
     inside = np.isin(block.rows, flagged.rows)
     if not inside.any():
         return ranked
@@ -341,7 +316,8 @@ def _finite(ranked: Ranked) -> Ranked:
     return Ranked(np.where(lacking, np.nan, ranked.values), reasons, ranked.strata)
 
 
-def _added(summary: Summary, block: Block, ranked: Ranked) -> Summary:
+def added(summary: Summary, block: Block, ranked: Ranked) -> Summary:
+    """Return a summary that counts one more block of values."""
     has = ~np.isnan(ranked.values)
     strata = dict(summary.strata)
     if ranked.strata is not None:
@@ -366,7 +342,8 @@ def _sum(n_tokens: npt.NDArray[np.int32]) -> int:
     return int(n_tokens.sum(dtype=np.int64))
 
 
-def _table(block: Block, ranked: Ranked, ties: Words) -> pa.Table:
+def values_table(block: Block, ranked: Ranked, ties: Words) -> pa.Table:
+    """Return a block of values as it is written."""
     nothing = pa.nulls(len(block), pa.string())
     reasons = nothing if ranked.reasons is None else ranked.reasons
     strata = nothing if ranked.strata is None else ranked.strata
@@ -377,7 +354,7 @@ def _table(block: Block, ranked: Ranked, ties: Words) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=_SCHEMA)
 
 
-def _known(path: Path, shard: Shard, identity: str) -> Summary | None:
+def known_summary(path: Path, shard: Shard, identity: str) -> Summary | None:
     """Return the summary in a file of values; None if the file is missing, damaged, or of another shard or identity."""
     try:
         found = Summary(**orjson.loads((pq.read_metadata(path).metadata or {})[b"mira"]))

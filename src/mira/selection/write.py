@@ -28,7 +28,7 @@ from mira.selection.ordering import rank_keys
 from mira.selection.retention import SourceRule
 from mira.selection.units import Unit
 from mira.selection.value_reader import ValueChunk, aligned
-from mira.selection.values import FLAGGED, MASKED
+from mira.selection.values import FLAGGED, GATED, MASKED
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]
 
@@ -86,12 +86,13 @@ class WriteTask(NamedTuple):
 
     Attributes:
         longest: Bytes of the longest line that counts as a record.
+        folder: Folder of `values/` with the values of the records that compete.
     """
 
     select: SelectSettings
     longest: int
     run: RunFolder
-    method: str
+    folder: str
     shard: Shard
     rule: Rule
 
@@ -113,7 +114,7 @@ def write_shard(task: WriteTask) -> Counts:
     Raises:
         RunError: The shard's values do not match the index, or its file changes meanwhile.
     """
-    select, longest, run, method, shard, rule = task
+    select, longest, run, folder, shard, rule = task
     path = run.selection(shard.source) / f"{shard.name}.parquet"
     if (done := _known(task)) is not None:
         return done
@@ -123,7 +124,7 @@ def write_shard(task: WriteTask) -> Counts:
     kept_rows = _KeptRows(rule.provenance)
     with atomic(path) as temporary:  # noqa: SIM117 - the kept records come while the sidecar is open
         with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd", use_dictionary=["reason"]) as writer:
-            for block, chunk in aligned(run, method, shard):
+            for block, chunk in aligned(run, folder, shard):
                 kept, quality = keep_mask(rule, chunk), _quality(rule, chunk)
                 reason = _reasons(rule, chunk, kept)
                 columns = [block.rows, block.ids, block.n_tokens, pa.array(quality, from_pandas=True), kept, reason]
@@ -135,8 +136,8 @@ def write_shard(task: WriteTask) -> Counts:
                     kept_rows.add(block, quality, kept)
             copied, written = None, None
             if select.write_selected:
-                folder, field = run.selected(shard.source), select.provenance_field
-                copied = copy_kept(shard, kept_rows, folder, field=field, longest=longest)
+                target, field = run.selected(shard.source), select.provenance_field
+                copied = copy_kept(shard, kept_rows, target, field=field, longest=longest)
                 written = count_kept(copied) if copied else 0
             counts = _counts(shard.source, tally, reasons, units, written)
             metadata = {_COUNTS: orjson.dumps(counts), _OF: orjson.dumps(_of(shard, copied))}
@@ -224,7 +225,7 @@ def _reasons(rule: Rule, chunk: ValueChunk, kept: npt.NDArray[np.bool_]) -> pa.D
 
 
 def _sidecar_reason(why: str) -> str:
-    return why if why == MASKED or why.startswith(FLAGGED) else f"unscored:{why}"
+    return why if why == MASKED or why.startswith((FLAGGED, *GATED)) else f"unscored:{why}"
 
 
 def _count(

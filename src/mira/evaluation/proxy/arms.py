@@ -254,7 +254,7 @@ def _kept(run: RunFolder, plan: Plan) -> Iterator[tuple[str, pa.Array, npt.NDArr
     for source, parts in plan.shards.items():
         rule = plan.rule(source)
         for shard in parts:
-            for block, chunk in aligned(run, plan.method.name, shard):
+            for block, chunk in aligned(run, plan.folder, shard):
                 kept = keep_mask(rule, chunk)
                 yield source, block.ids.filter(pa.array(kept)), block.n_tokens[kept]
 

@@ -21,6 +21,7 @@ from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
 from mira.selection.cuts import Cutoff
+from mira.selection.explain.gates import gate_effects, ungated_value
 from mira.selection.explain.lines import line_of
 from mira.selection.explain.results import Explanation, Flip, LengthEffect, OtherMethod, Rank, RejectedLine, SlotScore
 from mira.selection.methods.method import load_method, method_names
@@ -34,7 +35,7 @@ from mira.selection.stage import selection_inputs
 from mira.selection.sweeps import AS_IT_IS, Ranking
 from mira.selection.units import Unit
 from mira.selection.value_reader import ValueChunk, read_values
-from mira.selection.values import SelectionInputs, values_path
+from mira.selection.values import GATED, SelectionInputs, values_path
 from mira.selection.yardstick.figures import Kept
 from mira.selection.yardstick.length import NO_FIT
 from mira.selection.yardstick.yardsticks import Yardstick
@@ -89,6 +90,8 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> Explan
         compare_by=plan.settings.compare_by if isinstance(plan.method, Mira) else "",
         mask_moves=_mask_moves(run, shard.source),
         length=_length(plan, me, rule),
+        gates=gate_effects(run, plan, shard, me.tie),
+        ungated=ungated_value(run, plan, shard, me.tie) if chosen["reason"].startswith(GATED) else None,
     )
 
 
@@ -169,7 +172,7 @@ def _order(parts: Sequence[Shard], hit: tuple[Shard, int]) -> tuple[int, int]:
 
 def _position(run: RunFolder, plan: Plan, shard: Shard, id_: str, n_tokens: int, seed: int) -> _Me:
     tie = int(hash_ids(pa.array([id_]), seed, shard.source)[0])
-    for chunk in read_values(values_path(run, plan.method.name, shard.source, shard.name)):
+    for chunk in read_values(values_path(run, plan.folder, shard.source, shard.name)):
         at = np.flatnonzero(chunk.ties == np.uint64(tie))
         if len(at):
             stratum = chunk.strata[int(at[0])].as_py() or ""
@@ -257,7 +260,7 @@ def _before(run: RunFolder, plan: Plan, me: _Me, rule: SourceRule, units: Sequen
         rules = plan.retention.of_source(unit.source)
         ranking = replace(rule.pool.ranking, fit=rules[0].ranking.fit if rules else NO_FIT)
         for shard in plan.shards[unit.source]:
-            chunks = read_values(values_path(run, plan.method.name, unit.source, shard.name))
+            chunks = read_values(values_path(run, plan.folder, unit.source, shard.name))
             sums += _counted(chunks, float(mine[0]), me.tie, ranking, unit)
     records, total, tokens_before, tokens_in = sums.tolist()
     return records, total, tokens_before, tokens_in

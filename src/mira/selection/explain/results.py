@@ -9,6 +9,7 @@ from mira.html import block, paragraph, table
 __all__ = [
     "Explanation",
     "Flip",
+    "GateEffect",
     "LengthEffect",
     "OtherMethod",
     "Rank",
@@ -101,6 +102,38 @@ class LengthEffect:
 
 
 @dataclass(frozen=True, slots=True)
+class GateEffect:
+    """What a gate makes of the record.
+
+    Attributes:
+        measures: What it measures, such as ppl.
+        value: The record's value; None if it has none.
+        dropped: Whether the gate drops it, unless an earlier one does.
+        floor: The highest value that the gate drops in the source, or its `min`; None if it drops none.
+        share: Share of the source's tokens that rank as low as the record or lower: a smaller `drop` lets it through.
+            None if it has no value.
+    """
+
+    measures: str
+    value: float | None
+    dropped: bool
+    floor: float | None
+    share: float | None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        if self.value is None:
+            return f"gate {self.measures}: no value; {'missing: keep lets it through' if self.dropped else 'passes'}"
+        share = f"{self.share:.1%} of its source's tokens are as low or lower" if self.share is not None else ""
+        if not self.dropped:
+            return f"gate {self.measures}: passes with {self.value:.3g}; {share}"
+        return (
+            f"gate {self.measures}: dropped with {self.value:.3g}, the floor is {self.floor:.3g}; {share}: it passes "
+            f"with a drop below that, or with a min of at most {self.value:.6g}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class OtherMethod:
     """What another method in the run folder makes of the record.
 
@@ -142,6 +175,8 @@ class Explanation:
         compare_by: What sources are compared by; "" if the method is not mira.
         mask_moves: Share of its source's tokens that the masks alone move; None if unknown.
         length: What `select.length` does; None if length is not controlled.
+        gates: What the gates of its source make of it, in order.
+        ungated: What it would rank by if gates let it through; None if none drops it.
     """
 
     id: str
@@ -166,6 +201,8 @@ class Explanation:
     compare_by: str = ""
     mask_moves: float | None = None
     length: LengthEffect | None = None
+    gates: Sequence[GateEffect] = ()
+    ungated: float | None = None
 
     def _repr_html_(self) -> str:
         """Return the verdict, the ranks and the scores, for notebooks."""
@@ -179,6 +216,7 @@ class Explanation:
             paragraph(f"{self.source}/{self.id}: {verdict}", strong=True),
             paragraph(f"{name} {value}, threshold {threshold} of scope {self.scope or 'none'}; {self.where}"),
             paragraph(ranks) if ranks else "",
+            *(paragraph(str(gate)) for gate in self.gates),
             table(("slot", "dimension", "score", ""), rows) if rows else "",
         )
 

@@ -137,7 +137,7 @@ class _Task(NamedTuple):
 
 def _tasks(run: RunFolder, plan: Plan, share: Mapping[str, float]) -> list[_Task]:
     return [
-        _Task(source, values_path(run, plan.method.name, source, shard.name), plan.rule(source), share.get(source, 0.0))
+        _Task(source, values_path(run, plan.folder, source, shard.name), plan.rule(source), share.get(source, 0.0))
         for source, parts in plan.shards.items()
         for shard in parts
     ]

@@ -1,0 +1,1 @@
+"""Who competes: records that gates let through, and one copy of each text."""
