@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest, mannwhitneyu, spearmanr
+from scipy.stats import binomtest, bootstrap, mannwhitneyu, norm, spearmanr
 
-from mira.stats import auc, generator, percentile_interval, rank_moments, resamples, spearman, wilson
+from mira.stats import (
+    auc,
+    corrected_interval,
+    generator,
+    percentile_interval,
+    rank_moments,
+    resamples,
+    spearman,
+    wilson,
+)
 from support.simulate import pair
 
 
@@ -99,3 +108,25 @@ def test_auc_is_mann_whitney_with_ties():
     expected = mannwhitneyu(x[positive], x[~positive]).statistic / (positive.sum() * (~positive).sum())
     assert auc(x, positive) == pytest.approx(expected, abs=1e-12)
     assert np.isnan(auc(x, np.ones(60, dtype=bool)))
+
+
+def test_the_corrected_interval_is_scipys_without_acceleration() -> None:
+    """Of a symmetric statistic the acceleration is 0, and scipy's BCa interval is the bias-corrected one."""
+    values = np.concatenate([np.linspace(-1, 1, 41)])
+    draw = np.random.default_rng(0).integers(0, 41, (4000, 41))
+    means = values[draw].mean(axis=1) - 0.05  # a biased statistic: the same of the sample is 0
+    low, high = corrected_interval(0.0, means, 0.9)
+    plain_low, plain_high = percentile_interval(means, 0.9)
+    assert plain_low < low < 0 < high and plain_high < high
+    below = (means < 0).mean()
+    tails = norm.cdf(2 * norm.ppf(below) + norm.ppf([0.05, 0.95]))
+    assert (low, high) == pytest.approx(tuple(np.quantile(means, tails)), abs=2e-3)
+    found = bootstrap((values,), np.mean, n_resamples=4000, confidence_level=0.9, rng=np.random.default_rng(1))
+    unbiased = corrected_interval(values.mean(), found.bootstrap_distribution, 0.9)
+    assert unbiased == pytest.approx(tuple(found.confidence_interval), abs=0.01)
+
+
+def test_a_corrected_interval_of_samples_on_one_side_stays_among_them() -> None:
+    low, high = corrected_interval(5.0, np.linspace(0, 1, 200), 0.9)
+    assert 0.99 < low <= high <= 1
+    assert np.isnan(corrected_interval(1.0, np.full(10, np.nan), 0.9)).all()

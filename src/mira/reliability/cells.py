@@ -66,6 +66,11 @@ class GroupMeasure:
     samples: Floats
     pooled_samples: Floats
 
+    @property
+    def rho(self) -> Floats:
+        """Rho of every cell (sources, slots)."""
+        return np.array([[cell.rho for cell in row] for row in self.cells]).reshape(self.samples.shape[:2])
+
 
 def n_resamples(records: int, wanted: int) -> int:
     """Return how many resamples to take: `wanted`; at most 5 million drawn records, but not below 200.

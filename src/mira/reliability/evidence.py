@@ -44,6 +44,7 @@ class SourceEvidence:
         overall: Teacher's overall (n,), 0-100.
         keep: Teacher's verdict (n,): 1 keep, 0 downsample or drop, NaN where it gave none.
         retests: Doubly judged records (m, 2, k): two independent judgements of the same record.
+        retested: Their rows among the n records (m,).
         fold: Cross-validation fold of each record (n,), by a hash of its id, for the cross-fitted baselines.
     """
 
@@ -55,6 +56,7 @@ class SourceEvidence:
     overall: Floats
     keep: Floats
     retests: Floats
+    retested: NDArray[np.int64]
     fold: NDArray[np.int64]
 
 
@@ -196,6 +198,7 @@ def _source(
         overall=own["overall"].to_numpy(zero_copy_only=False).astype(np.float64)[first],
         keep=np.array([np.nan if v is None else float(v == Recommendation.KEEP) for v in verdicts], dtype=np.float64),
         retests=_retests(scores, record),
+        retested=record[1:][record[1:] == record[:-1]],
         fold=folds_of(ids[first]),
     )
 

@@ -29,12 +29,21 @@ class CellCounts:
 
 @dataclass(frozen=True, slots=True)
 class RhoOfCeiling:
-    """Mean of rho divided by the teacher's ceiling, with its interval, and the number of unmasked cells."""
+    """Mean of rho divided by the teacher's ceiling, with its interval.
+
+    Attributes:
+        value: The mean; a cell whose rho exceeds its ceiling counts as 1.
+        low: Lower end of its interval.
+        high: Upper end.
+        cells: Unmasked cells.
+        above: Those whose rho exceeds their ceiling, which is thus not known well enough.
+    """
 
     value: Figure = _UNKNOWN
     low: Figure = _UNKNOWN
     high: Figure = _UNKNOWN
     cells: int = 0
+    above: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,8 @@ class GroupSummary:
         resamples: Bootstrap resamples.
         cells: Counts of cells.
         mean_rho_unmasked: Mean Spearman's rho over unmasked cells.
+        mean_rho_unmasked_low: Lower end of its interval.
+        mean_rho_unmasked_high: Upper end.
         mean_rho_of_ceiling: The same as a share of the teacher's ceiling.
         mean_ceiling: Mean ceiling over cells.
         mean: Means over slots.
@@ -128,6 +139,8 @@ class GroupSummary:
     resamples: int = 0
     cells: CellCounts = field(default_factory=CellCounts)
     mean_rho_unmasked: Figure = _UNKNOWN
+    mean_rho_unmasked_low: Figure = _UNKNOWN
+    mean_rho_unmasked_high: Figure = _UNKNOWN
     mean_rho_of_ceiling: RhoOfCeiling = RhoOfCeiling()
     mean_ceiling: Figure = _UNKNOWN
     mean: MeanFigures = MeanFigures()

@@ -16,6 +16,7 @@ from mira.reliability.cells import GroupMeasure, Measure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions
 from mira.reliability.group_summary import GroupSummary
 from mira.reliability.masking import Verdict, verdicts
+from mira.reliability.shrinkage import Shrunken, shrink
 from mira.reliability.summary import plain, source_notes, summarise
 from mira.rubric.mask_file import read_mask
 from mira.rubric.rubric import Rubric
@@ -50,6 +51,9 @@ RELIABILITY_SCHEMA = pa.schema(
         ("why", pa.string()),
         ("n_evidence", pa.int64()),
         ("n_pairs", pa.int64()),
+        ("rho_shrunken", pa.float64()),
+        ("rho_shrunken_low", pa.float64()),
+        ("rho_shrunken_high", pa.float64()),
     ]
 )
 """Columns of reliability.parquet. Figures that cannot be had are null.
@@ -57,7 +61,9 @@ RELIABILITY_SCHEMA = pa.schema(
 `n` labels with a prediction in the cell; `mae`, `rho`, `rho_low`, `rho_high`, `mae_constant` and `skill` are those of
 `level`: the cell's own, or its slot's over the whole group with sources centred (`n_evidence` labels); at level "none"
 the cell's own, for people. `rho_held_out` and `mae_held_out` are the cell's, over its `n_held_out` held-out labels.
-`ceiling` rests on `n_pairs` doubly judged records. Spreads are the cell's own standard deviations.
+`ceiling` rests on `n_pairs` doubly judged records. `rho_shrunken` is the cell's own rho, drawn towards the means of its
+slot and source by empirical Bayes, with its interval; nothing is masked by it. Spreads are the cell's own standard
+deviations.
 """
 
 
@@ -101,9 +107,11 @@ def _measured(
 ) -> tuple[list[dict[str, Any]], GroupSummary]:
     evidence = load_evidence(run, group)
     measure = measure_group(evidence, bootstrap=settings.bootstrap, confidence=settings.interval, seed=seed)
-    ceiling, decided = ceilings(evidence, settings.min_pairs), verdicts(measure, settings)
+    ceiling = ceilings(evidence, settings.min_pairs, bootstrap=settings.bootstrap, seed=seed)
+    decided = verdicts(measure, settings)
     summary = summarise(evidence, measure, ceiling, decided, settings.interval)
-    return _rows(evidence, measure, ceiling, decided), summary
+    shrunken = shrink(measure.rho, measure.samples, settings.interval)
+    return _rows(evidence, measure, ceiling, decided, shrunken), summary
 
 
 def _given_rows(run: RunFolder, group: Group, path: Path) -> list[dict[str, Any]]:
@@ -143,7 +151,11 @@ def load_evidence(run: RunFolder, group: Group) -> GroupEvidence:
 
 
 def _rows(
-    evidence: GroupEvidence, measure: GroupMeasure, ceiling: Ceilings, decided: tuple[tuple[Verdict, ...], ...]
+    evidence: GroupEvidence,
+    measure: GroupMeasure,
+    ceiling: Ceilings,
+    decided: tuple[tuple[Verdict, ...], ...],
+    shrunken: Shrunken,
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -154,6 +166,9 @@ def _rows(
             **_figures(measure.cells[i][j], measure.held_out[i][j], decided[i][j]),
             "ceiling": _known(ceiling.rho[i, j]),
             "n_pairs": int(ceiling.pairs[i, j]),
+            "rho_shrunken": _known(shrunken.rho[i, j]),
+            "rho_shrunken_low": _known(shrunken.low[i, j]),
+            "rho_shrunken_high": _known(shrunken.high[i, j]),
         }
         for i, source in enumerate(evidence.sources)
         for j, name in enumerate(evidence.names)
@@ -188,7 +203,7 @@ def _known(value: float) -> float | None:
 
 STAGE = Stage(
     name="reliability",
-    version=1,
+    version=2,
     run=reliability,
     needs=needs("group", "discover", "label", "distill"),
     reads=reads("reliability"),

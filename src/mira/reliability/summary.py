@@ -14,6 +14,7 @@ from mira.arrays import Floats
 from mira.reliability.ceiling import Ceilings
 from mira.reliability.cells import GroupMeasure
 from mira.reliability.evidence import GroupEvidence, SourceEvidence
+from mira.reliability.group_figures import mean_rho, share_of_ceiling
 from mira.reliability.group_summary import (
     CellCounts,
     GroupSummary,
@@ -25,9 +26,9 @@ from mira.reliability.group_summary import (
 )
 from mira.reliability.masking import Verdict
 from mira.rubric.slots import slot_name
-from mira.stats import auc, percentile_interval, rank_moments, spearman
+from mira.stats import auc, rank_moments, spearman
 
-__all__ = ["count_cells", "mean_of_ceiling", "plain", "source_mean", "source_notes", "summarise"]
+__all__ = ["count_cells", "plain", "source_mean", "source_notes", "summarise"]
 
 Verdicts = tuple[tuple[Verdict, ...], ...]
 
@@ -47,8 +48,10 @@ def summarise(
 ) -> GroupSummary:
     """Return a group's summary: counts, means over its unmasked cells, slot by slot and source by source figures."""
     unmasked = np.array([[not v.masked and v.level == "cell" for v in row] for row in verdicts], dtype=np.bool_)
-    rho = np.array([[c.rho for c in row] for row in measure.cells])
-    of_ceiling, low, high = mean_of_ceiling(rho, measure.samples, ceiling.rho, unmasked, confidence)
+    rho = measure.rho
+    of_ceiling = share_of_ceiling(rho, measure.samples, ceiling, unmasked).interval(confidence)
+    above = int((unmasked & (rho > ceiling.rho) & (ceiling.rho > 0)).sum())
+    _, low, high = mean_rho(rho, measure.samples, unmasked).interval(confidence)
     slots = _slots(evidence, measure)
     return GroupSummary(
         cross_fitted=evidence.cross_fitted,
@@ -58,33 +61,15 @@ def summarise(
         resamples=measure.samples.shape[2],
         cells=count_cells([v for row in verdicts for v in row]),
         mean_rho_unmasked=_mean(rho[unmasked]),
-        mean_rho_of_ceiling=RhoOfCeiling(of_ceiling, low, high, int(unmasked.sum())),
+        mean_rho_unmasked_low=low,
+        mean_rho_unmasked_high=high,
+        mean_rho_of_ceiling=RhoOfCeiling(*of_ceiling, int(unmasked.sum()), above),
         mean_ceiling=_mean(ceiling.rho),
         mean=MeanFigures(**{f.name: _mean(np.array([getattr(s, f.name) for s in slots])) for f in fields(MeanFigures)}),
         slots=slots,
         overall=_overall(evidence, unmasked),
         sources={s.source: _source(s, verdicts[i]) for i, s in enumerate(evidence.sources)},
     )
-
-
-def mean_of_ceiling(
-    rho: Floats, samples: Floats, ceiling: Floats, cells: NDArray[np.bool_], confidence: float
-) -> tuple[float, float, float]:
-    """Return the mean over some cells of rho divided by the teacher's ceiling, with its bootstrap interval.
-
-    Args:
-        rho: (sources, slots). An undefined rho, of a student that does not vary, counts as 0.
-        samples: Bootstrap samples of rho (sources, slots, resamples).
-        ceiling: (sources, slots); cells without one, or with one of 0, are left out. It is taken as known.
-        cells: Which cells to take.
-        confidence: In (0, 1).
-    """
-    taken = cells & (ceiling > 0)
-    if not taken.any():
-        return (float("nan"),) * 3
-    value = float((np.nan_to_num(rho[taken]) / ceiling[taken]).mean())
-    means = (np.nan_to_num(samples[taken]) / ceiling[taken][:, None]).mean(axis=0)
-    return (value, *percentile_interval(means, confidence))
 
 
 def source_mean(source: SourceEvidence, values: Floats) -> Floats:
@@ -114,6 +99,11 @@ def source_notes(group: str, summary: GroupSummary) -> list[str]:
         f"{group}: {cells.masked} of {cells.total} cells masked{f' ({reasons})' if reasons else ''}; "
         f"rho {_show(summary.mean_rho_unmasked)} over unmasked cells, {ratio} of the teacher's ceiling",
     ]
+    if of_ceiling.above:
+        notes.append(
+            f"{group}: ceiling unknown in {of_ceiling.above} of {of_ceiling.cells} unmasked cells: rho exceeds it, "
+            "and their share counts as 1"
+        )
     if len(summary.sources) > 1:
         notes.append(
             f"{group}: rho within sources {_show(mean.rho_within_sources)}, "

@@ -28,7 +28,7 @@ class Cell:
         low: Lower end of its interval.
         high: Upper end.
         ceiling: The teacher's own test-retest Spearman.
-        of_ceiling: rho / ceiling.
+        of_ceiling: rho / ceiling, at most 1.
         step: Colour step of that share, or of rho where there is no ceiling.
         mae: Mean absolute error.
         mae_constant: That of a constant.
@@ -189,7 +189,7 @@ def _heat_map(
 
 def _cell(row: Mapping[str, Any]) -> Cell:
     rho, ceiling = row.get("rho"), row.get("ceiling")
-    of_ceiling = rho / ceiling if rho is not None and ceiling is not None and ceiling > 0 else None
+    of_ceiling = min(rho / ceiling, 1.0) if rho is not None and ceiling is not None and ceiling > 0 else None
     return Cell(
         source=row["source"],
         n=row.get("n") or 0,

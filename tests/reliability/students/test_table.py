@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mira.config.settings import ReliabilitySettings
+from mira.reliability.ceiling import Ceilings
 from mira.reliability.evidence import Predictions, collect
 from mira.reliability.students.table import compare_figures
 from support.simulate import labels, pair, predictions
@@ -14,7 +15,9 @@ def table(students, teacher, ceiling, cells=None):
     names, sources, told = [f"s{j}" for j in range(k)], list(teacher), labels(teacher)
     evidence = {n: collect("g", names, sources, told, Predictions(predictions(p))) for n, p in students.items()}
     cells = np.ones((len(sources), k), bool) if cells is None else np.array(cells)
-    return compare_figures(evidence, np.array(ceiling), cells, settings=SETTINGS, seed=0)
+    known = np.array(ceiling)
+    given = Ceilings(known, np.full(known.shape, 20), np.zeros(known.shape, bool), np.zeros((*known.shape, 0)))
+    return compare_figures(evidence, given, cells, settings=SETTINGS, seed=0)
 
 
 def world(n=800, seed=0):
@@ -29,11 +32,11 @@ def world(n=800, seed=0):
 
 def test_figures_are_those_of_the_simulation():
     teacher, students = world()
-    found = table(students, teacher, [[0.8], [0.8]])
+    found = table(students, teacher, [[0.9], [0.9]])
     good, level = found.students["good"], found.students["level"]
     assert found.records == 1600 and found.cells == 2
     assert good.rho.value == pytest.approx(0.8, abs=0.04)
-    assert good.of_ceiling.value == pytest.approx(good.rho.value / 0.8)
+    assert good.of_ceiling.value == pytest.approx(good.rho.value / 0.9)
     assert good.rho.low < good.rho.value < good.rho.high
     assert level.rho.value == level.of_ceiling.value == 0
     assert level.rho_across.value == pytest.approx(0.8, abs=0.1)  # the source alone orders much
@@ -77,7 +80,7 @@ def test_only_the_chosen_cells_and_the_known_ceilings_count():
     found = table({"s": student}, teacher, [[0.5, nan], [nan, 0.5]], [[True, False], [True, False]])
     assert found.cells == 2
     assert found.students["s"].rho.value == pytest.approx(1)
-    assert found.students["s"].of_ceiling.value == pytest.approx(2)  # one cell with a ceiling of .5
+    assert found.students["s"].of_ceiling.value == 1  # one cell with a ceiling of .5, which cannot be right
     alone = table({"s": student}, teacher, [[0.5, nan], [nan, 0.5]], [[True, False], [False, False]])
     assert np.isnan(alone.students["s"].rho_across.value)
     nothing = table({"s": student}, teacher, [[0.5, nan], [nan, 0.5]], np.zeros((2, 2), bool))

@@ -7,13 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mira.arrays import Floats
 from mira.config.settings import ReliabilitySettings
-from mira.reliability.ceiling import ceilings
+from mira.reliability.ceiling import Ceilings, ceilings
 from mira.reliability.cells import GroupMeasure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect
+from mira.reliability.group_figures import mean_rho, share_of_ceiling
 from mira.reliability.masking import Level, Verdict, verdicts
-from mira.reliability.summary import mean_of_ceiling
 from mira.rubric.slots import slot_name
 from mira.run_folder.results import Figure
 from mira.stats import percentile_interval
@@ -129,7 +128,7 @@ def compare_students(
         for i, source in enumerate(sources)
         for j, name in enumerate(names)
     )
-    ceiling = ceilings(next(iter(evidence.values())), settings.min_pairs).rho
+    ceiling = ceilings(next(iter(evidence.values())), settings.min_pairs, bootstrap=settings.bootstrap, seed=seed)
     return Comparison(group, cells, _figures(cells, measured, ceiling, settings.interval))
 
 
@@ -201,21 +200,22 @@ def _choose(
 
 
 def _figures(
-    cells: Sequence[CellChoice], measured: dict[str, _Measured], ceiling: Floats, confidence: float
+    cells: Sequence[CellChoice], measured: dict[str, _Measured], ceiling: Ceilings, confidence: float
 ) -> dict[str, StudentFigures]:
     trusted = {s: np.array([[not v.masked for v in row] for row in m.verdicts]) for s, m in measured.items()}
-    taken = np.array([c.chosen is not None and c.level == "cell" for c in cells]).reshape(ceiling.shape)
-    rho = {s: np.nan_to_num(np.array([[c.rho for c in row] for row in m.measure.cells])) for s, m in measured.items()}
-    samples = {s: np.nan_to_num(m.measure.samples) for s, m in measured.items()}
-    first, plain = next(iter(measured)), np.ones_like(ceiling)
+    taken = np.array([c.chosen is not None and c.level == "cell" for c in cells]).reshape(ceiling.rho.shape)
+    rho = {s: mean_rho(m.measure.rho, m.measure.samples, taken) for s, m in measured.items()}
+    first = next(iter(measured))
     return {
         s: StudentFigures(
-            rho=Interval(*mean_of_ceiling(rho[s], samples[s], plain, taken, confidence)),
-            gain=Interval(*mean_of_ceiling(rho[s] - rho[first], samples[s] - samples[first], plain, taken, confidence)),
-            of_ceiling=Interval(*mean_of_ceiling(rho[s], samples[s], ceiling, taken, confidence)),
+            rho=Interval(*rho[s].interval(confidence)),
+            gain=Interval(*(rho[s] - rho[first]).interval(confidence)),
+            of_ceiling=Interval(
+                *share_of_ceiling(m.measure.rho, m.measure.samples, ceiling, taken).interval(confidence)
+            ),
             cells=int(taken.sum()),
             trusted=int(trusted[s].sum()),
             chosen=sum(c.chosen == s for c in cells),
         )
-        for s in measured
+        for s, m in measured.items()
     }

@@ -73,8 +73,8 @@ def _ceiling(labels: LabelCounts, settings: ReliabilitySettings) -> Iterator[str
         yield f"the teacher's ceiling is not known: {pairs} doubly judged records; see label.replicates"
     elif pairs < 10 * settings.min_pairs:
         yield (
-            f"the teacher's ceiling ({labels.mean_ceiling:.2f}) rests on {pairs} doubly judged records; its own "
-            "error is not in the intervals"
+            f"the teacher's ceiling ({labels.mean_ceiling:.2f}) rests on {pairs} doubly judged records; the "
+            "intervals hold its error"
         )
 
 

@@ -89,10 +89,11 @@ class _Compared:
         texts = {(r.source, r.id): r.text for r in self.records} if self.records else None
         self.naive = naive_students(self.labels, texts)
         self.evidence = self._collect(self.labels, next(iter(self.naive.values())))
-        self.ceiling = ceilings(self.evidence, config.reliability.min_pairs).rho
+        settings = config.reliability
+        self.ceiling = ceilings(self.evidence, settings.min_pairs, bootstrap=settings.bootstrap, seed=config.seed)
 
     def result(self, log: Log) -> GroupStudents:
-        settings, seed = self.config.reliability, self.config.seed
+        settings, seed, ceiling = self.config.reliability, self.config.seed, self.ceiling.rho
         everyone = {s.name: s.predictions for s in self.students}
         comparison = compare_students(
             self.group.name, self.names, self.group.sources, self.labels, everyone, settings=settings, seed=seed
@@ -107,7 +108,7 @@ class _Compared:
                 records=sum(len(s.ids) for s in self.evidence.sources),
                 held_out=self._split("held_out").group_by(["source", "id"]).aggregate([]).num_rows,
                 doubly_judged=sum(len(s.retests) for s in self.evidence.sources),
-                mean_ceiling=float(np.nanmean(self.ceiling)) if np.isfinite(self.ceiling).any() else float("nan"),
+                mean_ceiling=float(np.nanmean(ceiling)) if np.isfinite(ceiling).any() else float("nan"),
             ),
             held_out=held_out,
             cross_fitted=cross_fitted,
@@ -174,7 +175,7 @@ class _Compared:
         varied = self._verdicts(train, Predictions(out_of_fold=self.naive["length"].out_of_fold))
         every = np.array(
             [[v.level == "cell" and v.reason is not Reason.COLLAPSED for v in row] for row in varied], np.bool_
-        ).reshape(self.ceiling.shape)
+        ).reshape(self.ceiling.rho.shape)
         trusted = [
             np.array([[v.level == "cell" and not v.masked for v in row] for row in found], np.bool_)
             for s in self.students

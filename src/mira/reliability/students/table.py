@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from mira.arrays import Floats
 from mira.config.settings import ReliabilitySettings
+from mira.reliability.ceiling import Ceilings
 from mira.reliability.cells import GroupMeasure, measure_group, n_resamples
 from mira.reliability.evidence import GroupEvidence, SourceEvidence
+from mira.reliability.group_figures import Sampled, mean_rho, share_of_ceiling
 from mira.reliability.students.compare import Interval, common_evidence
-from mira.reliability.summary import mean_of_ceiling
 from mira.run_folder.results import Figure
-from mira.stats import generator, percentile_interval, rank_moments, resamples
+from mira.stats import generator, rank_moments, resamples
 
 __all__ = ["Figures", "Table", "compare_figures"]
 
@@ -61,32 +62,16 @@ class Table:
     differences: Mapping[str, Mapping[str, Figures]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sampled:
-    """A figure and its bootstrap samples (R,)."""
-
-    value: float
-    samples: Floats
-
-    def __sub__(self, other: "_Sampled") -> "_Sampled":
-        return _Sampled(self.value - other.value, self.samples - other.samples)
-
-    def interval(self, confidence: float) -> Interval:
-        if not np.isfinite(self.value):
-            return Interval(*(float("nan"),) * 3)
-        return Interval(self.value, *percentile_interval(self.samples, confidence))
-
-
 def compare_figures(
-    evidence: Mapping[str, GroupEvidence], ceiling: Floats, cells: Cells, *, settings: ReliabilitySettings, seed: int
+    evidence: Mapping[str, GroupEvidence], ceiling: Ceilings, cells: Cells, *, settings: ReliabilitySettings, seed: int
 ) -> Table:
     """Compare students on the labels that all of them predicted.
 
-    Records are resampled within their source, all slots of a record together; the teacher's ceiling is taken as known.
+    Records are resampled within their source, all slots of a record together, and so are the ceiling's pairs.
 
     Args:
         evidence: Name -> the group's labels with the student's predictions.
-        ceiling: The teacher's ceiling (sources, slots); `of_ceiling` leaves out cells without one.
+        ceiling: The teacher's ceilings with their samples; `of_ceiling` leaves out cells without one.
         cells: The cells to take the means over (sources, slots). They must not have been chosen on these labels.
         settings: Confidence and number of resamples.
         seed: Seed of the resamples.
@@ -96,12 +81,12 @@ def compare_figures(
         name: measure_group(e, bootstrap=settings.bootstrap, confidence=settings.interval, seed=seed)
         for name, e in common.items()
     }
-    found = {name: _ranked(measure, ceiling, cells, settings.interval) for name, measure in measured.items()}
+    found = {name: _ranked(measure, ceiling, cells) for name, measure in measured.items()}
     for name, figures in _across_and_errors(common, cells, settings, seed).items():
         found[name] |= figures
 
-    def told(figures: Mapping[str, _Sampled]) -> Figures:
-        return Figures(**{key: figure.interval(settings.interval) for key, figure in figures.items()})
+    def told(figures: Mapping[str, Sampled]) -> Figures:
+        return Figures(**{key: Interval(*figure.interval(settings.interval)) for key, figure in figures.items()})
 
     return Table(
         records=_predicted(next(iter(common.values()))),
@@ -119,15 +104,11 @@ def compare_figures(
     )
 
 
-def _ranked(measure: GroupMeasure, ceiling: Floats, cells: Cells, confidence: float) -> dict[str, _Sampled]:
-    rho = np.array([[c.rho for c in row] for row in measure.cells])
-    found = {}
-    for key, divisor in (("of_ceiling", ceiling), ("rho", np.ones_like(ceiling))):
-        taken = cells & (divisor > 0)
-        value = mean_of_ceiling(rho, measure.samples, divisor, cells, confidence)[0]
-        samples = np.nan_to_num(measure.samples[taken]) / divisor[taken][:, None]
-        found[key] = _Sampled(value, samples.mean(axis=0) if taken.any() else np.zeros(measure.samples.shape[2]))
-    return found
+def _ranked(measure: GroupMeasure, ceiling: Ceilings, cells: Cells) -> dict[str, Sampled]:
+    return {
+        "of_ceiling": share_of_ceiling(measure.rho, measure.samples, ceiling, cells),
+        "rho": mean_rho(measure.rho, measure.samples, cells),
+    }
 
 
 def _width(measure: GroupMeasure, cells: Cells) -> float:
@@ -138,7 +119,7 @@ def _width(measure: GroupMeasure, cells: Cells) -> float:
 
 def _across_and_errors(
     evidence: Mapping[str, GroupEvidence], cells: Cells, settings: ReliabilitySettings, seed: int
-) -> dict[str, dict[str, _Sampled]]:
+) -> dict[str, dict[str, Sampled]]:
     first = next(iter(evidence.values()))
     plain = [np.ones((len(s.ids), 1)) for s in first.sources]
     values = {name: _moments(e, cells, plain) for name, e in evidence.items()}
@@ -150,8 +131,8 @@ def _across_and_errors(
     for name, parts in blocks.items():
         across, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
         found[name] = {
-            "rho_across": _Sampled(float(values[name][0][0]), across),
-            "mae": _Sampled(float(values[name][1][0]), errors),
+            "rho_across": Sampled(float(values[name][0][0]), across),
+            "mae": Sampled(float(values[name][1][0]), errors),
         }
     return found
 
