@@ -20,7 +20,7 @@ FLOORS = (
     {"config"},
     {"engine", "llm", "stage"},
     {"corpus", "embedding"},
-    {"flags", "grouping", "judging"},
+    {"flags", "foreign", "grouping", "judging"},
     {"discovery", "labelling"},
     {"distillation"},
     {"scoring", "selection"},

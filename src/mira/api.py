@@ -165,13 +165,14 @@ def freeze(config: Path | str, *, overrides: Sequence[str] = (), folder: str = "
 
 
 def compare(
-    config: Settings, methods: Iterable[str] = ("mira", "random", "ppl", "dsir"), *, log: Log | None = None
+    config: Settings, methods: Iterable[str] = ("mira", "random", "ppl", "dsir", "column"), *, log: Log | None = None
 ) -> ComparisonResult:
     """Compare selection methods at the same budget. The run's selection stays as it is.
 
     Args:
         config: The settings, or the path of their file.
-        methods: raw, random, ppl, dsir, dataman, mira, or the name of an installed method.
+        methods: raw, random, ppl, dsir, dataman, mira, or the name of an installed method; `column` for every score
+            in `scores`, of which there may be none, and column.NAME for one.
         log: Where progress goes; nowhere by default.
 
     Raises:

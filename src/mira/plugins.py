@@ -48,6 +48,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "ppl": "mira.selection.methods.ppl_choice:METHOD",
         "dsir": "mira.selection.methods.dsir:METHOD",
         "dataman": "mira.selection.methods.dataman_choice:METHOD",
+        "column": "mira.selection.methods.column:METHOD",
         "mira": "mira.selection.methods.mira:METHOD",
     },
     EMBEDDERS: {"minilm": "mira.embedding.load:load_minilm", "static": "mira.embedding.static:load_static"},

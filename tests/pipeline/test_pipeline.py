@@ -27,7 +27,7 @@ from mira.reliability.students.report import compare_group_students
 from mira.run_folder.paths import RunFolder
 from mira.tokens import tokenizer
 
-ALL = [stage.name for stage in STAGES if stage.name != "flag"]  # flagging is asked for in the settings
+ALL = [stage.name for stage in STAGES if stage.name not in ("flag", "join")]  # which the settings ask for
 
 
 class Notes(Quiet):

@@ -26,8 +26,12 @@ __all__: list[str] = []
 def compare(
     config: ConfigPath,
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas: raw, random, ppl, dsir, dataman, mira.")
-    ] = "mira,random,ppl,dsir",
+        str,
+        typer.Option(
+            help="Methods, separated by commas: raw, random, ppl, dsir, dataman, mira; column for every score in "
+            "`scores`, column.NAME for one."
+        ),
+    ] = "mira,random,ppl,dsir,column",
     max_cost: MaxCost = None,
     max_requests: MaxRequests = None,
     failure_budget: FailureBudget = "",

@@ -201,6 +201,7 @@ def _judging_command(name: str, text: str) -> None:
 
 
 _stage_command("index", "Read every source: ids, tokens, rejected lines.")
+_stage_command("join", "Join the scores of other programs with the records.")
 _stage_command("group", "Cluster the sources of each family into groups.")
 _judging_command("discover", "Cluster the teacher's free judgments into rubrics.")
 _judging_command("label", "Have the teacher judge a sample on each rubric.")
@@ -228,7 +229,9 @@ _stage_command("flag", "Flag duplicates and benchmark contamination.")
 @app.command(rich_help_panel=STAGES)
 def select(
     config: ConfigPath,
-    method: Annotated[str, typer.Option(help="raw, random, ppl, dsir, dataman, mira, or an installed one.")] = "",
+    method: Annotated[
+        str, typer.Option(help="raw, random, ppl, dsir, dataman, column, mira, or an installed one.")
+    ] = "",
     scope: Annotated[str, typer.Option(help="global, group or source.")] = "",
     budget: Annotated[str, typer.Option(help="Tokens to keep: 50%, 25B, 300M, 1000000.")] = "",
     temperature: Annotated[float | None, typer.Option(help="0 keeps the top; above it, records are sampled.")] = None,

@@ -221,12 +221,14 @@ def _check(config: Config, origin: _Origin) -> None:
     mentions = [("group.given", s) for sources in config.group.given.values() for s in sources]
     mentions += [("select.source_min", s) for s in config.select.source_min]
     mentions += [("select.source_max", s) for s in config.select.source_max]
+    mentions += [(f"scores.{name}.sources", s) for name, score in config.scores.items() for s in score.sources]
     for field, source in mentions:
         if source not in names:
             close = difflib.get_close_matches(source, names, n=1)
             gone = f"If it is gone, take it out here, too. Sources are: {', '.join(names)}"
             advice = f"Did you mean '{close[0]}'?" if close else gone
             raise ConfigError(f"{origin.setting(field)}: there is no source '{source}'", advice)
+    _check_scores(config, origin)
     methods = (config.select.dataman.endpoint, config.select.ppl.endpoint)
     endpoints = (config.teacher.endpoint, config.distill.endpoint, *config.distill.endpoints.values(), *methods)
     urls = [url for e in endpoints if e for url in ([e.base_url] if isinstance(e.base_url, str) else e.base_url)]
@@ -240,6 +242,22 @@ def _check(config: Config, origin: _Origin) -> None:
     if config.distill.student == "bundle" and not config.distill.bundles:
         problem = "distill.student is 'bundle', but distill.bundles is missing"
         raise ConfigError(f"{origin.path}: {problem}", "Name a folder a group: bundles: {text_group_A: FOLDER}.")
+
+
+def _check_scores(config: Config, origin: _Origin) -> None:
+    names = list(config.scores)
+    lowered = [name.lower() for name in names]
+    for name in names:
+        if lowered.count(name.lower()) > 1:
+            raise ConfigError(f"{origin.setting(f'scores.{name}')}: differs from another only in case", "Rename it.")
+    wanted, field = config.select.column.score, "select.column.score"
+    known = f"`scores` has {', '.join(names)}." if names else "Describe the score in `scores` first."
+    if config.select.method == "column" and not wanted:
+        raise ConfigError(f"{origin.setting('select.method')}: column needs {field}, the name of a score", known)
+    if wanted and wanted not in names:
+        close = difflib.get_close_matches(wanted, names, n=1)
+        advice = f"Did you mean '{close[0]}'?" if close else known
+        raise ConfigError(f"{origin.setting(field)}: there is no score '{wanted}'", advice)
 
 
 def _check_source(source: SourceSettings, origin: _Origin) -> None:

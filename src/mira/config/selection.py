@@ -14,6 +14,7 @@ from mira.config.tokens import BudgetField, Tokens, TokensField
 
 __all__ = [
     "BenchmarkSettings",
+    "ColumnSettings",
     "DataManSettings",
     "DsirSettings",
     "FlagSettings",
@@ -63,6 +64,13 @@ class FlagSettings(Settings):
     `source_max`), then the best by the method's value, then the one of the smallest hash."""
     contaminated: Literal["keep", "drop"] = "keep"
     """What selection does with records that share text with a benchmark: keep them (flagged), or drop them."""
+
+
+class ColumnSettings(Settings):
+    """Ranking by a score that another program gave the records."""
+
+    score: str = ""
+    """Name of the score in `scores`."""
 
 
 class DsirSettings(Settings):
@@ -174,7 +182,8 @@ class SelectSettings(Settings):
     """Retention under a token budget."""
 
     method: Annotated[str, AfterValidator(known_names(plugins.METHODS))] = "mira"
-    """How records are ranked: raw, random, ppl, dsir, dataman, mira, or a method that an installed package adds."""
+    """How records are ranked: raw, random, ppl, dsir, dataman, column, mira, or a method that an installed package
+    adds."""
     scores: Literal["student", "cascade"] = "student"
     """Scores that `mira` ranks by: the student's, or those of `mira cascade`."""
     scope: Literal["global", "group", "source"] = "group"
@@ -207,6 +216,7 @@ class SelectSettings(Settings):
     """Field added to every kept record."""
     write_selected: bool = True
     """Write kept records in the input's format."""
+    column: ColumnSettings = ColumnSettings()
     dsir: DsirSettings = DsirSettings()
     ppl: PplSettings = PplSettings()
     dataman: DataManSettings = DataManSettings()

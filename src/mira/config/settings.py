@@ -19,8 +19,10 @@ from mira.config.judging import (
     TeacherSettings,
 )
 from mira.config.paths import RunPath, TokenizerPath
+from mira.config.scores import ForeignSettings, ScoreName
 from mira.config.selection import (
     BenchmarkSettings,
+    ColumnSettings,
     DataManSettings,
     DsirSettings,
     FlagSettings,
@@ -41,6 +43,7 @@ from mira.config.students import (
 __all__ = [
     "BenchmarkSettings",
     "CascadeSettings",
+    "ColumnSettings",
     "Config",
     "CorpusSettings",
     "DataManEndpoint",
@@ -52,6 +55,7 @@ __all__ = [
     "EndpointSettings",
     "EvaluateSettings",
     "FlagSettings",
+    "ForeignSettings",
     "GateSettings",
     "GroupSettings",
     "HeadSettings",
@@ -179,6 +183,9 @@ class Config(Settings):
     score: ScoreSettings = ScoreSettings()
     reliability: ReliabilitySettings = ReliabilitySettings()
     flags: FlagSettings = FlagSettings()
+    scores: dict[ScoreName, ForeignSettings] = Field(default_factory=dict)
+    """Scores that other programs gave the records, by names of your own, e.g.
+    {edu: {path: scores/*.parquet, column: score, range: [0, 5]}}."""
     select: SelectSettings = SelectSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     _file_name: str = PrivateAttr("mira.yaml")

@@ -18,6 +18,7 @@ from mira import corpus
 from mira.arrays import Floats
 from mira.config.settings import EvaluateSettings, SelectSettings
 from mira.evaluation.results import CheckFigures, FieldCheck, KindFigures, SourceCheck
+from mira.foreign.sidecars import with_foreign
 from mira.grouping.groups import Group
 from mira.run_folder.paths import RunFolder
 from mira.selection.values import SelectionInputs
@@ -91,7 +92,8 @@ def _scores(select: SelectSettings, run: RunFolder, source: str) -> tuple[list[s
     paths = sorted(run.scores(source).glob("*.parquet"))
     if not paths:
         return [], np.zeros(0), np.zeros(0)
-    table = ds.dataset(paths).to_table(columns=["id", "overall", *slots]).sort_by("id")
+    table = ds.dataset(paths).to_table(columns=["id", "overall", *yardstick.of_rubric]).sort_by("id")
+    table = with_foreign(run, source, table, slots)
 
     def column(name: str) -> Floats:
         return np.asarray(table[name].cast(pa.float64()).to_numpy(zero_copy_only=False))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats
-from mira.config.settings import Config, CorpusSettings, SelectSettings
+from mira.config.settings import ColumnSettings, Config, CorpusSettings, ForeignSettings, SelectSettings
 from mira.corpus import Shard, read, records_key
 from mira.errors import ConfigError, RunError
 from mira.evaluation.agreement import Held, agreement
@@ -25,6 +25,7 @@ from mira.run_folder.files import atomic
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 from mira.selection.map_shards import map_shards
+from mira.selection.methods.column import column_name
 from mira.selection.methods.method import load_method, method_names
 from mira.selection.planning import Plan, make_plan
 from mira.selection.stage import selection_inputs
@@ -39,6 +40,7 @@ __all__ = ["compare", "plan_agreement", "without_gates"]
 
 Flags = npt.NDArray[np.bool_]
 
+_COLUMN = "column"
 _TEACHERLESS = ("random", "ppl")
 _SAMPLE = 200_000  # records that rank correlations are taken over, chosen by hash
 
@@ -51,7 +53,8 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
     Args:
         config: The settings: budget, scope, floors, caps and temperature are those of `select`, the same for all.
         run: The run folder.
-        methods: Names of methods; one that cannot run here (no labels, no scores) is an error.
+        methods: Names of methods; one that cannot run here (no labels, no scores) is an error. `column` stands for
+            every foreign score, of which there may be none, and "column.NAME" for one.
         log: Where progress goes.
 
     Raises:
@@ -59,12 +62,7 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
         RunError: What a method needs is not in the run folder yet.
         BudgetError: Budget, floors and caps contradict each other.
     """
-    unknown = [name for name in methods if name not in method_names()]
-    if unknown or not methods:
-        raise ConfigError(
-            f"compare: unknown methods: {', '.join(unknown) or 'none given'}", f"Known: {', '.join(method_names())}."
-        )
-    names = list(dict.fromkeys(methods))
+    names = _names(methods, config.scores)
     inputs = selection_inputs(config, run, log)
     plans = {name: _plan(name, inputs) for name in names}
     if inputs.select.gates and inputs.select.method in names:
@@ -83,9 +81,27 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
     return result
 
 
+def _names(methods: Sequence[str], scores: Mapping[str, ForeignSettings]) -> list[str]:
+    columns = [column_name(score) for score in scores]
+    known = [name for name in method_names() if name != _COLUMN]
+    unknown = [name for name in methods if name not in (_COLUMN, *known, *columns)]
+    every = itertools.chain.from_iterable(columns if name == _COLUMN else [name] for name in methods)
+    found = list(dict.fromkeys(every))
+    if unknown or not found:
+        raise ConfigError(
+            f"compare: unknown methods: {', '.join(unknown) or 'none given'}",
+            f"Known: {', '.join([*known, *columns])}.",
+        )
+    return found
+
+
 def _plan(name: str, inputs: SelectionInputs) -> Plan:
+    method, _, score = name.partition(".") if name.startswith(f"{_COLUMN}.") else (name, "", "")
+    if score:
+        select = inputs.select.model_copy(update={"column": ColumnSettings(score=score)})
+        inputs = replace(inputs, select=select)
     try:
-        return make_plan(inputs, load_method(name, inputs))
+        return make_plan(inputs, load_method(method, inputs))
     except RunError as error:
         if name in _TEACHERLESS:
             raise

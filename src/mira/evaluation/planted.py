@@ -144,7 +144,7 @@ def judge_scorer(
         quality = np.full(len(records), np.nan)
         sources = np.array([r.source for r in records], dtype=object)
         for source in dict.fromkeys(sources):
-            rows, yardstick = np.flatnonzero(sources == source), yardsticks.get(source, Yardstick())
+            rows, yardstick = np.flatnonzero(sources == source), yardsticks.get(source, Yardstick()).by_judge()
             if yardstick.slots:
                 columns = [scores[rows, slot_index(slot)] for slot in yardstick.slots]
                 quality[rows] = yardstick.quality(columns, settings)[0]

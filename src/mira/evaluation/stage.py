@@ -183,7 +183,11 @@ def _planted(
         log.note(f"planted faults: left out: {error}")
         return PlantedResult(), PlantedResult(), {}, []
     yardsticks = load_yardsticks(config.select, run)
-    usable = {s: t for s, t in _thresholds(selected).items() if s in yardsticks and yardsticks[s].slots}
+    usable = {
+        s: t  # without foreign scores, which spoiled copies have none of, quality is not on the threshold's scale
+        for s, t in _thresholds(selected).items()
+        if s in yardsticks and yardsticks[s].slots and not yardsticks[s].foreign
+    }
     known = _known(values)
     measure = partial(measure_planted, confidence=config.evaluate.interval, seed=config.seed)
 
@@ -227,7 +231,7 @@ def _judged_pairs(
     values: dict[tuple[str, str], float] = {}
     with log.task("planted faults", total=len(groups)) as task:
         for group in groups:
-            ranked = [s for s in group.sources if s in yardsticks and yardsticks[s].slots]
+            ranked = [s for s in group.sources if s in yardsticks and yardsticks[s].of_rubric]
             some = [r for s in ranked for r in _unlabelled(config, run, group, s, config.evaluate.planted)]
             own = plant(some, seed=config.seed)
             others = [r for s in ranked for r in _unlabelled(config, run, group, s, config.evaluate.subtle)]

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from mira.arrays import Floats
 from mira.config.settings import SelectSettings
 from mira.evaluation.results import Estimate, VariantFigures, VariantsResult
+from mira.foreign.sidecars import with_foreign
 from mira.grouping.groups import Group
 from mira.rubric.judgement import Recommendation
 from mira.rubric.slots import slot_columns
@@ -86,7 +87,7 @@ def compare_variants(
         return None
     pools = {source: key for key, pool in selected["scopes"].items() for source in pool["sources"]}
     yardsticks = {name: load_yardsticks(select, run, name) for name in _YARDSTICKS}
-    values = {name: _qualities(select, table, yardsticks[name]) for name in _YARDSTICKS}
+    values = {name: _qualities(select, run, table, yardsticks[name]) for name in _YARDSTICKS}
     usable = np.isfinite(np.sum(list(values.values()), axis=0)) & np.array(
         [s in pools for s in table["source"].to_pylist()]
     )
@@ -139,13 +140,13 @@ def _labelled(run: RunFolder, groups: Sequence[Group]) -> pa.Table | None:
     return pa.concat_tables(parts, promote_options="default").sort_by([("source", "ascending"), ("id", "ascending")])
 
 
-def _qualities(select: SelectSettings, table: pa.Table, yardsticks: Mapping[str, Yardstick]) -> Floats:
+def _qualities(select: SelectSettings, run: RunFolder, table: pa.Table, yardsticks: Mapping[str, Yardstick]) -> Floats:
     values = np.full(len(table), np.nan)
     sources = np.array(table["source"].to_pylist(), dtype=object)
     for source in dict.fromkeys(sources):
         rows, yardstick = np.flatnonzero(sources == source), yardsticks.get(source, Yardstick())
         if yardstick.slots:
-            part = table.take(pa.array(rows))
+            part = with_foreign(run, source, table.take(pa.array(rows)), yardstick.slots)
             columns = [part[slot].to_numpy().astype(np.float32) for slot in yardstick.slots]
             values[rows] = yardstick.quality(columns, select)[0]
     return values

@@ -5,6 +5,7 @@ from mira.corpus.stage import STAGE as INDEX
 from mira.discovery.stage import STAGE as DISCOVER
 from mira.distillation.stage import STAGE as DISTILL
 from mira.flags.stage import STAGE as FLAG
+from mira.foreign.stage import STAGE as JOIN
 from mira.grouping.stage import STAGE as GROUP
 from mira.labelling.stage import STAGE as LABEL
 from mira.reliability.stage import STAGE as RELIABILITY
@@ -15,7 +16,7 @@ from mira.stage import Stage
 
 __all__ = ["EXTRAS", "STAGES", "needed_stages"]
 
-STAGES: tuple[Stage, ...] = (INDEX, GROUP, DISCOVER, LABEL, DISTILL, SCORE, RELIABILITY, FLAG, SELECT, REPORT)
+STAGES: tuple[Stage, ...] = (INDEX, JOIN, GROUP, DISCOVER, LABEL, DISTILL, SCORE, RELIABILITY, FLAG, SELECT, REPORT)
 
 EXTRAS = {
     "compare.json": SELECT,
@@ -31,6 +32,8 @@ EXTRAS = {
 def needed_stages(config: Config) -> set[str]:
     """Return the stages that a report on the configured selection needs: random selection needs no teacher."""
     wanted = {REPORT.name, *SELECT.needs(config)} | ({FLAG.name} if config.flags != FlagSettings() else set())
+    if config.scores:
+        wanted.add(JOIN.name)
     for stage in reversed(STAGES):
         if stage.name in wanted:
             wanted.update(stage.needs(config))

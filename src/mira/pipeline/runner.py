@@ -95,7 +95,8 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
         check_provenance(config.corpus, config.select)
     with _locked(run), shared_spending(config.teacher):
         manifest = read_manifest(run)
-        manifest["config"] = hash_json({stage.name: stage_settings(stage, config) for stage in STAGES})
+        read = {stage.name: stage_settings(stage, config) for stage in STAGES}
+        manifest["config"] = hash_json({name: settings for name, settings in read.items() if settings})
         if REPORT in wanted:  # it shows whatever there is, also of stages that are not run now
             refuse_changed((stage for stage in STAGES if stage.name not in wanted), run, manifest)
         for stage in STAGES:

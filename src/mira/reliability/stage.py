@@ -14,6 +14,7 @@ from mira.progress import Log
 from mira.reliability.ceiling import Ceilings, ceilings
 from mira.reliability.cells import GroupMeasure, Measure, measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect, read_labels, read_predictions
+from mira.reliability.foreign import FOREIGN_FIELDS, foreign_rows
 from mira.reliability.group_summary import GroupSummary
 from mira.reliability.masking import Verdict, verdicts
 from mira.reliability.shrinkage import Shrunken, shrink
@@ -23,7 +24,7 @@ from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns, slot_name
 from mira.run_folder.files import write_parquet
 from mira.run_folder.paths import RunFolder
-from mira.stage import Stage, needs, reads
+from mira.stage import Stage, reads
 
 __all__ = ["RELIABILITY_SCHEMA", "STAGE", "load_evidence", "reliability"]
 
@@ -94,12 +95,26 @@ def reliability(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
                     log.note(note)
             task.advance()
     write_parquet(run.reliability, pa.Table.from_pylist(rows, schema=RELIABILITY_SCHEMA))
+    foreign = foreign_rows(run, groups, config.scores, settings, _figures, config.seed)
+    _write_foreign(run, foreign, log)
     masked = Counter(str(row["why"]).partition(":")[0] for row in rows if row["masked"])
     return {
         "cells": {"total": len(rows), "masked": masked.total(), "by_reason": dict(sorted(masked.items()))},
         "thresholds": settings.model_dump(exclude={"mask"}),
         "groups": plain({name: asdict(summary) for name, summary in summaries.items()}),
+        **({"foreign": {"total": len(foreign), "masked": sum(row["masked"] for row in foreign)}} if foreign else {}),
     }
+
+
+def _write_foreign(run: RunFolder, rows: list[dict[str, Any]], log: Log) -> None:
+    if not rows:
+        run.foreign_slots.unlink(missing_ok=True)
+        return
+    schema = pa.schema([*RELIABILITY_SCHEMA, *FOREIGN_FIELDS])
+    write_parquet(run.foreign_slots, pa.Table.from_pylist(rows, schema=schema))
+    for row in rows:
+        if row["masked"]:
+            log.note(f"score {row['slot']}, {row['source']}: masked: {row['why']}")
 
 
 def _measured(
@@ -201,11 +216,17 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _slots(config: Config) -> list[str]:
+    """Return the foreign scores that are slots of quality."""
+    return [name for name, score in config.scores.items() if score.slot != "none"]
+
+
 STAGE = Stage(
     name="reliability",
     version=2,
     run=reliability,
-    needs=needs("group", "discover", "label", "distill"),
-    reads=reads("reliability"),
-    outputs=lambda run: [run.reliability],
+    needs=lambda config: ("group", "discover", "label", "distill", *(["join"] if _slots(config) else [])),
+    reads=reads("reliability", "scores"),
+    unread=lambda config: [f"scores.{name}" for name in config.scores if name not in _slots(config)],
+    outputs=lambda run: [run.reliability, *([run.foreign_slots] if run.foreign_slots.is_file() else [])],
 )

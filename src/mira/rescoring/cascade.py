@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from mira.config.settings import CascadeSettings, CorpusSettings, SelectSettings
 from mira.corpus import Shard, read, shards
-from mira.errors import InputError, RunError
+from mira.errors import ConfigError, InputError, RunError
 from mira.judging.judge import Judge, JudgeTask
 from mira.progress import Log
 from mira.rescoring.selections import student_selection
@@ -214,7 +214,7 @@ def _cascade_source(plan: _Plan, parts: Sequence[Shard], judge: Judge, log: Log)
 
 def _errors(select: SelectSettings, run: RunFolder) -> dict[str, float]:
     """Return each source's error of quality, measured on labels by cross-fitted predictions."""
-    yardsticks = load_yardsticks(select, run)
+    yardsticks = cascade_yardsticks(select, run)
     found: dict[str, float] = {}
     for group in read_json(run.groups)["groups"]:
         table = labelled_quality(select, run, group["name"], yardsticks)
@@ -222,6 +222,21 @@ def _errors(select: SelectSettings, run: RunFolder) -> dict[str, float]:
         pooled = float(np.median(list(measured.values()))) if measured else 1.0
         found |= {source: measured.get(source, pooled) for source in group["sources"]}
     return found
+
+
+def cascade_yardsticks(select: SelectSettings, run: RunFolder) -> dict[str, Yardstick]:
+    """Return each source's yardstick.
+
+    Raises:
+        ConfigError: Foreign scores are slots of quality: the simulation on labelled records knows the student's alone.
+    """
+    yardsticks = load_yardsticks(select, run)
+    if foreign := sorted({slot for yardstick in yardsticks.values() for slot in yardstick.foreign}):
+        raise ConfigError(
+            f"the cascade cannot be used with foreign scores as slots of quality: {', '.join(foreign)}",
+            f"Set scores.{foreign[0]}.slot: none.",
+        )
+    return yardsticks
 
 
 def labelled_quality(

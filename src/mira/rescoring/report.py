@@ -16,7 +16,7 @@ from mira.corpus import shards, totals
 from mira.errors import RunError
 from mira.grouping.groups import load_groups
 from mira.progress import Log
-from mira.rescoring.cascade import labelled_quality, quality_errors
+from mira.rescoring.cascade import cascade_yardsticks, labelled_quality, quality_errors
 from mira.rescoring.selections import select_by, student_selection
 from mira.rescoring.simulation import simulate
 from mira.run_folder.files import read_json, write_json
@@ -24,7 +24,6 @@ from mira.run_folder.paths import RunFolder
 from mira.selection.stage import selection_inputs
 from mira.selection.values import SelectionInputs
 from mira.selection.yardstick.cut import Cut, cuts_of
-from mira.selection.yardstick.yardsticks import load_yardsticks
 
 __all__ = ["SHARES", "report_cascade", "selection_after"]
 
@@ -110,7 +109,7 @@ def _summary(counts: Mapping[str, int]) -> dict[str, Any]:
 
 def _simulated(inputs: SelectionInputs, thresholds: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     run = inputs.run
-    yardsticks = load_yardsticks(inputs.select, run)
+    yardsticks = cascade_yardsticks(inputs.select, run)
     groups = [g.name for g in load_groups(run) if run.labels(g.name).is_file()]
     if not groups:
         raise RunError(f"{run.path}: no group has labels", "The simulation needs labels: run `mira label` first.")

@@ -3,9 +3,14 @@
 import re
 from collections.abc import Iterable
 
-__all__ = ["slot_columns", "slot_index", "slot_name", "slot_names"]
+__all__ = ["is_slot", "slot_columns", "slot_index", "slot_name", "slot_names"]
 
 _SLOT = re.compile(r"A[1-9][0-9]*")
+
+
+def is_slot(name: str) -> bool:
+    """Return whether a name is that of a rubric's slot."""
+    return _SLOT.fullmatch(name) is not None
 
 
 def slot_name(index: int) -> str:
@@ -25,4 +30,4 @@ def slot_names(n_slots: int) -> list[str]:
 
 def slot_columns(names: Iterable[str]) -> list[str]:
     """Return those of a table's column names that are slots, in rubric order."""
-    return sorted((name for name in names if _SLOT.fullmatch(name)), key=slot_index)
+    return sorted((name for name in names if is_slot(name)), key=slot_index)

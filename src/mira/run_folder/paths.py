@@ -48,6 +48,11 @@ class RunFolder:
         return self.path / "reliability.parquet"
 
     @property
+    def foreign_slots(self) -> Path:
+        """One row per (source, foreign score that quality takes in); missing where quality has no such slot."""
+        return self.path / "foreign_slots.parquet"
+
+    @property
     def students_report(self) -> Path:
         """Students of every group compared, learning curves, and what to label next."""
         return self.path / "students.json"
@@ -108,6 +113,10 @@ class RunFolder:
     def scores(self, source: str) -> Path:
         """Folder of a source's score sidecars, one per shard."""
         return self.path / "scores" / source
+
+    def foreign(self, score: str, source: str) -> Path:
+        """Folder of a foreign score's sidecars of one source, one per shard."""
+        return self.path / "foreign" / score / source
 
     def dataman(self, source: str) -> Path:
         """Folder of a source's DataMan ratings, one file a shard."""

@@ -19,7 +19,7 @@ from mira.run_folder.paths import RunFolder
 __all__ = ["Mask", "Scores", "load_mask", "trim_count", "trimmed_mean"]
 
 Mask = Mapping[str, tuple[str, ...]]
-"""Source -> its unmasked slots, in slot order; () where every slot is masked."""
+"""Source -> its unmasked slots, in slot order, then the foreign scores that are slots; () where all are masked."""
 
 Scores = npt.NDArray[np.float32]
 
@@ -28,10 +28,12 @@ def load_mask(run: RunFolder) -> dict[str, tuple[str, ...]]:
     """Read which slots of each source are trusted.
 
     Args:
-        run: A run folder with `reliability.parquet` (columns source, slot, masked).
+        run: A run folder with `reliability.parquet` (columns source, slot, masked), and with `foreign_slots.parquet`
+            (the same columns) if foreign scores are slots.
 
     Returns:
-        Source -> unmasked slots in slot order (A1, A2, ... A10); an empty tuple where every slot is masked.
+        Source -> unmasked slots in slot order (A1, A2, ... A10), then foreign scores by name; an empty tuple where
+        every slot is masked.
 
     Raises:
         RunError: The reliability table is missing.
@@ -43,6 +45,10 @@ def load_mask(run: RunFolder) -> dict[str, tuple[str, ...]]:
     cells = [(c["source"], c["slot"]) for c in table.to_pylist() if not c["masked"]]
     for source, slot in sorted(cells, key=lambda cell: (cell[0], int(cell[1].removeprefix("A")))):
         mask[source] += (slot,)
+    if run.foreign_slots.is_file():
+        rows = pq.read_table(run.foreign_slots, columns=["source", "slot", "masked"]).to_pylist()
+        for source, slot in sorted((row["source"], row["slot"]) for row in rows if not row["masked"]):
+            mask[source] = (*mask.get(source, ()), slot)
     return mask
 
 

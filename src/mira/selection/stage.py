@@ -14,6 +14,7 @@ from mira.run_folder.files import hash_json, read_json, remove_folder, write_jso
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 from mira.selection.map_shards import map_shards
+from mira.selection.methods.column import column_name
 from mira.selection.methods.method import Method, find_method, load_method
 from mira.selection.planning import Plan, make_plan, rows_of
 from mira.selection.thresholds import place, thresholds
@@ -24,13 +25,22 @@ from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
 __all__ = ["STAGE", "is_selected", "select", "select_from", "selection_inputs"]
 
+from mira.selection.methods.column import column_name
 _LATER = ("fit", "compare_by", "length", "gates")
 
 
 def selection_inputs(config: Config, run: RunFolder, log: Log) -> SelectionInputs:
     """Return what a selection under these settings is made from."""
     return SelectionInputs(
-        run, config.corpus, config.select, config.flags, config.score, config.teacher, config.seed, log
+        run,
+        config.corpus,
+        config.select,
+        config.flags,
+        config.score,
+        config.teacher,
+        config.seed,
+        log,
+        config.scores,
     )
 
 
@@ -181,14 +191,25 @@ def _needs(config: Config) -> tuple[str, ...]:
     wanted = ["index", *(stage for method in _methods(settings) for stage in method.needs(settings))]
     if settings.scope == "group":
         wanted.append("group")
+    if _scores_read(config):
+        wanted.append("join")
     if "drop" in (config.flags.duplicates, config.flags.contaminated):
         wanted.append("flag")
     return tuple(dict.fromkeys(wanted))
 
 
+def _scores_read(config: Config) -> list[str]:
+    """Return the foreign scores that decide: the one that ranks, or those that are slots of quality."""
+    select = config.select
+    if select.method == "column":
+        return [select.column.score]
+    return [name for name, score in config.scores.items() if score.slot != "none"] if select.method == "mira" else []
+
+
 def _unread(config: Config) -> list[str]:
     """Return the sections of other methods: a method's section has its name."""
     sections = [name for name, value in config.select if isinstance(value, Settings)]
+from mira.selection.methods.column import column_name
     read = {"length", *(method.name for method in _methods(config.select))}
     return [f"select.{name}" for name in sections if name not in read]
 
@@ -201,6 +222,7 @@ def _files(config: Config, run: RunFolder) -> Mapping[str, str]:
 
 
 def _resumed(config: Config, run: RunFolder) -> list[Path]:
+from mira.selection.methods.column import column_name
     methods = _methods(config.select)
     answers = [run.path / method.name for method in methods if method.endpoint(config.select)]
     folders = [name for method in methods for name in (method.name, of_all(method.name))]
@@ -223,7 +245,7 @@ STAGE = Stage(
     version=3,
     run=select,
     needs=_needs,
-    reads=reads("select", "flags.duplicates", "flags.contaminated"),
+    reads=reads("select", "flags.duplicates", "flags.contaminated", "scores"),
     unread=_unread,
     outputs=lambda run: [run.path / "selection", run.path / "selected", run.thresholds, run.kept],
     resumed=_resumed,

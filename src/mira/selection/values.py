@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats, Words
+from mira.config.scores import ForeignSettings
 from mira.config.settings import CorpusSettings, FlagSettings, ScoreSettings, SelectSettings, TeacherSettings
 from mira.corpus import Shard
 from mira.corpus.index_reader import Block, RowCounts, index_blocks
@@ -109,6 +110,7 @@ class SelectionInputs:
         teacher: Section `teacher`: the limits and the failure budget of methods that ask an endpoint.
         seed: Seed of everything random.
         log: Where progress goes.
+        scores: Section `scores`: foreign scores by name.
     """
 
     run: RunFolder
@@ -119,6 +121,7 @@ class SelectionInputs:
     teacher: TeacherSettings
     seed: int
     log: Log
+    scores: Mapping[str, ForeignSettings] = field(default_factory=dict)
 
 
 class SelectionMethod(Protocol):

@@ -21,6 +21,7 @@ from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
 from mira.selection.cuts import Cutoff
+from mira.selection.explain.foreign import foreign_scores
 from mira.selection.explain.gates import gate_effects, ungated_value
 from mira.selection.explain.lines import line_of
 from mira.selection.explain.results import Explanation, Flip, LengthEffect, OtherMethod, Rank, RejectedLine, SlotScore
@@ -219,6 +220,7 @@ def _slots(select: SelectSettings, run: RunFolder, plan: Plan, shard: Shard, row
         )
         for cell in sorted(cells, key=lambda c: slot_index(c["slot"]))
     ]
+    slots += foreign_scores(run, shard, row)
     if not isinstance(plan.method, Mira):
         return slots
     yardstick = plan.method.yardsticks[shard.source]
@@ -283,7 +285,8 @@ def _counted(
 
 def _others(run: RunFolder, plan: Plan, shard: Shard, me: _Me) -> Mapping[str, OtherMethod]:
     by_method = {}
-    for name in method_names():
+    columns = sorted(path.name for path in (run.path / "values").glob("column.*") if not path.name.endswith(".all"))
+    for name in [*method_names(), *columns]:
         path = values_path(run, name, shard.source, shard.name)
         if name in (plan.method.name, "raw") or not path.is_file():
             continue

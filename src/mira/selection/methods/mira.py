@@ -12,6 +12,7 @@ from mira.corpus import Shard
 from mira.corpus.index_reader import Block
 from mira.corpus.sidecar import Sidecar
 from mira.errors import RunError
+from mira.foreign.sidecars import MADE_BY, foreign_path, foreign_slots
 from mira.run_folder.files import hash_file, hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import BaseMethod, Method
@@ -43,9 +44,11 @@ class Mira(BaseMethod):
         """Scores, the yardstick, and how slots are averaged."""
         select, yardstick = self.select, self._yardstick(shard.source)
         scores = run.scores(shard.source) / f"{shard.name}.parquet"
+        foreign = {slot: file_state(foreign_path(run, slot, shard)) for slot in yardstick.foreign}
         return hash_json(
             [
                 yardstick.slots, select.trim, select.min_slots, select.masked_source, file_state(scores),
+                *([foreign, file_state(run.foreign_slots)] if foreign else []),
                 *([CASCADE, file_state(scores_path(select, run, shard))] if select.scores == CASCADE else []),
                 *([yardstick.means, yardstick.deviations] if yardstick.means else []),
             ]
@@ -65,11 +68,16 @@ class Mira(BaseMethod):
         if self.select.scores == CASCADE:
             check_merged(run, shard)
         path = scores_path(self.select, run, shard)
-        sidecar = Sidecar(path, run, shard, [*yardstick.slots, "reason_unscored"], made_by(self.select))
+        sidecar = Sidecar(path, run, shard, [*yardstick.of_rubric, "reason_unscored"], made_by(self.select))
+        foreign = [_ForeignSlot(run, shard, slot) for slot in yardstick.foreign]
         for block in blocks:
             batch = sidecar.take(block)
+            for slot in foreign:
+                batch = batch.append_column(slot.name, slot.take(block))
             yield _quality(self.select, batch, yardstick) if yardstick.slots else self._masked(shard, block)
         sidecar.finish()
+        for slot in foreign:
+            slot.finish()
 
     def _yardstick(self, source: str) -> Yardstick:
         if source not in self.yardsticks:
@@ -81,6 +89,20 @@ class Mira(BaseMethod):
         if self.select.masked_source == "random":
             values = random_values(self.seed, shard.source, block.ids)
         return Ranked(values, pa.repeat(MASKED, len(block)))
+
+
+class _ForeignSlot:
+    """A foreign score of one shard, on the scale of slots."""
+
+    def __init__(self, run: RunFolder, shard: Shard, name: str) -> None:
+        self.name, self._slot = name, foreign_slots(run)[name]
+        self._sidecar = Sidecar(foreign_path(run, name, shard), run, shard, ["value"], MADE_BY)
+        self.finish = self._sidecar.finish
+
+    def take(self, block: Block) -> pa.Array:
+        """Return the scores of a block, null if missing."""
+        values = self._sidecar.take(block)["value"].to_numpy(zero_copy_only=False)
+        return pa.array(self._slot.scaled(values), from_pandas=True)
 
 
 def _quality(select: SelectSettings, batch: pa.RecordBatch, yardstick: Yardstick) -> Ranked:

@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mira.config.settings import SelectSettings
+from mira.foreign.sidecars import with_foreign
 from mira.run_folder.paths import RunFolder
 from mira.selection.score_sidecars import CASCADE
 from mira.selection.yardstick.yardsticks import Yardstick, load_yardsticks
@@ -44,7 +45,7 @@ def held_out_quality(
             if not yardstick.slots or not own.num_rows:
                 continue
             decides = [own, _judged_again(run, source, own["id"])] if settings.scores == CASCADE else [own]
-            for rows in decides:
+            for rows in (with_foreign(run, source, part, yardstick.slots) for part in decides):
                 columns = [rows[slot].to_numpy(zero_copy_only=False) for slot in yardstick.slots]
                 values = yardstick.quality(columns, settings)[0]
                 known = zip(rows["id"].to_pylist(), values.tolist(), strict=True)

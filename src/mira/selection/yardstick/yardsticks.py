@@ -27,6 +27,8 @@ import pyarrow.parquet as pq
 from mira.arrays import Floats
 from mira.config.settings import SelectSettings
 from mira.errors import RunError
+from mira.foreign.sidecars import ForeignSlot, foreign_slots
+from mira.rubric.slots import is_slot
 from mira.run_folder.files import hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.exact_moments import Moments
@@ -47,7 +49,7 @@ class Yardstick:
     """How the scores of one source's records become quality.
 
     Attributes:
-        slots: The slots that are averaged, in slot order; none where every slot of the source is masked.
+        slots: The slots that are averaged, in slot order, then the foreign scores; none where all are masked.
         means: What is subtracted from each slot's scores; none if scores are taken as they are.
         deviations: What they are then divided by. A slot that does not vary counts as 0.
     """
@@ -55,6 +57,24 @@ class Yardstick:
     slots: tuple[str, ...] = ()
     means: tuple[float, ...] = ()
     deviations: tuple[float, ...] = ()
+
+    @property
+    def of_rubric(self) -> tuple[str, ...]:
+        """Those of its slots that are the rubric's, which a judge scores."""
+        return tuple(slot for slot in self.slots if is_slot(slot))
+
+    @property
+    def foreign(self) -> tuple[str, ...]:
+        """Those of its slots that are foreign scores."""
+        return tuple(slot for slot in self.slots if not is_slot(slot))
+
+    def by_judge(self) -> "Yardstick":
+        """Return this yardstick without foreign scores, for records that have none: changed copies of the corpus's."""
+        if not self.foreign:
+            return self
+        places = [at for at, slot in enumerate(self.slots) if is_slot(slot)]
+        means, deviations = (tuple(part[at] for at in places if part) for part in (self.means, self.deviations))
+        return Yardstick(self.of_rubric, means, deviations)
 
     def quality(self, columns: Sequence[Scores], settings: SelectSettings) -> tuple[Floats, npt.NDArray[np.uint8]]:
         """Return quality (NaN if too few slots are scored) and the number of scored slots, per record.
@@ -175,6 +195,12 @@ def _levels(
     if lacking:
         raise RunError(f"{folder(lacking[0])}: there are no scores yet", "Run `mira score` first.")
     states = {source: [[path.name, file_state(path)] for path in paths] for source, paths in files.items()}
+    foreign = foreign_slots(run)
+    states |= {
+        f"foreign/{slot}/{source}": [[path.name, file_state(path)] for path in _foreign_files(run, slot, source)]
+        for slot in foreign
+        for source in rivals
+    }
     identity = hash_json([{s: list(slots) for s, slots in mask.items()}, dict(rivals), states])
     known = run.path / "values" / "centres.json"
     try:
@@ -182,13 +208,17 @@ def _levels(
     except (OSError, ValueError):
         found = {}
     if found.get("identity") != identity:
-        found = {"identity": identity, "levels": _measured(files, mask, rivals)}
+        found = {"identity": identity, "levels": _measured(run, files, mask, rivals)}
         write_json(known, found)
     return {source: (tuple(means), tuple(widths)) for source, (means, widths) in found["levels"].items()}
 
 
+def _foreign_files(run: RunFolder, slot: str, source: str) -> list[Path]:
+    return sorted(run.foreign(slot, source).glob("*.parquet"))
+
+
 def _measured(
-    files: Mapping[str, Sequence[Path]], mask: Mask, rivals: Mapping[str, Sequence[str]]
+    run: RunFolder, files: Mapping[str, Sequence[Path]], mask: Mask, rivals: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[list[float], list[float]]]:
     wanted = {source: sorted({slot for rival in rivals[source] for slot in mask[rival]}) for source in rivals}
     sums: dict[tuple[str, str], Moments] = {}
@@ -197,11 +227,23 @@ def _measured(
             for part in pool.map(partial(_moments, wanted[source]), paths):
                 for slot, moments in part.items():
                     sums[source, slot] = sums.get((source, slot), Moments()) + moments
+            for name, foreign in foreign_slots(run).items():
+                for moments in pool.map(partial(_foreign_moments, foreign), _foreign_files(run, name, source)):
+                    sums[source, name] = sums.get((source, name), Moments()) + moments
     levels = {}
     for source, members in rivals.items():
         totals = [sum((sums.get((rival, slot), Moments()) for rival in members), Moments()) for slot in mask[source]]
         levels[source] = ([total.mean for total in totals], [total.deviation for total in totals])
     return levels
+
+
+def _foreign_moments(slot: ForeignSlot, path: Path) -> Moments:
+    found = Moments()
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["value"], use_threads=False):
+            scores = slot.scaled(batch["value"].to_numpy(zero_copy_only=False))
+            found += Moments.of(scores[np.isfinite(scores)].astype(np.float64))
+    return found
 
 
 def _moments(slots: Sequence[str], path: Path) -> dict[str, Moments]:

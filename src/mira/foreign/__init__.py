@@ -1,0 +1,1 @@
+"""Scores that other programs gave the records: read, checked, counted, joined with the index."""
