@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.selection_world import Item, World
 
 from mira.config.settings import Config
 from mira.errors import ConfigError
@@ -20,6 +19,7 @@ from mira.selection.quality import load_mask
 from mira.selection.stage import STAGE, select
 from mira.selection.yardstick.held_out import held_out_quality
 from mira.selection.yardstick.yardsticks import Yardstick, load_yardsticks
+from support.selection_world import Item, World
 
 N = 12
 
