@@ -107,11 +107,12 @@ def test_defaults_of_later_settings_leave_provenance_hashes_as_they_were(shared)
     shared.select()
     line = orjson.loads((shared.run.selected("ant") / "part_000.jsonl").read_text().splitlines()[0])
     settings = shared.config().select.model_dump(mode="json")
-    assert [settings.pop(name) for name in ("fit", "compare_by", "length", "gates")] == [
+    assert [settings.pop(name) for name in ("fit", "compare_by", "length", "gates", "column")] == [
         "prefix",
         "own",
         {"control": "none", "strata": 5},
         [],
+        {"score": ""},
     ]
     assert line["mira"]["settings"] == hash_json([settings, 0])
 

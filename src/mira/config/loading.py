@@ -254,10 +254,14 @@ def _check_scores(config: Config, origin: _Origin) -> None:
     known = f"`scores` has {', '.join(names)}." if names else "Describe the score in `scores` first."
     if config.select.method == "column" and not wanted:
         raise ConfigError(f"{origin.setting('select.method')}: column needs {field}, the name of a score", known)
-    if wanted and wanted not in names:
-        close = difflib.get_close_matches(wanted, names, n=1)
-        advice = f"Did you mean '{close[0]}'?" if close else known
-        raise ConfigError(f"{origin.setting(field)}: there is no score '{wanted}'", advice)
+    mentions = [(field, wanted)] if wanted else []
+    gates = enumerate(config.select.gates)
+    mentions += [(f"select.gates.{n}.value", g.value[7:]) for n, g in gates if g.value.startswith("column.")]
+    for field, wanted in mentions:
+        if wanted not in names:
+            close = difflib.get_close_matches(wanted, names, n=1)
+            advice = f"Did you mean '{close[0]}'?" if close else known
+            raise ConfigError(f"{origin.setting(field)}: there is no score '{wanted}'", advice)
 
 
 def _check_source(source: SourceSettings, origin: _Origin) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats
-from mira.config.settings import ColumnSettings, Config, CorpusSettings, ForeignSettings, SelectSettings
+from mira.config.settings import Config, CorpusSettings, ForeignSettings, SelectSettings
 from mira.corpus import Shard, read, records_key
 from mira.errors import ConfigError, RunError
 from mira.evaluation.agreement import Held, agreement
@@ -96,12 +96,8 @@ def _names(methods: Sequence[str], scores: Mapping[str, ForeignSettings]) -> lis
 
 
 def _plan(name: str, inputs: SelectionInputs) -> Plan:
-    method, _, score = name.partition(".") if name.startswith(f"{_COLUMN}.") else (name, "", "")
-    if score:
-        select = inputs.select.model_copy(update={"column": ColumnSettings(score=score)})
-        inputs = replace(inputs, select=select)
     try:
-        return make_plan(inputs, load_method(method, inputs))
+        return make_plan(inputs, load_method(name, inputs))
     except RunError as error:
         if name in _TEACHERLESS:
             raise

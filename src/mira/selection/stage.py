@@ -25,8 +25,7 @@ from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
 
 __all__ = ["STAGE", "is_selected", "select", "select_from", "selection_inputs"]
 
-from mira.selection.methods.column import column_name
-_LATER = ("fit", "compare_by", "length", "gates")
+_LATER = ("fit", "compare_by", "length", "gates", "column")
 
 
 def selection_inputs(config: Config, run: RunFolder, log: Log) -> SelectionInputs:
@@ -183,7 +182,9 @@ def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
 
 def _methods(settings: SelectSettings) -> list[Method]:
     """Return the method that ranks, and those whose values gates measure."""
-    return [find_method(name) for name in dict.fromkeys([settings.method, *(g.value for g in settings.gates)])]
+    names = [settings.method, *(gate.value for gate in settings.gates)]
+    named = [column_name(settings.column.score) if name == "column" else name for name in names]
+    return [find_method(name) for name in dict.fromkeys(named)]
 
 
 def _needs(config: Config) -> tuple[str, ...]:
@@ -199,19 +200,20 @@ def _needs(config: Config) -> tuple[str, ...]:
 
 
 def _scores_read(config: Config) -> list[str]:
-    """Return the foreign scores that decide: the one that ranks, or those that are slots of quality."""
-    select = config.select
-    if select.method == "column":
-        return [select.column.score]
-    return [name for name, score in config.scores.items() if score.slot != "none"] if select.method == "mira" else []
+    """Return the foreign scores that decide: those that rank or are gates, and those that are slots of quality."""
+    names = [method.name for method in _methods(config.select)]
+    columns = [name.partition(".")[2] for name in names if name.startswith("column.")]
+    slots = [name for name, score in config.scores.items() if score.slot != "none"] if "mira" in names else []
+    return [*columns, *slots]
 
 
 def _unread(config: Config) -> list[str]:
-    """Return the sections of other methods: a method's section has its name."""
+    """Return the sections of other methods, where a method's section has its name, and scores that decide nothing."""
     sections = [name for name, value in config.select if isinstance(value, Settings)]
-from mira.selection.methods.column import column_name
-    read = {"length", *(method.name for method in _methods(config.select))}
-    return [f"select.{name}" for name in sections if name not in read]
+    read = {"length", *(method.name.partition(".")[0] for method in _methods(config.select))}
+    decide = _scores_read(config)
+    others = [f"scores.{name}" for name in config.scores if name not in decide]
+    return [*(f"select.{name}" for name in sections if name not in read), *others]
 
 
 def _files(config: Config, run: RunFolder) -> Mapping[str, str]:
@@ -222,12 +224,12 @@ def _files(config: Config, run: RunFolder) -> Mapping[str, str]:
 
 
 def _resumed(config: Config, run: RunFolder) -> list[Path]:
-from mira.selection.methods.column import column_name
     methods = _methods(config.select)
     answers = [run.path / method.name for method in methods if method.endpoint(config.select)]
     folders = [name for method in methods for name in (method.name, of_all(method.name))]
     if config.select.gates:
-        folders += [gated(config.select.method), of_all(gated(config.select.method))]
+        ranked = gated(methods[0].name)
+        folders += [ranked, of_all(ranked)]
     values = [run.path / "values" / name for name in folders]
     return [run.path / "selection", run.path / "selected", *values, *answers]
 

@@ -16,7 +16,7 @@ from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import BaseMethod, Method
 from mira.selection.values import Ranked, SelectionInputs, file_state
 
-__all__ = ["METHOD", "Column", "column_name"]
+__all__ = ["METHOD", "Column", "column_name", "of_score"]
 
 
 def column_name(score: str) -> str:
@@ -62,14 +62,22 @@ class Column(BaseMethod):
             yield Ranked(sign * values, batch["reason"].cast(pa.string()) if batch["value"].null_count else None)
 
 
-def _load(inputs: SelectionInputs) -> Column:
-    score = inputs.select.column.score
+def of_score(score: str) -> Method:
+    """Return the method that ranks by one score, whatever `select.column` says."""
+    return Method(name=column_name(score), load=lambda inputs: _column(score, inputs), needs=lambda _select: ("join",))
+
+
+def _column(score: str, inputs: SelectionInputs) -> Column:
     if score not in inputs.scores:
         raise ConfigError(
-            f"select.column.score: there is no score '{score}'",
+            f"there is no score '{score}'",
             f"Name one of {', '.join(inputs.scores)}." if inputs.scores else "Add it to `scores`.",
         )
     return Column(score, inputs.scores[score])
 
 
-METHOD = Method(name="column", load=_load, needs=lambda _select: ("join",))
+METHOD = Method(
+    name="column",
+    load=lambda inputs: _column(inputs.select.column.score, inputs),
+    needs=lambda _select: ("join",),
+)

@@ -92,9 +92,16 @@ def method_names() -> tuple[str, ...]:
 def find_method(name: str) -> Method:
     """Return a method's declaration.
 
+    Args:
+        name: The name; "column.edu" is the method `column` by the foreign score `edu`.
+
     Raises:
         ConfigError: No method has this name, or an installed package's was written for another version of mira.
     """
+    kind, _, score = name.partition(".")
+    if kind == "column" and score:
+        of_score: Method = plugins.resolve("mira.selection.methods.column:of_score")(score)
+        return of_score
     found: Method = plugins.load(plugins.METHODS, name)
     for part, n in _ARGUMENTS.items():
         try:
