@@ -133,3 +133,14 @@ def test_only_scores_that_decide_redo_the_selection(world: World) -> None:
     )
     assert {name for name in stage_settings(STAGE, by_other) if name.startswith("scores")} == {"scores.other"}
     assert "join" not in STAGE.needs(world.config())
+
+
+def test_a_gate_measures_a_score(world: World) -> None:
+    gates = [{"value": "column.edu", "min": 6}]
+    config = scored(world, {}, scope="source", budget="99%", gates=gates, trim=0, min_slots=1)
+    assert "join" in STAGE.needs(config)
+    assert "scores.edu" in stage_settings(STAGE, config)
+    select(config, world.run, Quiet())
+    assert {id for source, id in world.kept() if source == "b"} <= {f"b-{k}" for k in range(6, N)}
+    assert world.record("b-5")["reason"].startswith("gate:column.edu")
+    assert world.record("a-5")["reason"].startswith("gate_missing:column.edu")
