@@ -49,6 +49,7 @@ TAKE_CONFIG = {
     "reliability/students/report.py:compare_group_students": _COMMAND,
     "selection/explain/explain.py:explain": _COMMAND,
     "selection/explain/explain.py:explain_line": _COMMAND,
+    "viewer/serve.py:view": "the command `view`, as `mira.view`: settings as an object or as the path of their file",
 }
 MOST_FILES = 18
 MOST_LINES = 400

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
         run,
         students,
         validate,
-        view,
     )
     from mira.config.loading import load_config
     from mira.config.settings import Config
@@ -77,6 +76,7 @@ if TYPE_CHECKING:
     from mira.selection.methods.method import Method
     from mira.selection.values import Ranked, SelectionInputs, SelectionMethod
     from mira.unscored import Unscored
+    from mira.viewer.serve import view
 
 _HOMES = {
     "CascadedSource": "mira.pipeline.cascade",
@@ -136,7 +136,7 @@ _HOMES = {
     "score_endpoint": "mira.pipeline.score_files",
     "students": "mira.api",
     "validate": "mira.api",
-    "view": "mira.api",
+    "view": "mira.viewer.serve",
 }
 
 __all__ = [

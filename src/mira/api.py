@@ -38,7 +38,6 @@ from mira.run_view import Run, open_run
 from mira.selection.explain import explain as explaining
 from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
 from mira.selection.explain.text import find_text
-from mira.viewer.serve import PORT, serve
 
 __all__ = [
     "Plan",
@@ -57,7 +56,6 @@ __all__ = [
     "run",
     "students",
     "validate",
-    "view",
 ]
 
 Settings = Config | Path | str
@@ -269,22 +267,6 @@ def explain(
     if line:
         return run_extra(settings, lambda c, r, _: explaining.explain_line(c, r, line, source), log)
     return run_extra(settings, lambda c, r, _: explaining.explain(c, r, id, source), log)
-
-
-def view(run: Config | Path | str, *, host: str = "127.0.0.1", port: int = PORT, log: Log | None = None) -> None:
-    """Serve the pages of a run, as `mira view` does, until the process is interrupted. Nothing is written into it.
-
-    Args:
-        run: The settings, the path of their file, or the run folder.
-        host: Address to listen at.
-        port: Port to listen at; another one is used if it is taken.
-        log: Where the address goes; nowhere by default. `mira.Terminal()` shows it.
-
-    Raises:
-        MiraError: The extra `view` is not installed, there is no run, or nothing can listen at this address.
-    """
-    opened = Run(RunFolder(run.run), run) if isinstance(run, Config) else open_run(run)
-    serve(opened, log or Quiet(), host=host, port=port)
 
 
 def students(config: Settings, *, log: Log | None = None) -> StudentsResult:

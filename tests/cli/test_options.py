@@ -75,6 +75,7 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
     "view": {
         "--settings": (["--settings", "nowhere.yaml"], "nowhere.yaml"),
         "--host": (["--host", "example.org"], "not an IP address"), "--port": (["--port", "x"], "--port"),
+        "--export": (["--export", "."], "it is there already"), "--records": (["--records", "x"], "--records"),
     },
     "students": SET,
     "proxy": SET | METHODS | {"--seeds": (["--seeds", "x"], "--seeds"), "--size": (["--size", "x"], "--size")},
@@ -105,7 +106,13 @@ def test_the_table_names_every_option_of_every_verb() -> None:
 
 # Refused only over a finished run (test_options_that_need_a_run_are_read) or a bundle that fits its records
 # (test_a_bundle_is_scored_with_its_key_and_by_force).
-NEED_A_RUN = {("compare", "--methods"), ("explain", "--source"), ("proxy", "--methods"), ("view", "--host")}
+NEED_A_RUN = {
+    ("compare", "--methods"),
+    ("explain", "--source"),
+    ("proxy", "--methods"),
+    ("view", "--host"),
+    ("view", "--export"),
+}
 NEED_A_RUN |= {("score-bundle", "--api-key-env")}
 
 

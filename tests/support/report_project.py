@@ -90,6 +90,8 @@ class Project:
         for shard in shards(self.config().corpus)[source]:
             index = pq.read_table(self.run.index(source) / f"{shard.name}.parquet")
             valid = index.filter(pa.compute.is_null(index["reason_rejected"]))
+            doubled = pq.read_table(self.run.index(source) / "duplicates.parquet")["row"].combine_chunks()
+            valid = valid.filter(pa.compute.invert(pa.compute.is_in(valid["row"], value_set=doubled)))
             columns: dict[str, Any] = {name: valid[name] for name in ("row", "id", "n_tokens")}
             found = np.asarray(self.scores[source], dtype=np.float32)
             for j in range(SLOTS):

@@ -11,50 +11,41 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from mira.errors import ConfigError, InputError
-from mira.run_view import Run, open_run
+from mira.run_view import Run
 from mira.viewer.app import application
 from mira.viewer.guard import POLICY
 from mira.viewer.serve import check_installed, listen
 from mira.viewer.site import Site, href, site_of
-from support.report_project import project
-
-HERE = "http://127.0.0.1:8765"
-TOKEN = "the-token"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    made = project(tmp_path_factory.mktemp("view"))
-    made.select(budget="50%")
-    return open_run(made.run.path, settings=made.config(budget="50%"))
+from view.conftest import HERE, TOKEN
 
 
 @pytest.fixture
-def client(run: Run) -> Iterator[TestClient]:
-    with TestClient(application(Site(run), TOKEN), base_url=HERE) as client:
-        yield client
+def outside(run: Run) -> Iterator[TestClient]:
+    """A client that has not shown the token yet."""
+    with TestClient(application(Site(run), TOKEN), base_url=HERE) as outside:
+        yield outside
 
 
-def test_the_token_opens_and_a_cookie_follows(client: TestClient) -> None:
-    assert client.get("/").status_code == 403
-    assert client.get("/static/style.css").status_code == 403
-    assert client.get("/?token=wrong").status_code == 403
-    opened = client.get("/?token=the-token", follow_redirects=False)
+def test_the_token_opens_and_a_cookie_follows(outside: TestClient) -> None:
+    assert outside.get("/").status_code == 403
+    assert outside.get("/static/style.css").status_code == 403
+    assert outside.get("/?token=wrong").status_code == 403
+    opened = outside.get("/?token=the-token", follow_redirects=False)
     assert opened.status_code == 303 and opened.headers["location"] == "/"
     cookie = opened.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie and cookie.startswith("mira_view_8765=")
-    assert client.get("/").status_code == 200
+    assert outside.get("/").status_code == 200
 
 
-def test_the_first_address_keeps_its_other_parameters(client: TestClient) -> None:
-    opened = client.get("/x?a=1&token=the-token&b=%26", follow_redirects=False)
+def test_the_first_address_keeps_its_other_parameters(outside: TestClient) -> None:
+    opened = outside.get("/x?a=1&token=the-token&b=%26", follow_redirects=False)
     assert opened.headers["location"] == "/x?a=1&b=%26"
-    opened = client.get("//evil.example/?token=the-token", follow_redirects=False)
+    opened = outside.get("//evil.example/?token=the-token", follow_redirects=False)
     assert not opened.headers["location"].startswith("//")
 
 
-def test_another_name_of_the_server_is_refused(client: TestClient) -> None:
-    assert client.get("/?token=the-token", headers={"host": "evil.example:8765"}).status_code == 421
+def test_another_name_of_the_server_is_refused(outside: TestClient) -> None:
+    assert outside.get("/?token=the-token", headers={"host": "evil.example:8765"}).status_code == 421
 
 
 def test_a_change_must_come_from_a_page_of_the_server(run: Run) -> None:
@@ -69,20 +60,20 @@ def test_a_change_must_come_from_a_page_of_the_server(run: Run) -> None:
         assert client.post("/change", headers={"origin": HERE}).text == "changed"
 
 
-def test_every_answer_has_the_policy(client: TestClient) -> None:
-    client.get("/?token=the-token")
+def test_every_answer_has_the_policy(outside: TestClient) -> None:
+    outside.get("/?token=the-token")
     for path in ("/", "/static/style.css", "/static/view.js", "/nowhere"):
-        answer = client.get(path)
+        answer = outside.get(path)
         assert answer.headers["content-security-policy"] == POLICY
         assert answer.headers["x-content-type-options"] == "nosniff"
     assert "unsafe" not in POLICY and "http" not in POLICY
 
 
-def test_static_files_are_those_of_the_viewer_alone(client: TestClient) -> None:
-    client.get("/?token=the-token")
-    assert client.get("/static/style.css").headers["content-type"].startswith("text/css")
+def test_static_files_are_those_of_the_viewer_alone(outside: TestClient) -> None:
+    outside.get("/?token=the-token")
+    assert outside.get("/static/style.css").headers["content-type"].startswith("text/css")
     for path in ("/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static/app.py", "/static/..%2f..%2fapi.py"):
-        assert client.get(path).status_code == 404, path
+        assert outside.get(path).status_code == 404, path
 
 
 def test_pages_can_be_added(run: Run) -> None:

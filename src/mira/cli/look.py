@@ -133,17 +133,20 @@ def view(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at. If it is taken, another one is used.")] = 8765,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write a static copy of the pages into this folder instead.")
+    ] = None,
+    records: Annotated[
+        int, typer.Option(help="With --export: records whose pages are in the copy, at most 2000.")
+    ] = 500,
 ) -> None:
     """Look at a run in the browser.
 
     Serves pages on this machine, and prints their address (extra `view`). Nothing is written into the run folder.
     """
-    from mira.config.loading import load_config  # noqa: PLC0415
-    from mira.run_view import open_run  # noqa: PLC0415
-    from mira.viewer.serve import serve  # noqa: PLC0415
+    from mira.viewer.serve import view as look  # noqa: PLC0415
 
-    given = load_config(settings) if settings else None
-    serve(open_run(run, settings=given), Terminal(), host=host, port=port)
+    look(run, settings=settings, host=host, port=port, export=export, records=records, log=Terminal())
 
 
 @app.command(rich_help_panel=LOOK)

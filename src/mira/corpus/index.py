@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -326,17 +327,17 @@ def totals(corpus: CorpusSettings, run: RunFolder) -> dict[str, dict[str, Any]]:
     Raises:
         RunError: A source is not indexed yet.
     """
-    return {source.name: _source_totals(run, source.name) for source in corpus.sources}
-
-
-def _source_totals(run: RunFolder, source: str) -> dict[str, Any]:
     with database.connect(run) as con:
-        database.register_source(con, run, source)
-        counted = con.execute(
-            """SELECT coalesce(reason_rejected, CASE WHEN d.row IS NOT NULL THEN 'duplicate_id' END) AS reason,
-            count(*), sum(n_tokens) FROM entries e LEFT JOIN duplicates d ON e.shard = d.shard AND e.row = d.row
-            GROUP BY reason ORDER BY reason"""
-        ).fetchall()
+        return {source.name: _source_totals(con, run, source.name) for source in corpus.sources}
+
+
+def _source_totals(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str) -> dict[str, Any]:
+    database.register_source(con, run, source)
+    counted = con.execute(
+        """SELECT coalesce(reason_rejected, CASE WHEN d.row IS NOT NULL THEN 'duplicate_id' END) AS reason,
+        count(*), sum(n_tokens) FROM entries e LEFT JOIN duplicates d ON e.shard = d.shard AND e.row = d.row
+        GROUP BY reason ORDER BY reason"""
+    ).fetchall()
     rejected = {str(reason): int(n) for reason, n, _ in counted if reason is not None}
     valid, tokens = next(((int(n), int(t)) for reason, n, t in counted if reason is None), (0, 0))
     return {"rows": valid + sum(rejected.values()), "valid": valid, "rejected": rejected, "tokens": tokens}

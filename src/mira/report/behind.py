@@ -24,7 +24,17 @@ from mira.rubric.judgement import Recommendation
 from mira.rubric.slots import slot_index, slot_name
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["Disagreement", "Line", "Verdict", "clip", "disagreements", "lines", "verdicts"]
+__all__ = [
+    "Disagreement",
+    "Line",
+    "Verdict",
+    "clip",
+    "disagreements",
+    "lines",
+    "rationale_of",
+    "rationales",
+    "verdicts",
+]
 
 _EACH = 3  # records per figure
 _PER_CELL = 2
@@ -108,10 +118,10 @@ def disagreements(run: RunFolder, groups: Sequence[Group]) -> dict[Cell, tuple[D
             for source in evidence.sources
             for j in range(len(evidence.names))
         }
-        rationales = _rationales(run, group.name, {(cell[0], id) for cell, ids in worst.items() for id, *_ in ids})
+        said = rationales(run, group.name, {(cell[0], id) for cell, ids in worst.items() for id, *_ in ids})
         for (name, slot), rows in worst.items():
             found[name, slot] = tuple(
-                Disagreement(id, teacher, student, clip(_of_slot(rationales.get((name, id), ()), slot)))
+                Disagreement(id, teacher, student, clip(rationale_of(said.get((name, id), ()), slot)))
                 for id, teacher, student in rows
             )
     return found
@@ -124,7 +134,7 @@ def _furthest(source: SourceEvidence, j: int) -> list[tuple[str, float, float]]:
     return [(source.ids[i], float(teacher[i]), float(student[i])) for i in order if apart[i] >= 0]
 
 
-def _rationales(run: RunFolder, group: str, wanted: set[Cell]) -> Mapping[Cell, Sequence[str]]:
+def rationales(run: RunFolder, group: str, wanted: set[Cell]) -> Mapping[Cell, Sequence[str]]:
     """Return (source, id) -> the rationales of the first scored judgement of a record."""
     table = pq.read_table(
         run.labels(group),
@@ -135,9 +145,10 @@ def _rationales(run: RunFolder, group: str, wanted: set[Cell]) -> Mapping[Cell, 
     return {(row["source"], row["id"]): row["rationales"] or () for row in table.to_pylist()}
 
 
-def _of_slot(rationales: Sequence[str], slot: str) -> str:
+def rationale_of(said: Sequence[str], slot: str) -> str:
+    """Return what a judgement says of a slot; "" if it says nothing."""
     at = slot_index(slot)
-    return rationales[at] or "" if at < len(rationales) else ""
+    return said[at] or "" if at < len(said) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from mira.selection.values import (
 )
 from mira.selection.write import Rule
 
-__all__ = ["Plan", "make_plan", "read_groups", "rows_of", "threshold_of"]
+__all__ = ["Plan", "in_effect", "make_plan", "read_groups", "rows_of", "threshold_of"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
         BudgetError: Budget, floors and caps contradict each other.
     """
     run, of_source = inputs.run, shards(inputs.corpus)
-    settings = _in_effect(inputs.select, method)
+    settings = in_effect(inputs.select, method)
     group_of = read_groups(run, list(of_source), needed=settings.scope == "group")
     every = [shard for parts in of_source.values() for shard in parts]
     for shard in every:
@@ -189,7 +189,8 @@ def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) 
     return found
 
 
-def _in_effect(settings: SelectSettings, method: SelectionMethod) -> SelectSettings:
+def in_effect(settings: SelectSettings, method: SelectionMethod) -> SelectSettings:
+    """Return the settings that a method obeys: `raw` keeps all, and length explains nothing of a mere order."""
     if not method.has_quality:  # length explains nothing of a mere order
         settings = settings.model_copy(update={"length": LengthSettings()})
     if method.name != "raw":

@@ -135,6 +135,7 @@ def retain(
     map_shards: MapShards,
     *,
     to_median: bool = False,
+    sweeps: Sweeps | None = None,
 ) -> Retention:
     """Find the cutoffs of every source.
 
@@ -145,6 +146,7 @@ def retain(
         paths: Source -> the files of its values.
         map_shards: Runs the sweeps over these files.
         to_median: Rank by the distance to the pool's median (by tokens), the nearest first.
+        sweeps: Reads these files; for callers that read them more than once.
 
     Raises:
         BudgetError: Budget, floors and caps contradict each other.
@@ -160,7 +162,7 @@ def retain(
     for unit in sorted(keys):
         members.setdefault(keys[unit], []).append(unit)
     pools = [Pool(key, tuple(units), parts[key]) for key, units in sorted(members.items())]
-    sweeps = Sweeps(paths, sum(s.ranked_records for s in summaries), map_shards)
+    sweeps = sweeps or Sweeps(paths, sum(s.ranked_records for s in summaries), map_shards)
     masked = {summary.source for summary in summaries if summary.masked}
     if settings.length.control == "residual":
         pools = _without_length(pools, masked, sweeps)

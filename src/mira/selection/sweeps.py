@@ -3,6 +3,7 @@
 Small corpora are read once and stay in memory; of larger ones every sweep reads the files of values again.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mira.arrays import Floats, Words
-from mira.selection.cuts import Chunk, Counts, Interval, Sweep, Tally, merge, tally
+from mira.selection.cuts import Chunk, Counts, Cutoff, Interval, Sweep, Tally, merge, tally
 from mira.selection.exact_moments import Moments
-from mira.selection.ordering import gumbel, rank_keys
+from mira.selection.ordering import gumbel, rank_keys, value_of_key
 from mira.selection.units import Unit
 from mira.selection.value_reader import read_values
 from mira.selection.yardstick.length import NO_FIT, LengthFit, Lengths, LengthSums
 
-__all__ = ["AS_IT_IS", "Keeps", "MapShards", "Ranking", "Sweeps"]
+__all__ = ["AS_IT_IS", "Keeps", "KeptCount", "MapShards", "Ranking", "Sweeps"]
 
 _IN_MEMORY = 1_000_000  # ranked records whose values are kept between sweeps, 24 bytes each
 
@@ -120,11 +121,14 @@ class Sweeps:
         paths: Source -> the files of its values.
         records: How many records compete; few are read once and kept in memory.
         map_shards: Runs a function over the files.
+        in_memory: The most records that count as few.
     """
 
-    def __init__(self, paths: Mapping[str, Sequence[Path]], records: int, map_shards: MapShards) -> None:
+    def __init__(
+        self, paths: Mapping[str, Sequence[Path]], records: int, map_shards: MapShards, in_memory: int = _IN_MEMORY
+    ) -> None:
         self._paths, self._map = paths, map_shards
-        self._small = records <= _IN_MEMORY
+        self._small = records <= in_memory
         self._rows: dict[Unit, _Rows] | None = None
 
     def tallies(self, rankings: Mapping[Unit, Ranking]) -> Sweep:
@@ -155,7 +159,24 @@ class Sweeps:
 
     def tokens_kept(self, rankings: Mapping[Unit, Ranking], keeps: Mapping[Unit, Keeps]) -> dict[Unit, int]:
         """Return the tokens that each unit's rule keeps."""
-        return self._sums(_TokensKept(keeps), rankings)
+        return {unit: found.tokens for unit, found in self.kept(rankings, keeps).items()}
+
+    def kept(self, rankings: Mapping[Unit, Ranking], keeps: Mapping[Unit, Keeps]) -> "dict[Unit, KeptCount]":
+        """Return the records and tokens that each unit's rule keeps."""
+        return self._sums(_Kept(keeps), rankings)
+
+    def nearest(self, rankings: Mapping[Unit, Ranking], cutoff: Cutoff, n: int) -> list[tuple[Unit, int, float, bool]]:
+        """Return the `n` records on each side of a cutoff, the best first.
+
+        Returns:
+            Unit, tie hash, what it ranks by, and whether it ranks at or before the cutoff.
+        """
+        parts: Mapping[Unit, list[tuple[int, int, Unit]]] = self._sums(_Nearest(cutoff, n), rankings)
+        found = sorted(entry for part in parts.values() for entry in part)
+        at = bisect_right(found, tuple(cutoff), key=lambda entry: entry[:2])
+        first = max(at - n, 0)
+        near = enumerate(found[first : at + n], first)
+        return [(unit, tie, value_of_key(key), place < at) for place, (key, tie, unit) in near]
 
     def _sums(self, measure: _Measure[Sum], rankings: Mapping[Unit, Ranking]) -> dict[Unit, Sum]:
         """Measure each unit: parts of it add up."""
@@ -242,9 +263,43 @@ def _lengths(_unit: Unit, _ranking: Ranking, rows: _Rows) -> Lengths:
     return Lengths.of(rows.tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptCount:
+    """Records that are kept, and their tokens."""
+
+    records: int
+    tokens: int
+
+    def __add__(self, other: "KeptCount") -> "KeptCount":
+        return KeptCount(self.records + other.records, self.tokens + other.tokens)
+
+
 @dataclass(frozen=True)
-class _TokensKept:
+class _Kept:
     keeps: Mapping[Unit, Keeps]
 
-    def __call__(self, unit: Unit, ranking: Ranking, rows: _Rows) -> int:
-        return int(rows.tokens[self.keeps[unit](*rows.chunk(ranking))].sum())
+    def __call__(self, unit: Unit, ranking: Ranking, rows: _Rows) -> KeptCount:
+        kept = self.keeps[unit](*rows.chunk(ranking))
+        return KeptCount(int(kept.sum()), int(rows.tokens[kept].sum()))
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    cutoff: Cutoff
+    n: int
+
+    def __call__(self, unit: Unit, ranking: Ranking, rows: _Rows) -> list[tuple[int, int, Unit]]:
+        """Return (value key, tie hash, unit) of the records nearest to the cutoff on each side."""
+        chunk = rows.chunk(ranking)
+        kept = self.cutoff.keeps(chunk.keys, chunk.ties)
+        found: list[tuple[int, int, Unit]] = []
+        for inside, first in ((kept, slice(-self.n, None)), (~kept, slice(0, self.n))):
+            keys, ties = chunk.keys[inside], chunk.ties[inside]
+            if len(keys) > self.n:  # those of the n-th value and beyond it, with all ties of it
+                at = np.partition(keys, len(keys) - self.n if inside is kept else self.n - 1)
+                limit = at[len(keys) - self.n] if inside is kept else at[self.n - 1]
+                near = keys >= limit if inside is kept else keys <= limit
+                keys, ties = keys[near], ties[near]
+            order = np.lexsort((ties, keys))[first]
+            found += zip(keys[order].tolist(), ties[order].tolist(), [unit] * len(order), strict=True)
+        return found

@@ -12,7 +12,7 @@ from mira.selection.values import GATED
 from mira.selection.write import Counts
 from mira.selection.yardstick.length import NO_FIT
 
-__all__ = ["place", "thresholds"]
+__all__ = ["place", "thresholds", "tie_hash"]
 
 _USED = 0.9  # share of a budget; less is reported
 
@@ -25,7 +25,8 @@ def place(rules: Sequence[SourceRule]) -> dict[str, Any]:
     return {"scope": scopes.pop() if len(scopes) == 1 else None, "threshold": None}
 
 
-def _tie_hash(cutoff: Cutoff) -> str | None:
+def tie_hash(cutoff: Cutoff) -> str | None:
+    """Return the tie hash at a cutoff, in hex; None if it keeps everything or nothing."""
     return None if cutoff == ALL or cutoff.value < 0 else f"{max(cutoff.tie, 0):016x}"
 
 
@@ -89,7 +90,7 @@ def _scope_entry(plan: Plan, key: str, counts: Sequence[Counts]) -> dict[str, An
     known = control != "strata"  # then each stratum has its own
     entry: dict[str, Any] = {
         "threshold": threshold_of(cutoff) if known else None,
-        "tie_hash": _tie_hash(cutoff) if known else None,
+        "tie_hash": tie_hash(cutoff) if known else None,
         "budget_tokens": pool.budget,
         **{name: sum(u[name] for u in units) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},
         "sources": sorted({unit.source for unit in pool.units}),
@@ -132,7 +133,7 @@ def _stratum(rule: SourceRule, counts: Sequence[Counts]) -> dict[str, Any]:
         "shortest": rule.unit.shortest,
         "longest": rule.unit.longest,
         "threshold": threshold_of(rule.cutoff),
-        "tie_hash": _tie_hash(rule.cutoff),
+        "tie_hash": tie_hash(rule.cutoff),
         "budget_tokens": rule.pool.budget,
         **{name: sum(u[name] for u in found) for name in ("tokens_in", "tokens_kept", "records_in", "records_kept")},
     }
@@ -177,7 +178,7 @@ def _source_entry(plan: Plan, source: str, counts: Sequence[Counts]) -> dict[str
             reasons[why] = reasons.get(why, 0) + n
     entry: dict[str, Any] = {
         **place(rules),
-        "tie_hash": _tie_hash(rules[0].cutoff) if len(rules) == 1 else None,
+        "tie_hash": tie_hash(rules[0].cutoff) if len(rules) == 1 else None,
         "rows": rows,
         "records_in": sum(p.records_in for p in parts),
         "kept": sum(p.kept for p in parts),

@@ -16,11 +16,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mira.errors import MiraError
-from mira.viewer import overview
+from mira.viewer import disagreements, lengths, overview, record, reliability, rubrics, search, selection
 from mira.viewer.guard import Guard
 from mira.viewer.site import Site, site_of
 
 __all__ = ["application"]
+
+_PAGES = (overview, selection, search, record, reliability, disagreements, lengths, rubrics)
 
 
 def application(site: Site, token: str, routes: Sequence[BaseRoute] = (), hosts: Collection[str] = ()) -> Starlette:
@@ -33,7 +35,7 @@ def application(site: Site, token: str, routes: Sequence[BaseRoute] = (), hosts:
         hosts: Names of the server besides those of this machine.
     """
     app = Starlette(
-        routes=[*routes, *overview.ROUTES, Route("/static/{name}", _static)],
+        routes=[*routes, *(route for page in _PAGES for route in page.ROUTES), Route("/static/{name}", _static)],
         middleware=[Middleware(Guard, token=token, hosts=hosts)],
         exception_handlers={MiraError: _refused, HTTPException: _missing},
     )

@@ -4,15 +4,22 @@ import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
 from ipaddress import ip_address
+from pathlib import Path
 
+from mira.config.loading import load_config
+from mira.config.settings import Config
 from mira.errors import ConfigError
 from mira.plugins import resolve
-from mira.progress import Log
-from mira.run_view import Run
+from mira.progress import Log, Quiet
+from mira.run_folder.paths import RunFolder
+from mira.run_folder.scratch import scratch_folder
+from mira.run_view import Run, open_run
 
-__all__ = ["PORT", "check_installed", "listen", "serve"]
+__all__ = ["PORT", "RECORDS", "check_installed", "listen", "run_app", "serve", "view", "write_copy"]
 
 PORT = 8765
+RECORDS = 500
+"""Records of a static copy (ours)."""
 _NEEDED = ("starlette", "uvicorn")
 
 
@@ -29,6 +36,39 @@ def check_installed(needed: Sequence[str] = _NEEDED) -> None:
         )
 
 
+def view(
+    run: Config | Path | str,
+    *,
+    settings: Config | Path | str | None = None,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    export: Path | str | None = None,
+    records: int = RECORDS,
+    log: Log | None = None,
+) -> None:
+    """Serve the pages of a run, as `mira view` does, until the process is interrupted. Nothing is written into it.
+
+    Args:
+        run: The settings, the path of their file, or the run folder.
+        settings: The settings of a run folder that was moved.
+        host: Address to listen at; others than this machine's are reachable from the network.
+        port: Port to listen at; another one is used if it is taken.
+        export: Write a static copy of the pages into this folder instead.
+        records: Records that have a page in the copy, 0 to 2,000.
+        log: Where the address goes; nowhere by default. `mira.Terminal()` shows it.
+
+    Raises:
+        MiraError: The extra `view` is not installed, there is no run, or nothing can listen at this address.
+    """
+    log = log or Quiet()
+    given = load_config(settings) if isinstance(settings, Path | str) else settings
+    opened = Run(RunFolder(run.run), run) if isinstance(run, Config) else open_run(run, settings=given)
+    if export is None:
+        serve(opened, log, host=host, port=port)
+    else:
+        write_copy(opened, log, Path(export), records=records)
+
+
 def serve(run: Run, log: Log, *, host: str = "127.0.0.1", port: int = PORT) -> None:
     """Serve the pages of a run until the process is interrupted.
 
@@ -42,9 +82,43 @@ def serve(run: Run, log: Log, *, host: str = "127.0.0.1", port: int = PORT) -> N
         ConfigError: The extra is not installed, or nothing can listen at this address.
     """
     check_installed()
-    site = resolve("mira.viewer.site:Site")(run)
-    token = resolve("mira.viewer.guard:new_token")()
-    run_app(resolve("mira.viewer.app:application")(site, token, hosts=[host]), token, log, host=host, port=port)
+    _check_settings(run)
+    with scratch_folder() as scratch:
+        site = resolve("mira.viewer.site:Site")(run, scratch)
+        token = resolve("mira.viewer.guard:new_token")()
+        app = resolve("mira.viewer.app:application")(site, token, hosts=[host])
+        site.warm()
+        run_app(app, token, log, host=host, port=port)
+
+
+def write_copy(run: Run, log: Log, folder: Path, *, records: int = RECORDS) -> None:
+    """Write a static copy of the pages of a run.
+
+    Args:
+        run: The run.
+        log: Where progress goes.
+        folder: Where the copy goes; it must not exist, or be empty.
+        records: Records whose pages are in the copy, 0 to 2,000.
+
+    Raises:
+        ConfigError: The extra is not installed, the folder is in use, or the number is out of range.
+        RunError: The run has no index, or a page cannot be made.
+    """
+    check_installed(_NEEDED[:1])
+    _check_settings(run)
+    with scratch_folder() as scratch:
+        n = resolve("mira.viewer.export:export")(resolve("mira.viewer.site:Site")(run, scratch), folder, log, records)
+    log.note(f"{n:,} pages in {folder}: open {folder / 'index.html'}")
+
+
+def _check_settings(run: Run) -> None:
+    try:
+        _ = run.config
+    except ConfigError:
+        raise ConfigError(
+            f"{run.folder.path}: the settings of this run are not known",
+            "Name them: mira view RUN --settings mira.yaml",
+        ) from None
 
 
 def run_app(app: object, token: str, log: Log, *, host: str, port: int) -> None:

@@ -41,7 +41,7 @@ from mira.selection.yardstick.figures import Kept
 from mira.selection.yardstick.length import NO_FIT
 from mira.selection.yardstick.yardsticks import Yardstick
 
-__all__ = ["explain", "explain_line"]
+__all__ = ["explain", "explain_line", "explain_row"]
 
 
 def explain(config: Config, run: RunFolder, id: str, source: str = "") -> Explanation:
@@ -60,10 +60,30 @@ def explain(config: Config, run: RunFolder, id: str, source: str = "") -> Explan
     inputs = _as_selected(selection_inputs(config, run, Quiet()))
     plan = make_plan(inputs, load_method(inputs.select.method, inputs))
     shard, row = _find(run, plan, id, source)
+    return explain_row(inputs, plan, shard, row, id)
+
+
+def explain_row(inputs: SelectionInputs, plan: Plan, shard: Shard, row: int, id: str) -> Explanation:
+    """Explain why the record in a row of a shard was kept or dropped; see `explain`.
+
+    Args:
+        inputs: What the selection was made from.
+        plan: The selection.
+        shard: The record's shard.
+        row: Its row.
+        id: Its id.
+
+    Raises:
+        RunError: Nothing is selected yet.
+    """
+    run = inputs.run
     path = run.selection(shard.source) / f"{shard.name}.parquet"
     if not path.is_file():
         raise RunError(f"{path} is missing: nothing is selected yet", "Run `mira select` first.")
-    chosen = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()[0]
+    rows = pq.read_table(path, filters=[("row", "=", row)]).to_pylist()
+    if not rows:
+        raise InputError(f"'{id}' is not in {path}", "Run `mira select` again.")
+    chosen = rows[0]
     me = _position(run, plan, shard, id, chosen["n_tokens"], inputs.seed)
     rule = _rule(plan, me)
     ranks, flip = _ranks(run, plan, me, rule)
