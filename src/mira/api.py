@@ -24,6 +24,7 @@ from mira.evaluation.results import ComparisonResult, EvaluationResult
 from mira.html import block, paragraph, table
 from mira.pipeline import cascade as cascades
 from mira.pipeline import freeze as freezing
+from mira.pipeline import publish
 from mira.pipeline.cascade import CascadedSource
 from mira.pipeline.freeze import Frozen
 from mira.pipeline.plan import PlannedStage
@@ -342,7 +343,7 @@ def adopt(config: Settings, group: str, checkpoint: Path | str) -> Path:
 
 
 def push(bundle: Path | str, target: Path | str, *, public: bool = False) -> str:
-    """Copy a scorer bundle, checked, to a folder or to a hub repository.
+    """Copy a scorer bundle, checked, to a folder or to a hub repository, with the verdict of its run's evaluation.
 
     Args:
         bundle: The bundle's folder.
@@ -355,7 +356,7 @@ def push(bundle: Path | str, target: Path | str, *, public: bool = False) -> str
     Raises:
         MiraError: The bundle is damaged or unsafe, the target is taken, or the hub cannot be reached.
     """
-    return bundles.push(Path(bundle), str(target), private=not public)
+    return publish.push(Path(bundle), str(target), private=not public)
 
 
 def pull(source: Path | str, folder: Path | str) -> Path:

@@ -19,7 +19,7 @@ def test_what_the_students_do_not_see_and_who_sees_more():
     unseen, more = planted_findings({"mira": MIRA, "length": figures(truncated=(1.0, 0.96, 1.0)), "ppl": ppl}, {})
     assert unseen.startswith("The students do not see boilerplate (45%) and off family (51%): ")
     assert more.startswith("ppl sees more than the students do of boilerplate (97%) and off family (100%). ")
-    assert "select.method ppl" in more
+    assert "select.gates: [{value: ppl, drop: 10%}]" in more
 
 
 def test_a_better_share_that_may_be_chance_is_no_finding():

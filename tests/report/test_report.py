@@ -8,9 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mira.errors import RunError
+from mira.evaluation.agreement_figures import Agreement, AgreementFigures, GateCatch, GatesResult
+from mira.evaluation.pairs.results import PairsResult, ScorerPairs, Tally
+from mira.evaluation.results import EvaluationResult, PlantedFigures, PlantedResult
+from mira.evaluation.verdict import Share, verdict
 from mira.progress import Quiet
 from mira.report import report
 from mira.run_folder.files import read_json, write_json, write_parquet
+from mira.run_folder.results import write_result
 from support.report_project import Project, project
 
 
@@ -284,3 +289,34 @@ def test_methods_are_judged_by_rho_and_ndcg(tmp_path) -> None:
 
 def test_a_share_of_the_ceiling_above_one_is_explained(plain: Project) -> None:
     assert "is above it (a share above 1), that is noise" in plain.report().text
+
+
+def test_what_quality_is_not_stands_first_in_the_evaluation(plain: Project) -> None:
+    held = AgreementFigures(n=20, kept=10, precision=0.7, precision_low=0.4, precision_high=0.9, base_rate=0.4)
+    faults = [
+        PlantedFigures("code_mutant", 40, 40, 0, 0.5, 0.35, 0.65),
+        PlantedFigures("all", 40, 40, 0, 0.5, 0.3, 0.7),
+    ]
+    gates = GatesResult(held, held, {"ppl": {"code_mutant": GateCatch(40, 0.05, 0.04)}})
+    subtle = PlantedResult(40, {"mira": faults}, findings=["Not seen."], skipped={"code_mutant": {"no_python": 3}})
+    told = verdict((0.7, 0.6, 0.8), (0.8, 0.7, 0.9), {"code_mutant": Share(0.5, 0.35, 0.65, 40)})
+    pairs = PairsResult(
+        file="<b>.jsonl", lines=3, pairs=2, rejected={"bad_json": 1},
+        scorers={"ppl": ScorerPairs(Tally(2, 2, 1, {}, 0.75, 0.2, 1.0), verdict="too few pairs")},
+    )  # fmt: skip
+    write_result(
+        plain.run.evaluation,
+        EvaluationResult(agreement=Agreement(held), subtle=subtle, verdicts={"text_group_A": told}, gates=gates),
+    )
+    write_result(plain.run.pairs, pairs)
+    try:
+        page = plain.report()
+    finally:
+        plain.run.evaluation.unlink()
+        plain.run.pairs.unlink()
+    text = page.text
+    assert f"text_group_A {told.text}" in text and text.index(told.text) < text.index("Agreement with held-out labels")
+    assert "code mutant 40 50% 35% to 65%" in text and "Not planted: code mutant in 3 no python" in text
+    assert "ppl code mutant 40 5% 4%" in text and "the teacher would keep 70% of the 10 held-out records kept" in text
+    assert "Pairs of <b>.jsonl" in text and "ppl 75% 20% to 100% 2 1 too few pairs" in text
+    assert "3 lines; 1 are not pairs: bad json" in text

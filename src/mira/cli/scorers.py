@@ -193,8 +193,8 @@ def push(
     target: Annotated[str, typer.Argument(help="A folder, or hf://OWNER/NAME.")],
     public: Annotated[bool, typer.Option("--public", help="Make a new hub repository public.")] = False,
 ) -> None:
-    """Copy a bundle, checked, to a folder or a hub."""
-    from mira.distillation.bundle import push as push_bundle  # noqa: PLC0415
+    """Copy a bundle, checked, to a folder or a hub, with what `mira evaluate` says of it."""
+    from mira.pipeline.publish import push as push_bundle  # noqa: PLC0415
 
     say(push_bundle(bundle, target, private=not public))
 

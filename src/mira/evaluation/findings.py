@@ -49,9 +49,8 @@ def planted_findings(
         better = {_name(f): f for f in figures if _name(f) in own and _sees_more(f, own[_name(f)])}
         if better and name not in _NO_ADVICE:
             told.append(
-                f"{name} sees more than the students do of {_listed(better)}. To use both, run mira on this run's "
-                f"`selected` folder, with select.method {name}, a select.provenance_field of its own, and a generous "
-                "budget, such as 90%."
+                f"{name} sees more than the students do of {_listed(better)}. To use both, set select.gates: "
+                f"[{{value: {name}, drop: 10%}}], and run this again: it then shows what the gate drops, and costs."
             )
     return told
 

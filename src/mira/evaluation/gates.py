@@ -79,11 +79,11 @@ def gate_catches(
 
 
 def _drops(gate: Gate, records: Sequence[Record], values: Floats) -> Floats:
-    """Return 1 where a record's value is below the floor of its source; a value at the cutoff passes."""
-    latest = np.array([np.iinfo(np.uint64).max], np.uint64)
+    """Return 1 where a gate would drop a record of its value, as it drops the first of equal ones."""
+    first = np.zeros(1, np.uint64)
     return np.array(
         [
-            float(record.source in gate.sources and gate.sources[record.source].drops(np.array([value]), latest)[0])
+            float(record.source in gate.sources and gate.sources[record.source].drops(np.array([value]), first)[0])
             for record, value in zip(records, values, strict=True)
         ]
     )

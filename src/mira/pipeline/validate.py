@@ -93,7 +93,7 @@ def _gates(config: Config) -> Iterator[str]:
     check_gates(config.select.gates, [source.name for source in config.sources])
     for gate in config.select.gates:
         where = ", ".join(gate.sources) or "every source"
-        what = f"up to {gate.drop:.3%} of the tokens" if gate.drop is not None else f"values below {gate.min:g}"
+        what = f"up to {100 * gate.drop:g}% of the tokens" if gate.drop is not None else f"values below {gate.min:g}"
         yield f"gate {gate.value}: drops {what} of {where}, whatever their quality"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mira.evaluation.agreement_figures import GatesResult
 from mira.evaluation.results import (
     AgreementFigures,
     EvaluationResult,
@@ -122,6 +123,7 @@ class Evaluation:
         subtle_faults: One row a fault of that kind; the scorers are the same.
         subtle_findings: What these faults come to, in words.
         skipped: Fault -> why so many records cannot have it, in words.
+        gates: What gates beside quality bring and cost.
         check_field: The field that says what was done to a record; "" where none is set.
         checks: How well the student, and the teacher, tell such records from clean ones.
         variants: Setting -> its values, the method's first.
@@ -141,6 +143,7 @@ class Evaluation:
     subtle_faults: tuple[FaultRow, ...] = ()
     subtle_findings: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    gates: GatesResult | None = None
     check_field: str = ""
     checks: tuple[CheckRow, ...] = ()
     variants: tuple[tuple[str, tuple[VariantRow, ...]], ...] = ()
@@ -171,6 +174,7 @@ def evaluation_view(run: RunFolder) -> Evaluation | None:
         ),
         subtle_findings=tuple(result.subtle.findings),
         skipped=tuple((fault, _reasons(why)) for fault, why in result.subtle.skipped.items()),
+        gates=result.gates,
         check_field=check.field if check else "",
         variants=_variants(result.variants) if result.variants else (),
         variant_records=result.variants.records if result.variants else 0,

@@ -96,8 +96,9 @@ def findings(scorers: Mapping[str, ScorerPairs]) -> list[str]:
         better = [n for n in blind if view[n].words == "sees"]
         if better and name not in (_STUDENT, _TEACHER, _OVERALL, "length", "random"):
             told.append(
-                f"{name} sees {_listed(better)}, the students do not: a gate beside quality can use it "
-                f"(select.gates: [{{value: {name}, drop: 10%}}])."
+                f"{name} sees {_listed(better)}, the students do not. A gate may use that (select.gates: "
+                f"[{{value: {name}, drop: 10%}}]), but a floor for all records is harder than the order of two: with "
+                "the gate in the settings, this command shows what it drops."
             )
     return told
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import floor
 from typing import NamedTuple
 
 from mira.html import block, paragraph, table
@@ -129,7 +130,7 @@ class GateEffect:
             return f"gate {self.measures}: passes with {self.value:.3g}; {share}"
         return (
             f"gate {self.measures}: dropped with {self.value:.3g}, the floor is {self.floor:.3g}; {share}: it passes "
-            f"with a drop below that, or with a min of at most {self.value:.6g}"
+            f"with a drop below that, or with a min of at most {floor(self.value * 1e4) / 1e4:g}"
         )
 
 
