@@ -65,7 +65,7 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def pair_of(record: dict[str, Any], folder: Path, seed: int, counts: Counter[str]) -> dict[str, Any] | None:
-    """Return a pair, or count why there is none."""
+    """Return a pair, or count why the function gives no pair."""
     path, name = record["meta"]["path"], record["meta"]["section"]
     file, module = folder / path, path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     spans = python_spans(record["answer"])

@@ -160,8 +160,8 @@ class GateSettings(Settings):
     """A floor beside quality: what does not reach it is dropped, however high its quality (ours)."""
 
     value: Annotated[str, AfterValidator(_measured)]
-    """What is measured: the values of a method, e.g. ppl. Larger is better: ppl is minus the bits per byte, unless
-    `select.ppl.keep` is high. The method's section says how it measures."""
+    """What is measured: the values of a method, e.g. ppl, or column.NAME for a score in `scores`. Larger is better: ppl
+    is minus the bits per byte, unless `select.ppl.keep` is high. The method's section says how it measures."""
     drop: Annotated[Share, Field(gt=0, lt=1)] | None = None
     """Drop the records of the lowest values within each source, up to this share of its tokens."""
     min: float | None = None

@@ -20,7 +20,7 @@ __all__ = ["gate_catches", "gates_result"]
 
 
 def gates_result(inputs: SelectionInputs, interval: float, pairs: Sequence[Pair]) -> GatesResult | None:
-    """Measure the gates of the settings; None if there are none, or no labels.
+    """Measure the gates of the settings; None without gates or labels.
 
     Args:
         inputs: What the selection is made from.

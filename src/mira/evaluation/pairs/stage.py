@@ -116,7 +116,7 @@ def plan_pairs(
         judges: list[tuple[Judge, EndpointSettings, Sequence[str]]] = []
         for group in (g for g in groups if records_of(read.pairs, g.sources)):
             endpoint = config.distill.endpoint_of(group.name)
-            if endpoint and not runs_here(run, group.name):
+            if endpoint and not runs_here(config.distill, run, group.name):
                 judges.append(
                     (stack.enter_context(open_student(config.students, run, group.name, log)), endpoint, group.sources)
                 )

@@ -132,7 +132,7 @@ def find_gates(
         of_source: Source -> its shards.
 
     Raises:
-        ConfigError: The values are no floor, or a source that has the gate has none of them.
+        ConfigError: The values have no floor, or a source that has the gate lacks them altogether.
     """
     return [_gate(inputs, *one, of_source) for one in measured]
 
