@@ -64,9 +64,11 @@ if TYPE_CHECKING:
     from mira.pipeline.cascade import CascadedSource
     from mira.pipeline.freeze import Frozen
     from mira.pipeline.plan import PlannedStage
+    from mira.pipeline.review import review
     from mira.pipeline.score_files import score_bundle, score_endpoint
     from mira.progress import Log, Quiet, Terminal
     from mira.reliability.students.results import StudentsResult
+    from mira.reviewing.results import ReviewResult
     from mira.rubric.judgement import Judgement
     from mira.rubric.rubric import Rubric
     from mira.run_folder.paths import RunFolder
@@ -107,6 +109,7 @@ _HOMES = {
     "Ranked": "mira.selection.values",
     "Record": "mira.corpus.record",
     "RejectedLine": "mira.selection.explain.results",
+    "ReviewResult": "mira.reviewing.results",
     "Rubric": "mira.rubric.rubric",
     "Run": "mira.run_view",
     "RunFolder": "mira.run_folder.paths",
@@ -131,6 +134,7 @@ _HOMES = {
     "proxy": "mira.api",
     "pull": "mira.api",
     "push": "mira.api",
+    "review": "mira.pipeline.review",
     "run": "mira.api",
     "score_bundle": "mira.pipeline.score_files",
     "score_endpoint": "mira.pipeline.score_files",
@@ -174,6 +178,7 @@ __all__ = [
     "Ranked",
     "Record",
     "RejectedLine",
+    "ReviewResult",
     "Rubric",
     "Run",
     "RunError",
@@ -200,6 +205,7 @@ __all__ = [
     "proxy",
     "pull",
     "push",
+    "review",
     "run",
     "score_bundle",
     "score_endpoint",

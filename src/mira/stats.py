@@ -183,12 +183,12 @@ def corrected_interval(value: float, samples: Floats, confidence: float) -> tupl
     return (float(low), float(high))
 
 
-def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a proportion (Wilson 1927).
 
     Args:
         successes: In [0, n]; halves are allowed, for ties.
-        n: Trials; 0 gives (0, 1), nothing is known.
+        n: Trials, or the effective number of them; 0 gives (0, 1), nothing is known.
         confidence: In (0, 1).
     """
     if n == 0:

@@ -150,6 +150,51 @@ def view(
 
 
 @app.command(rich_help_panel=LOOK)
+def review(
+    config: ConfigPath,
+    slots: Annotated[bool, typer.Option("--slots", help="Ask for scores of the rubric's slots, too.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write forms to fill in, as .csv or .jsonl; serve nothing.")
+    ] = None,
+    import_: Annotated[
+        list[Path] | None, typer.Option("--import", metavar="FILE", help="Read filled forms; serve nothing.")
+    ] = None,
+    reviewer: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Of imported rows without a name; on export, whose judgements to fill in."),
+    ] = "",
+    report: Annotated[
+        bool, typer.Option("--report", help="Print what the judgements say, and write review.json; serve nothing.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(metavar="SHARE", help="Find the budget whose precision is at least this, e.g. 90%.")
+    ] = "",
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at. If it is taken, another one is used.")] = 8765,
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Judge a blind sample, and compare it with the selection.
+
+    Serves records without their scores as cards to keep or drop (extra `view`). Forms work without a server.
+    """
+    from mira.cli.reviewed import print_review  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
+    from mira.pipeline import review as reviewing  # noqa: PLC0415
+
+    settings = load_config(config, [*set_, *([f"review.precision={precision}"] if precision else [])])
+    if not (export or import_ or report or precision):
+        from mira.viewer.review.serve import serve_review  # noqa: PLC0415
+
+        serve_review(settings, Terminal(), slots=slots, host=host, port=port)
+        return
+    result = reviewing.review(
+        settings, export=export or "", imports=import_ or (), reviewer=reviewer, slots=slots, log=Terminal()
+    )
+    if report or precision or import_:
+        print_review(result)
+
+
+@app.command(rich_help_panel=LOOK)
 def students(config: ConfigPath, set_: Overrides = NO_OVERRIDES) -> None:
     """Compare students with each other and with baselines.
 

@@ -65,6 +65,7 @@ __all__ = [
     "PplSettings",
     "ProxySettings",
     "ReliabilitySettings",
+    "ReviewSettings",
     "ScoreSettings",
     "SelectSettings",
     "SftSettings",
@@ -101,6 +102,23 @@ class EvaluateSettings(Settings):
     """Field that says what was done to a record, e.g. meta.perturbed; no judge and no student reads it. `mira evaluate`
     tells how well quality tells such records from clean ones: those with "none", "clean", "", false or 0 there."""
     proxy: ProxySettings = ProxySettings()
+
+
+class ReviewSettings(Settings):
+    """Judgements of people on a blind sample: `mira review`. All values are ours."""
+
+    sample: int = Field(default=200, ge=2)
+    """Records to draw from the selection, kept and dropped ones. The sample stays as it is once judgements exist."""
+    near: Share = 0.5
+    """Share of the sample that comes from the quarter of each source's kept, and of its dropped, records that are
+    nearest to the threshold."""
+    labelled: Share = 0.2
+    """Share of the sample that comes from records that the teacher has judged, so that both can be compared."""
+    precision: Annotated[Share, Field(gt=0, lt=1)] = 0.9
+    """Share of the kept records that reviewers should keep, too. The report says which budget reaches it: there the
+    lower end of the interval is not below this."""
+    interval: Annotated[Share, Field(gt=0, lt=1)] = 0.95
+    """Confidence of the intervals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +206,7 @@ class Config(Settings):
     {edu: {path: scores/*.parquet, column: score, range: [0, 5]}}."""
     select: SelectSettings = SelectSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    review: ReviewSettings = ReviewSettings()
     _file_name: str = PrivateAttr("mira.yaml")
     _overrides: tuple[str, ...] = PrivateAttr(())
 

@@ -188,6 +188,6 @@ STAGE = Stage(
     run=label,
     needs=needs("index", "group", "discover"),
     reads=_reads,
-    outputs=lambda run: [run.path / "labels"],
+    outputs=lambda run: sorted((run.path / "labels").glob("*.parquet")),  # labels/human is of people
     work=_work,
 )

@@ -32,7 +32,7 @@ def check_output(stage: Stage, run: RunFolder, record: Mapping[str, Any]) -> Out
     if known is not None:
         return Output(changed(known, found), found, recorded)
     same = digest_of(found) == record["digest"]
-    return Output([] if same else [f"a file of {stage.outputs(run)[0].name}"], found, recorded)
+    return Output([] if same else [f"a file of stage '{stage.name}'"], found, recorded)
 
 
 def refuse_damage(stage: Stage, run: RunFolder, damaged: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ EXTRAS = {
     "pairs.json": SELECT,
     "proxy.json": SELECT,
     "cascade.json": SELECT,
+    "review.json": SELECT,
     "students.json": RELIABILITY,
 }
 """What other verbs make of a finished run -> the stage whose next run makes it stale."""

@@ -26,6 +26,7 @@ from mira.report.heatmap import HeatMap
 from mira.report.overview import Overview
 from mira.report.quality import Panel
 from mira.report.spent import SpentRow
+from mira.reviewing.results import ReviewResult
 from mira.rubric.rubric import Rubric
 from mira.selection.yardstick.figures import Kept
 
@@ -61,6 +62,7 @@ class Page:
     verdicts: Mapping[str, tuple[Verdict, ...]] = field(default_factory=dict)
     kept: Kept | None = None
     pairs: PairsResult | None = None
+    review: ReviewResult | None = None
 
     @property
     def near(self) -> Mapping[str, tuple[Near, ...]]:

@@ -19,6 +19,7 @@ from mira.report.heatmap import heat_maps
 from mira.report.overview import made_for_demo, overview
 from mira.report.quality import panels
 from mira.report.render import Page, render
+from mira.report.review import review_view
 from mira.report.spent import spent_rows
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json, write_bytes
@@ -83,6 +84,7 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             verdicts=differing,
             kept=kept,
             pairs=read_result(PairsResult, run.pairs) if run.pairs.is_file() else None,
+            review=review_view(run),
         )
     )
     write_bytes(run.report, page)

@@ -98,6 +98,16 @@ class RunFolder:
         """Teacher judgements of a group."""
         return self.path / "labels" / f"{group}.parquet"
 
+    @property
+    def human(self) -> Path:
+        """Folder of people's judgements: one file per reviewer, and the sample that they judge."""
+        return self.path / "labels" / "human"
+
+    @property
+    def review(self) -> Path:
+        """What people's judgements say of the current selection."""
+        return self.path / "review.json"
+
     def student(self, group: str) -> Path:
         """The group's scorer bundle (a folder)."""
         return self.path / "students" / group

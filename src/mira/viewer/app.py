@@ -25,7 +25,13 @@ __all__ = ["application"]
 _PAGES = (overview, selection, search, record, reliability, disagreements, lengths, rubrics)
 
 
-def application(site: Site, token: str, routes: Sequence[BaseRoute] = (), hosts: Collection[str] = ()) -> Starlette:
+def application(
+    site: Site,
+    token: str,
+    routes: Sequence[BaseRoute] = (),
+    hosts: Collection[str] = (),
+    pages: Sequence[BaseRoute] | None = None,
+) -> Starlette:
     """Return the application.
 
     Args:
@@ -33,14 +39,19 @@ def application(site: Site, token: str, routes: Sequence[BaseRoute] = (), hosts:
         token: What opens it, in the first address: `/?token=...`.
         routes: More pages, before those of the viewer.
         hosts: Names of the server besides those of this machine.
+        pages: Instead of the viewer's own pages; a blind review has none of these.
     """
     app = Starlette(
-        routes=[*routes, *(route for page in _PAGES for route in page.ROUTES), Route("/static/{name}", _static)],
+        routes=[*routes, *(_viewer() if pages is None else pages), Route("/static/{name}", _static)],
         middleware=[Middleware(Guard, token=token, hosts=hosts)],
         exception_handlers={MiraError: _refused, HTTPException: _missing},
     )
     app.state.site = site
     return app
+
+
+def _viewer() -> list[BaseRoute]:
+    return [route for page in _PAGES for route in page.ROUTES]
 
 
 def _static(request: Request) -> Response:

@@ -1,0 +1,1 @@
+"""Blind review in the browser: `mira review`."""
