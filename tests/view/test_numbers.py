@@ -20,6 +20,7 @@ from mira.run_view import Run, open_run
 from mira.selection.explain.explain import explain
 from mira.selection.explain.text import find_text
 from mira.viewer import filters
+from mira.viewer.disagreements import between
 from mira.viewer.records import STATES
 from mira.viewer.reliability import points
 from mira.viewer.selection import asked_in, edges
@@ -305,3 +306,24 @@ def test_the_picture_counts_every_record(client: TestClient, run: Run) -> None:
     counts = [int(n.replace(",", "")) for n in re.findall(r"<title>([\d,]+) records</title></rect>", page)]
     known = [r for r in selection(run) if r["source"] == "bee" and r["quality"] is not None]
     assert sum(counts) == len(known)
+
+
+def test_scores_of_other_programs_are_columns_and_orders(tmp_path: Path) -> None:
+    made = project(tmp_path, sources=["ant"])
+    made.select(budget="50%")
+    for path in made.run.selection("ant").glob("*.parquet"):
+        chosen = pq.read_table(path, columns=["row", "id", "quality"])
+        values = pa.array(
+            [None if i == 3 else -float(q.as_py()) for i, q in enumerate(chosen["quality"])], pa.float64()
+        )
+        reason = pa.nulls(len(chosen), pa.dictionary(pa.int32(), pa.string()))
+        target = made.run.foreign("edu", "ant") / path.name
+        target.parent.mkdir(parents=True)
+        pq.write_table(pa.table({"row": chosen["row"], "id": chosen["id"], "value": values, "reason": reason}), target)
+    site = Site(open_run(made.run.path, settings=made.config(budget="50%")))
+    table = site.records.wait()
+    rows = filters.page(filters.wanted_in(QueryParams("sort=score:edu"), table), table, 100)
+    assert [r["s0"] for r in rows[:-1]] == [-r["quality"] for r in rows[:-1]] and rows[-1]["s0"] is None
+    apart = between(table, "method mira", "scorer edu")
+    assert {apart[0]["id"], apart[1]["id"]} == {"ant-000-plain", "ant-029-plain"}
+    assert sorted((apart[0]["one"], apart[0]["other"])) == [0.0, 1.0]

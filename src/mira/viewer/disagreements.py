@@ -115,7 +115,8 @@ def orders_of(table: Table) -> dict[str, str]:
     """Return what records can be ordered by -> the column: methods, and scorers' numbers."""
     methods = {f"method {name}": f"m{i}" for i, name in enumerate(table.methods)}
     numbers = [c for c in ("overall", "cascade", *table.slots) if c in table.columns]
-    return methods | {f"score {name}": name for name in numbers}
+    scorers = {f"scorer {name}": f"s{i}" for i, name in enumerate(table.foreign)}
+    return methods | scorers | {f"score {name}": name for name in numbers}
 
 
 def between(table: Table, one: str, other: str, source: str = "", most: int = _MOST) -> list[dict[str, Any]]:

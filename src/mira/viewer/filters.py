@@ -83,11 +83,12 @@ def columns_of(table: Table) -> dict[str, str]:
     names = {"source": "src", "tokens": "n_tokens", "chars": "n_chars"}
     found = {name: names.get(name, name) for name in ("source", "id", "row", "state", "reason", "tokens", "chars")}
     rest = [c for c in table.columns if c not in (*found.values(), "n_tokens", "n_chars") and not _is_value(c, table)]
-    return found | {c: c for c in rest} | {f"value:{m}": f"m{i}" for i, m in enumerate(table.methods)}
+    found |= {c: c for c in rest} | {f"value:{m}": f"m{i}" for i, m in enumerate(table.methods)}
+    return found | {f"score:{s}": f"s{i}" for i, s in enumerate(table.foreign)}
 
 
 def _is_value(column: str, table: Table) -> bool:
-    return column in {f"m{i}" for i in range(len(table.methods))}
+    return column in {*(f"m{i}" for i in range(len(table.methods))), *(f"s{i}" for i in range(len(table.foreign)))}
 
 
 def wanted_in(query: QueryParams, table: Table) -> Wanted:

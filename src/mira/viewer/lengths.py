@@ -126,7 +126,7 @@ def _length_rho(site: Site) -> Mapping[str, float | None]:
 
 
 def by_field(site: Site, table: Table, source: str, path: str) -> tuple[list[Stratum], int, bool]:
-    """Return strata of a source by a field of its lines that is no part of a record, such as meta.language.
+    """Return strata of a source by a field of its lines that lies outside the record, such as meta.language.
 
     Args:
         site: The site.

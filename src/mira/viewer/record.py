@@ -149,7 +149,8 @@ def _slots(
                 of.masked if of else slot in masks, of.note if of else masks.get(slot, ""),
             )
         )  # fmt: skip
-    return found
+    rest = [slot for slot in told.slots if slot.slot not in {f.slot for f in found}] if told else []
+    return [*found, *(Slot(s.slot, s.name or "", s.score, None, "", s.masked, s.note) for s in rest)]
 
 
 def _masks(site: Site, source: str) -> dict[str, str]:

@@ -63,6 +63,7 @@ class Table:
         shards: Source and name of each shard; column `part` is the place in it.
         slots: A1.., as far as any source has them.
         methods: Methods whose values are there; method i is column `m<i>`.
+        foreign: Scores of other programs; score i is column `s<i>`.
         columns: Names of the columns that records can be sorted and filtered by.
         rows: How many.
     """
@@ -72,6 +73,7 @@ class Table:
     shards: tuple[tuple[str, str], ...]
     slots: tuple[str, ...]
     methods: tuple[str, ...]
+    foreign: tuple[str, ...]
     columns: tuple[str, ...]
     rows: int
 
@@ -147,8 +149,17 @@ class Records:
         name, run = f"{part.shard}.parquet", self._run
         folders = {"scores": run.scores, "selection": run.selection, "flags": run.flags, "cascade": run.cascade}
         found = {kind: folder(part.source) / name for kind, folder in folders.items()}
-        found |= {f"values.{m}": run.path / "values" / m / part.source / name for m in method_names()}
+        found |= {f"values.{m}": run.path / "values" / m / part.source / name for m in self._methods()}
+        found |= {f"foreign.{score}": run.foreign(score, part.source) / name for score in self._foreign()}
         return {kind: path for kind, path in found.items() if path.is_file()}
+
+    def _methods(self) -> list[str]:
+        """Return the folders of values that hold all records."""
+        columns = sorted(path.name for path in (self._run.path / "values").glob("column.*"))
+        return [*method_names(), *(name for name in columns if not name.endswith((".all", ".gated")))]
+
+    def _foreign(self) -> list[str]:
+        return sorted(path.name for path in (self._run.path / "foreign").glob("*") if path.is_dir())
 
     def _look(self) -> list[tuple[str, int, int]]:
         """Return what decides whether the table is up to date: the files that it is made of."""
@@ -178,8 +189,9 @@ class Records:
             for kind in ("scores", "cascade")
         }
         slots = tuple(slot_columns(names["scores"]))
-        methods = tuple(m for m in method_names() if m != "raw" and all(f"values.{m}" in f for f in files))
-        schema = _schema(slots, "overall" in names["scores"], "overall" in names["cascade"], len(methods))
+        methods = tuple(m for m in self._methods() if m != "raw" and all(f"values.{m}" in f for f in files))
+        foreign = tuple(s for s in self._foreign() if any(f"foreign.{s}" in f for f in files))
+        schema = _schema(slots, "overall" in names["scores"], "overall" in names["cascade"], len(methods), len(foreign))
         self._made += 1
         path = self._scratch / f"records{self._made}.duckdb"
         con = duckdb.connect(
@@ -191,7 +203,7 @@ class Records:
         con.unregister("nothing")
         rows, sources = 0, tuple(dict.fromkeys(part.source for part in parts))
         for place, (part, beside) in enumerate(zip(parts, files, strict=True)):
-            reader = _Reader(self._run, part, beside, schema, slots, methods, self._seed)
+            reader = _Reader(self._run, part, beside, schema, slots, methods, foreign, self._seed)
             for table in reader.blocks(sources.index(part.source), place):
                 con.register("block", table)
                 con.execute("INSERT INTO records SELECT * FROM block")
@@ -200,10 +212,10 @@ class Records:
             self.progress = Progress(place + 1, len(parts))
         con.commit()
         sortable = tuple(name for name in schema.names if name not in ("src", "part", "tie"))
-        return Table(con, sources, tuple((p.source, p.shard) for p in parts), slots, methods, sortable, rows)
+        return Table(con, sources, tuple((p.source, p.shard) for p in parts), slots, methods, foreign, sortable, rows)
 
 
-def _schema(slots: Sequence[str], overall: bool, cascaded: bool, methods: int) -> pa.Schema:
+def _schema(slots: Sequence[str], overall: bool, cascaded: bool, methods: int, foreign: int) -> pa.Schema:
     fields: list[tuple[str, pa.DataType]] = [
         ("src", pa.uint16()), ("part", pa.int32()), ("row", pa.int64()), ("id", pa.string()), ("tie", pa.uint64()),
         ("state", pa.uint8()), ("reason", pa.string()), ("n_tokens", pa.int32()), ("n_chars", pa.int32()),
@@ -211,7 +223,7 @@ def _schema(slots: Sequence[str], overall: bool, cascaded: bool, methods: int) -
     ]  # fmt: skip
     fields += [("overall", pa.float32())] * overall + [("cascade", pa.float32())] * cascaded
     fields += [(slot, pa.float32()) for slot in slots]
-    fields += [(f"m{i}", pa.float64()) for i in range(methods)]
+    fields += [(f"m{i}", pa.float64()) for i in range(methods)] + [(f"s{i}", pa.float64()) for i in range(foreign)]
     return pa.schema(fields)
 
 
@@ -226,6 +238,7 @@ class _Reader:
         schema: pa.Schema,
         slots: Sequence[str],
         methods: Sequence[str],
+        foreign: Sequence[str],
         seed: int,
     ) -> None:
         self._part, self._schema, self._seed = part, schema, seed
@@ -244,10 +257,10 @@ class _Reader:
         self._rows: dict[str, Rows] = {}
         for kind, path in beside.items():
             there = pq.read_schema(path).names
-            names = ["value"] if kind.startswith("values.") else [n for n in wanted[kind] if n in there]
+            names = [n for n in wanted.get(kind, ["value"]) if n in there]
             self._has[kind] = names
-            self._rows[kind] = Rows(path, names if kind.startswith("values.") else ["row", *names], "mira run CONFIG")
-        self._methods = methods
+            self._rows[kind] = Rows(path, ["row", *names] if "row" in there else names, "mira run CONFIG")
+        self._methods, self._foreign = methods, foreign
 
     def blocks(self, src: int, place: int) -> Iterator[pa.Table]:
         """Yield the shard's rows of the table."""
@@ -272,6 +285,7 @@ class _Reader:
             "state": _states(given, chosen), "quality": chosen.get("quality"), "flags": _flags(n, beside.get("flags")),
             "cascade": beside.get("cascade", {}).get("overall"), **beside.get("scores", {}),
             **{f"m{i}": beside.get(f"values.{m}", {}).get("value") for i, m in enumerate(self._methods)},
+            **{f"s{i}": beside.get(f"foreign.{s}", {}).get("value") for i, s in enumerate(self._foreign)},
         }  # fmt: skip
         arrays = [
             pa.nulls(n, field.type) if columns.get(field.name) is None else _cast(columns[field.name], field.type)

@@ -21,7 +21,8 @@ def shown(row: Mapping[str, Any], table: Table) -> dict[str, Any]:
     flags = [name for bit, name in enumerate(FLAGS) if row["flags"] >> bit & 1]
     address = href("/record", source=source, shard=shard, row=str(row["row"]))
     found = {**row, "source": source, "shard": shard, "state": STATES[row["state"]], "flags": flags, "href": address}
-    return found | {f"value:{method}": row[f"m{i}"] for i, method in enumerate(table.methods)}
+    found |= {f"value:{method}": row[f"m{i}"] for i, method in enumerate(table.methods)}
+    return found | {f"score:{score}": row[f"s{i}"] for i, score in enumerate(table.foreign)}
 
 
 def _columns(table: Table) -> list[str]:
