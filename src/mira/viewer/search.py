@@ -49,7 +49,7 @@ def _records(request: Request) -> Response:
         request,
         "found.html.j2" if request.query_params.get("part") else "records.html.j2",
         wanted=wanted,
-        counted=filters.count(wanted, table),
+        counted=site.keep(f"count {filters.where(wanted, table)}", table, lambda: filters.count(wanted, table)),
         rows=[shown(row, table) for row in rows],
         columns=_columns(table),
         table=table,

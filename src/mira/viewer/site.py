@@ -4,8 +4,10 @@ import shutil
 import tempfile
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -43,7 +45,18 @@ _TABS = (
     ("/lengths", "Lengths"),
     ("/rubric", "Rubric"),
 )
+_KEPT = 128  # things that were made and may be asked for again
 Made = TypeVar("Made")
+
+
+@dataclass
+class _Made:
+    """Something that was made from a state of the run."""
+
+    known: bool = False
+    state: Any = None
+    value: Any = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class Site:
@@ -78,8 +91,8 @@ class Site:
         self.records = Records(run.folder, [s.name for s in config.sources], config.seed, scratch)
         self._static = (STATIC, *static)
         self._templates = _templates([PackageLoader("mira.viewer"), PackageLoader("mira.report"), *loaders])
-        self._made: dict[str, tuple[Any, Any]] = {}
-        self._lock = threading.RLock()
+        self._made: OrderedDict[str, _Made] = OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def config(self) -> Config:
@@ -132,9 +145,14 @@ class Site:
     def keep(self, name: str, state: Any, make: Callable[[], Made]) -> Made:
         """Return what was made under this name, made again if the state that it was made from has changed."""
         with self._lock:
-            if name not in self._made or self._made[name][0] != state:
-                self._made[name] = (state, make())
-            made: Made = self._made[name][1]
+            entry = self._made.setdefault(name, _Made())
+            self._made.move_to_end(name)
+            while len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+        with entry.lock:  # others wait for this one alone
+            if not entry.known or entry.state != state:
+                entry.known, entry.state, entry.value = True, state, make()
+            made: Made = entry.value
         return made
 
     def render(self, request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
