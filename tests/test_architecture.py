@@ -124,7 +124,7 @@ def test_the_pipeline_starts_without_libraries_that_are_slow_to_import() -> None
     """Every command pays for what is imported at the top of a file."""
     code = "import sys, mira.pipeline.runner; print(*{name.split('.')[0] for name in sys.modules} | {*sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"sklearn", "scipy.stats", "torch", "transformers", "ray"} & set(loaded)
+    assert not {"aiohttp", "onnxruntime", "ray", "scipy", "sklearn", "torch", "transformers"} & set(loaded)
 
 
 def _named_config(annotation: ast.expr | None) -> bool:

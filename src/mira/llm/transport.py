@@ -10,16 +10,17 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from mira.config.settings import EndpointSettings
 from mira.errors import JudgeError
 from mira.run_folder.open_files import connections_that_fit
+
+if TYPE_CHECKING:
+    import aiohttp
 
 __all__ = ["FakeTransport", "HttpTransport", "Lost", "Response", "TimedOut", "TooLarge", "Transport", "completion"]
 
@@ -125,6 +126,8 @@ class HttpTransport:
 
     async def start(self) -> None:
         """Open the pool of connections."""
+        import aiohttp  # noqa: PLC0415 - slow to import
+
         headers = {"Content-Type": "application/json", "Accept": "application/json", **self._headers}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections_that_fit(self._connections), ttl_dns_cache=60),
@@ -150,6 +153,9 @@ class HttpTransport:
         return await self._request("GET", url, None, timeout_s)
 
     async def _request(self, method: str, url: str, body: bytes | None, timeout_s: float) -> Response:
+        import aiohttp  # noqa: PLC0415 - slow to import
+        from yarl import URL  # noqa: PLC0415
+
         assert self._session is not None, "start() comes first"
         limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(_CONNECT_S, timeout_s))
         try:
@@ -175,7 +181,7 @@ class HttpTransport:
         return _BEARER.sub(rb"\1" + _HIDDEN, data) if b"earer " in data and self._secrets else data
 
 
-async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
+async def _read(response: "aiohttp.ClientResponse", largest: int) -> bytes:
     """Return the body, decompressed; no more than `largest` bytes of it are ever held."""
     pieces, size = [], 0
     async for piece in response.content.iter_any():
@@ -188,6 +194,8 @@ async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
 
 def _why(error: Exception) -> str:
     """Return what lost the connection, and the setting that may mend it; the error's own text may hold the headers."""
+    import aiohttp  # noqa: PLC0415 - slow to import
+
     name = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return f"{name}: its certificate is not trusted; name the file of its authority in SSL_CERT_FILE"

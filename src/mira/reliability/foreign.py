@@ -103,6 +103,7 @@ def _source(run: RunFolder, labels: pa.Table | None, source: str, name: str, sco
         overall=overall,
         keep=np.full(n, np.nan),
         retests=np.zeros((0, 2, 1)),
+        retested=np.zeros(0, np.int64),
         fold=folds_of(ids.to_pylist()),
     )
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
-from scipy.special import ndtri
 
 from mira.arrays import Floats
 
@@ -38,6 +36,8 @@ def shrink(rho: Floats, samples: Floats, confidence: float) -> Shrunken:
         samples: Bootstrap samples of rho (sources, slots, resamples).
         confidence: Of the intervals, in (0, 1).
     """
+    from scipy.special import ndtri  # noqa: PLC0415 - slow to import
+
     known = np.isfinite(rho)
     found = [np.full(rho.shape, np.nan) for _ in range(3)]
     if known.sum() >= 3:
@@ -58,6 +58,7 @@ def shrink(rho: Floats, samples: Floats, confidence: float) -> Shrunken:
 
 def _prior(z: Floats, noise: Floats, effects: list[NDArray[np.float64]]) -> Floats:
     """Return the covariance of the effects, at the variances of highest marginal likelihood."""
+    from scipy import linalg  # noqa: PLC0415 - slow to import
     from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
 
     def covariance(logs: Floats) -> Floats:
@@ -77,6 +78,8 @@ def _prior(z: Floats, noise: Floats, effects: list[NDArray[np.float64]]) -> Floa
 
 def _predict(z: Floats, noise: Floats, prior: Floats) -> tuple[Floats, Floats]:
     """Return the predictions and their standard deviations, of which the mean's own uncertainty is part."""
+    from scipy import linalg  # noqa: PLC0415 - slow to import
+
     factor = linalg.cho_factor(prior + noise, lower=True)
     ones = linalg.cho_solve(factor, np.ones_like(z))
     mean = (ones @ z) / ones.sum()

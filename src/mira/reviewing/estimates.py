@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtrit
 
 from mira.arrays import Floats
 from mira.stats import wilson
@@ -53,6 +52,8 @@ def share(judged: Judged, part: Floats, whole: Floats, confidence: float) -> tup
     Returns:
         The share and the ends of its interval; None if nothing is in the denominator.
     """
+    from scipy.special import ndtri, stdtrit  # noqa: PLC0415 - slow to import
+
     total = float(judged.weights @ whole)
     if not total > 0:
         return None

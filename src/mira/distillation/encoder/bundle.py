@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
-from scipy import sparse
 
 from mira import plugins
 from mira._version import __version__
@@ -194,6 +193,8 @@ def read_encoder(folder: Path) -> EncoderBundle:
 
 
 def _head(arrays: dict[str, npt.NDArray[Any]], bundle: dict[str, Any]) -> Head:
+    from scipy import sparse  # noqa: PLC0415 - slow to import
+
     offsets = arrays["map_offsets"]
     maps = tuple(
         TargetMap(arrays["map_fitted"][a:b], arrays["map_scores"][a:b]) for a, b in itertools.pairwise(offsets)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.optimize import nnls
 from threadpoolctl import threadpool_limits
 
 from mira.corpus.record import Record
@@ -113,6 +112,8 @@ def power_law(sizes: Array, values: Array) -> tuple[float, float, float]:
     Returns:
         limit, gain, power.
     """
+    from scipy.optimize import nnls  # noqa: PLC0415 - slow to import
+
     best = (np.inf, 0.0, 0.0, 1.0)
     for power in POWERS:
         design = np.column_stack([np.ones(len(sizes)), -(sizes**-power)])

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
+from mira.arrays import SparseRows
 from mira.corpus.record import Record
 from mira.distillation.encoder.ngrams import BUCKETS, hashed_ngrams
 from mira.distillation.encoder.parts import part_features
@@ -40,7 +40,7 @@ class Features:
         parts: (n, features of the family's parts); no columns for text.
     """
 
-    ngrams: sparse.csr_matrix
+    ngrams: SparseRows
     structure: Array
     embedding: Array
     sources: tuple[str, ...]
@@ -63,6 +63,8 @@ class Features:
     @classmethod
     def stack(cls, pieces: Sequence["Features"]) -> "Features":
         """Return the rows of all pieces, in order."""
+        from scipy import sparse  # noqa: PLC0415 - slow to import
+
         return cls(
             sparse.vstack([p.ngrams for p in pieces], format="csr"),
             np.vstack([p.structure for p in pieces]),
@@ -143,6 +145,8 @@ def _save(path: Path, features: Features) -> None:
 
 
 def _load(path: Path) -> Features:
+    from scipy import sparse  # noqa: PLC0415 - slow to import
+
     with np.load(path, allow_pickle=False) as file:
         sources = tuple(str(s) for s in file["sources"])
         parts = (file["data"], file["indices"].astype(np.int32), file["indptr"])

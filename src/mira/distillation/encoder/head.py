@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
-from scipy.special import ndtri
 
 from mira.distillation.encoder.features import Features, FeatureStore, Scaling
 from mira.distillation.encoder.kernel import (
@@ -63,6 +61,7 @@ class TargetMap:
         known = labels[np.isfinite(labels)]
         if not len(known):
             return cls(np.zeros(0), np.zeros(0))
+        from scipy.special import ndtri  # noqa: PLC0415 - slow to import
         from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
 
         quantiles = ndtri((rankdata(known) - 0.5) / len(known))
@@ -209,6 +208,8 @@ class NystroemBasis:
 
     def _ridge(self, rows: npt.NDArray[np.bool_], targets: Array) -> tuple[Array, Array, Array]:
         """Return coefficients, intercept and penalty by generalised cross-validation (Golub, Heath, Wahba 1979)."""
+        from scipy import linalg  # noqa: PLC0415 - slow to import
+
         mean = targets[rows].mean(axis=0)
         gram, moment = np.zeros((self._width, self._width)), np.zeros((self._width, targets.shape[1]))
         for block, x in self.coordinates(rows):
@@ -270,6 +271,8 @@ class Fit:
 
 
 def _inverse_root(gram: Array) -> Array:
+    from scipy import linalg  # noqa: PLC0415 - slow to import
+
     values, vectors = linalg.eigh(gram, check_finite=False)
     kept = values > values[-1] * 1e-7
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+
+from mira.arrays import SparseRows
 
 __all__ = ["BUCKETS", "LONGEST", "READ_CHARS", "hashed_ngrams"]
 
@@ -18,12 +19,14 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
 
 
-def hashed_ngrams(texts: Sequence[str]) -> sparse.csr_matrix:
+def hashed_ngrams(texts: Sequence[str]) -> SparseRows:
     """Return 1 + ln(count) of each text's lower-cased character n-grams, hashed to buckets.
 
     Returns:
         float32 matrix (len(texts), BUCKETS); indices sorted.
     """
+    from scipy import sparse  # noqa: PLC0415 - slow to import
+
     rows = [_buckets(text) for text in texts]
     indptr = np.concatenate([[0], np.cumsum([len(found) for found, _ in rows])]).astype(np.int64)
     indices = np.concatenate([found for found, _ in rows]) if rows else np.zeros(0, np.int32)

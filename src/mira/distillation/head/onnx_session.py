@@ -10,9 +10,6 @@ import numpy.typing as npt
 
 from mira.errors import InputError
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, which would start to call home
-import onnxruntime
-
 __all__ = ["NAME", "OnnxModel"]
 
 NAME = "model.onnx"
@@ -32,6 +29,9 @@ class OnnxModel:
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import, which would start to call home
+        import onnxruntime  # noqa: PLC0415 - slow to import
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from mira.arrays import Floats
 from mira.evaluation.proxy.results import Difference, SeedFigures
@@ -29,6 +28,8 @@ def t_figures(values: Sequence[float], confidence: float) -> SeedFigures:
         values: One per seed.
         confidence: In (0, 1).
     """
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
+
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return SeedFigures(list(values), mean)

@@ -6,10 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.linalg import solve
 
-from mira.arrays import Floats
+from mira.arrays import Floats, SparseRows
 from mira.reliability.evidence import Predictions, folds_of, matrix
 from mira.rubric.slots import slot_columns, slot_name
 
@@ -116,10 +114,10 @@ def _by_ngrams(labels: pa.Table, texts: Mapping[tuple[str, str], str]) -> _Predi
     return predict
 
 
-def _cross_fitted(
-    features: Floats | sparse.csr_matrix, scores: Floats, fold: NDArray[np.int64], alpha: float
-) -> Floats:
+def _cross_fitted(features: Floats | SparseRows, scores: Floats, fold: NDArray[np.int64], alpha: float) -> Floats:
     """Ridge predictions of every record by the other folds' labels; NaN where those are fewer than 2."""
+    from scipy import sparse  # noqa: PLC0415 - slow to import
+
     predicted = np.full_like(scores, np.nan)
     fit = _by_products if sparse.issparse(features) and features.shape[0] <= _MOST_PRODUCTS else _by_columns
     for train, test, columns in _fits(scores, fold):
@@ -138,15 +136,17 @@ def _fits(scores: Floats, fold: NDArray[np.int64]) -> Iterator[tuple[Rows, Rows,
                 yield train, np.flatnonzero(fold == f), np.flatnonzero(of.ravel() == p)
 
 
-def _by_columns(features: Floats | sparse.csr_matrix, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
+def _by_columns(features: Floats | SparseRows, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
     from sklearn.linear_model import Ridge  # noqa: PLC0415 - slow to import
 
     predicted: Floats = Ridge(alpha).fit(features[train], scores).predict(features[test]).reshape(len(test), -1)
     return predicted
 
 
-def _by_products(features: sparse.csr_matrix, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
+def _by_products(features: SparseRows, scores: Floats, train: Rows, test: Rows, alpha: float) -> Floats:
     """Fit the same ridge in its dual form: with more features than records, many times as fast."""
+    from scipy.linalg import solve  # noqa: PLC0415 - slow to import
+
     seen, new = (np.asarray((features[rows] @ features[train].T).todense()) for rows in (train, test))
     column, all_of_it = seen.mean(axis=0), seen.mean()
     centred = seen - column - column[:, None] + all_of_it

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from math import atanh, ceil, isfinite
 from typing import Literal
 
-from scipy.special import ndtr, ndtri
-
 from mira.config.settings import ReliabilitySettings
 from mira.reliability.cells import Measure
 from mira.reliability.masking import Reason, Verdict
@@ -148,6 +146,8 @@ def need(
 
 
 def _chance(measure: Measure, settings: ReliabilitySettings) -> float | None:
+    from scipy.special import ndtr, ndtri  # noqa: PLC0415 - slow to import
+
     if not (isfinite(measure.low) and measure.low < measure.rho < 1):
         return None
     error = (atanh(measure.rho) - atanh(max(measure.low, -0.999))) / ndtri((1 + settings.interval) / 2)
