@@ -48,12 +48,15 @@ if TYPE_CHECKING:
         students,
         validate,
     )
+    from mira.auditing import audit
     from mira.config.loading import load_config
     from mira.config.settings import Config
     from mira.corpus.families.family import Family, Fields, PartFeatures
     from mira.corpus.record import Part, Record
     from mira.embedding.embedder import Embedder
     from mira.engine.engine import Engine
+    from mira.evaluation.audit.bare import BareFiles
+    from mira.evaluation.audit.results import AuditResult
     from mira.evaluation.pairs.results import PairsPlan, PairsResult
     from mira.evaluation.proxy.results import ProxyResult
     from mira.evaluation.results import ComparisonResult, EvaluationResult
@@ -120,6 +123,9 @@ _HOMES = {
     "TextMatches": "mira.selection.explain.results",
     "Unscored": "mira.unscored",
     "adopt": "mira.api",
+    "audit": "mira.auditing",
+    "AuditResult": "mira.evaluation.audit.results",
+    "BareFiles": "mira.evaluation.audit.bare",
     "cascade": "mira.api",
     "compare": "mira.api",
     "demo": "mira.api",
@@ -144,6 +150,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "AuditResult",
+    "BareFiles",
     "BudgetError",
     "CascadedSource",
     "ComparisonResult",
@@ -191,6 +199,7 @@ __all__ = [
     "Unscored",
     "__version__",
     "adopt",
+    "audit",
     "cascade",
     "compare",
     "demo",

@@ -28,7 +28,7 @@ from mira.selection.yardstick.length import Lengths, LengthSums
 from mira.selection.yardstick.yardsticks import CompareBy, Yardstick, load_yardsticks
 from mira.stats import generator, percentile_interval, rank_moments, resamples
 
-__all__ = ["compare_variants"]
+__all__ = ["compare_variants", "labelled_scores", "qualities"]
 
 _RESAMPLES = 1000
 _YARDSTICKS: tuple[CompareBy, ...] = ("own", "shared", "centred")
@@ -82,12 +82,12 @@ def compare_variants(
     Returns:
         None if no labelled record has a quality by every yardstick.
     """
-    table = _labelled(run, groups)
+    table = labelled_scores(run, groups)
     if table is None:
         return None
     pools = {source: key for key, pool in selected["scopes"].items() for source in pool["sources"]}
     yardsticks = {name: load_yardsticks(select, run, name) for name in _YARDSTICKS}
-    values = {name: _qualities(select, run, table, yardsticks[name]) for name in _YARDSTICKS}
+    values = {name: qualities(select, run, table, yardsticks[name]) for name in _YARDSTICKS}
     usable = np.isfinite(np.sum(list(values.values()), axis=0)) & np.array(
         [s in pools for s in table["source"].to_pylist()]
     )
@@ -119,7 +119,7 @@ def compare_variants(
     )
 
 
-def _labelled(run: RunFolder, groups: Sequence[Group]) -> pa.Table | None:
+def labelled_scores(run: RunFolder, groups: Sequence[Group]) -> pa.Table | None:
     """Return source, id, n_tokens, recommendation and the student's scores of labelled records."""
     parts = []
     for group in groups:
@@ -140,7 +140,8 @@ def _labelled(run: RunFolder, groups: Sequence[Group]) -> pa.Table | None:
     return pa.concat_tables(parts, promote_options="default").sort_by([("source", "ascending"), ("id", "ascending")])
 
 
-def _qualities(select: SelectSettings, run: RunFolder, table: pa.Table, yardsticks: Mapping[str, Yardstick]) -> Floats:
+def qualities(select: SelectSettings, run: RunFolder, table: pa.Table, yardsticks: Mapping[str, Yardstick]) -> Floats:
+    """Return the quality of the records of `labelled_scores`; NaN if too few slots are scored."""
     values = np.full(len(table), np.nan)
     sources = np.array(table["source"].to_pylist(), dtype=object)
     for source in dict.fromkeys(sources):

@@ -19,6 +19,7 @@ __all__ = ["EXTRAS", "STAGES", "needed_stages"]
 STAGES: tuple[Stage, ...] = (INDEX, JOIN, GROUP, DISCOVER, LABEL, DISTILL, SCORE, RELIABILITY, FLAG, SELECT, REPORT)
 
 EXTRAS = {
+    "audit.json": SELECT,
     "compare.json": SELECT,
     "evaluation.json": SELECT,
     "pairs.json": SELECT,

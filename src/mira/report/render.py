@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import BaseLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mira.evaluation.audit.results import AuditResult
 from mira.evaluation.pairs.results import PairsResult
 from mira.grouping.groups import Group
 from mira.report.actions import SHOWN, Action
@@ -63,6 +64,7 @@ class Page:
     kept: Kept | None = None
     pairs: PairsResult | None = None
     review: ReviewResult | None = None
+    audit: AuditResult | None = None
 
     @property
     def near(self) -> Mapping[str, tuple[Near, ...]]:

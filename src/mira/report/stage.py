@@ -6,6 +6,7 @@ from typing import Any
 from mira.config.settings import Config
 from mira.corpus import database
 from mira.errors import RunError
+from mira.evaluation.audit.results import AuditResult
 from mira.evaluation.pairs.results import PairsResult
 from mira.grouping.groups import load_groups
 from mira.progress import Log
@@ -85,6 +86,7 @@ def report(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
             kept=kept,
             pairs=read_result(PairsResult, run.pairs) if run.pairs.is_file() else None,
             review=review_view(run),
+            audit=read_result(AuditResult, run.audit) if run.audit.is_file() else None,
         )
     )
     write_bytes(run.report, page)

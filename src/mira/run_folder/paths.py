@@ -73,6 +73,11 @@ class RunFolder:
         return self.path / "kept.json"
 
     @property
+    def audit(self) -> Path:
+        """What an audit found of the scorers."""
+        return self.path / "audit.json"
+
+    @property
     def evaluation(self) -> Path:
         """What the current selection is worth."""
         return self.path / "evaluation.json"

@@ -1,0 +1,55 @@
+"""The functions `mira.audit` and `mira.diff`: what a scorer, or a change of a run, is worth."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mira.config.loading import load_config
+from mira.config.settings import Config
+from mira.evaluation.audit import audit as audits
+from mira.evaluation.audit.bare import BareFiles, audit_files
+from mira.evaluation.audit.results import AuditResult
+from mira.pipeline.runner import run_extra
+from mira.progress import Log, Quiet
+from mira.run_folder.paths import RunFolder
+
+__all__ = ["audit"]
+
+
+def audit(
+    config: Config | Path | str | None = None,
+    scorers: Iterable[str] = (),
+    *,
+    by: Iterable[str] = (),
+    against: str = "",
+    reference: str = "",
+    files: BareFiles | None = None,
+    log: Log | None = None,
+) -> AuditResult:
+    """Audit scorers: agreement, what the source alone explains, length, ties, strata, planted faults, drift.
+
+    Give a run's settings, or the files of a corpus that has no run.
+
+    Args:
+        config: The settings, or the path of their file. Writes audit.json into the run.
+        scorers: `quality` (the student's) and names of `scores`; all of the run by default.
+        by: Fields of the records, such as meta.lang: are their values judged differently at equal quality?
+        against: Another scorer, to measure drift against.
+        reference: A scorer that stands in for the teacher.
+        files: A file of scores and its records, in the place of `config`; they say what else is compared.
+        log: Where progress goes; nowhere by default.
+
+    Raises:
+        MiraError: A scorer is unknown, there is no run yet, or a file cannot be read.
+        TypeError: Not exactly one of `config` and `files` is given.
+    """
+    if (config is None) == (files is None):
+        raise TypeError("mira.audit takes settings or files")
+    log, names, fields = log or Quiet(), list(scorers), list(by)
+    if files is not None:
+        return audit_files(files, fields, log)
+
+    def here(c: Config, r: RunFolder, log: Log) -> AuditResult:
+        return audits.audit(c, r, log, names=names, by=fields, against=against, reference=reference)
+
+    settings = config if isinstance(config, Config) else load_config(config or "")
+    return run_extra(settings, here, log)
