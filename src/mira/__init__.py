@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         students,
         validate,
     )
-    from mira.auditing import audit
+    from mira.auditing.verbs import audit
     from mira.config.loading import load_config
     from mira.config.settings import Config
     from mira.corpus.families.family import Family, Fields, PartFeatures
@@ -123,7 +123,7 @@ _HOMES = {
     "TextMatches": "mira.selection.explain.results",
     "Unscored": "mira.unscored",
     "adopt": "mira.api",
-    "audit": "mira.auditing",
+    "audit": "mira.auditing.verbs",
     "AuditResult": "mira.evaluation.audit.results",
     "BareFiles": "mira.evaluation.audit.bare",
     "cascade": "mira.api",

@@ -58,7 +58,7 @@ def audit(
     Takes a run's student and foreign scores, or a file of scores without any run. Shows agreement, what the source
     alone explains, length, ties, strata at equal quality, planted faults and drift.
     """
-    from mira import auditing  # noqa: PLC0415
+    from mira.auditing import verbs  # noqa: PLC0415
     from mira.config.loading import load_config  # noqa: PLC0415
     from mira.evaluation.audit.bare import BareFiles  # noqa: PLC0415
     from mira.run_folder.results import write_result  # noqa: PLC0415
@@ -73,14 +73,14 @@ def audit(
         if column or input_:
             raise ConfigError("audit: --column and --input belong to --scores", "Name a run's scores with --scorer.")
         settings = load_config(config, set_)
-        result = auditing.audit(settings, scorer, by=by, against=against, reference=reference, log=Terminal())
+        result = verbs.audit(settings, scorer, by=by, against=against, reference=reference, log=Terminal())
     else:
         files = BareFiles(
             scores=scores, column=column, input=input_, id=id_, id_field=id_field, text_field=text_field,
             source_field=source_field,
             family=family, better=better, against=against, reference=reference,
         )  # fmt: skip
-        result = auditing.audit(by=by, files=files, log=Terminal())
+        result = verbs.audit(by=by, files=files, log=Terminal())
     print_audit(result)
     if json_ is not None:
         write_result(json_, result)

@@ -7,13 +7,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 import mira
+from mira.auditing.verbs import human_verdicts
 from mira.cli.app import app
 from mira.errors import ConfigError, InputError
+from mira.evaluation.audit.audit import audit
 from mira.evaluation.audit.bare import BareFiles
+from mira.foreign.stage import join
+from mira.progress import Quiet
+from mira.reviewing.journal import HumanJudgement, add
 from mira.run_folder.results import read_result
+from support.selection_world import Item, World
 
 N = 60
 
@@ -101,3 +108,31 @@ def test_what_is_refused(files: Path) -> None:
         mira.audit(files=bare(files, text_field="body"))
     with pytest.raises(ConfigError, match="expected the settings of a run, or --scores"):
         CliRunner().invoke(app, ["audit"], catch_exceptions=False, standalone_mode=False)
+
+
+def test_people_and_foreign_scores_of_a_run(tmp_path: Path) -> None:
+    """Reviewers keep what the score likes; the second one disagrees about one record and skips another."""
+    sources = {"a": [[Item(f"a-{k}", [5.0]) for k in range(20)]], "b": [[Item(f"b-{k}", [5.0]) for k in range(20)]]}
+    world = World(tmp_path, sources, {"g": ("a", "b")})
+    world.run.reliability.unlink()
+    world.run.groups.unlink()
+    rows = [(f"{s}-{k}", float(k)) for s in "ab" for k in range(20)]
+    pq.write_table(pa.table({"id": [r[0] for r in rows], "edu": [r[1] for r in rows]}), tmp_path / "edu.parquet")
+    given = world.config().model_dump(mode="json", exclude_defaults=True)
+    config = mira.Config.model_validate(given | {"scores": {"edu": {"path": str(tmp_path / "edu.parquet")}}})
+    join(config, world.run, Quiet())
+    said = [HumanJudgement("a", f"a-{k}", "ann", "keep" if k > 9 else "drop") for k in range(20)]
+    said += [HumanJudgement("a", "a-19", "bob", "drop"), HumanJudgement("a", "a-3", "bob", "skip")]
+    add(world.run, said)
+    verdicts = human_verdicts(world.run)
+    ids, values = verdicts["a"]
+    found = dict(zip(ids.to_pylist(), values.tolist(), strict=True))
+    assert (found["a-19"], found["a-3"], found["a-15"]) == (0.5, 0.0, 1.0)
+    edu = audit(config, world.run, Quiet(), humans=verdicts).scorers["edu"]
+    assert edu.humans is not None
+    assert edu.humans.records == 20
+    rho = spearmanr(range(20), [found[f"a-{k}"] for k in range(20)]).statistic
+    assert edu.humans.within.value == pytest.approx(rho)
+    assert edu.teacher is None
+    with pytest.raises(ConfigError, match="no scorer 'edv'"):
+        audit(config, world.run, Quiet(), names=["edv"])

@@ -41,11 +41,12 @@ from mira.selection.values import SelectionInputs
 from mira.selection.yardstick.yardsticks import load_yardsticks
 from mira.stats import spearman
 
-__all__ = ["SOURCE", "audit"]
+__all__ = ["Labels", "audit"]
 
 _SAMPLE = 50_000  # records per source that rank figures are taken over, chosen by a hash of their ids
-SOURCE = "source"
-TEACHER = "the teacher"
+TEACHER, PEOPLE = "the teacher", "the reviewers"
+Labels = Mapping[str, tuple[pa.Array, Floats]]
+"""Source -> ids of its labelled records, and a number for each."""
 
 
 def audit(
@@ -58,6 +59,7 @@ def audit(
     against: str = "",
     reference: str = "",
     source_field: str = "",
+    humans: Labels | None = None,
 ) -> AuditResult:
     """Audit scorers and write audit.json.
 
@@ -70,9 +72,10 @@ def audit(
         against: Another scorer, to measure drift against.
         reference: A scorer that stands in for the teacher.
         source_field: Field of the records that names their source, in the place of the settings' sources.
+        humans: What people say of records, higher is better.
 
     Raises:
-        ConfigError: A scorer is unknown, or there is none.
+        ConfigError: A scorer is unknown, or the run has no scorer.
         RunError: Scores are not there yet.
     """
     inputs = selection_inputs(config, run, log)
@@ -86,12 +89,20 @@ def audit(
     if QUALITY in known:
         wanted.setdefault(QUALITY, known[QUALITY])
     sample, values, fields = _drawn(
-        config, run, log, found, wanted, truth, [*by, *([source_field] if source_field else [])], counted
+        config,
+        run,
+        log,
+        found,
+        wanted,
+        [truth, humans or {}],
+        [*by, *([source_field] if source_field else [])],
+        counted,
     )
     if source_field:
         sample = _by_field(sample, fields.pop(source_field))
     notes: list[str] = []
     overall = _looked_up(sample, truth, found)
+    said = _looked_up(sample, humans, found) if humans else None
     fair = dict(values)
     if QUALITY in values and truth:
         fair[QUALITY] = _fair(inputs, sample, found)
@@ -105,7 +116,7 @@ def audit(
         for scorer in scorers:
             counts = count_values(con, scorer, every)
             audited[scorer.name] = _audited(
-                config, scorer, counts, sample, values, fair, judge, fields,
+                config, scorer, counts, sample, values, fair, judge, said, fields,
                 _sources(con, scorer, found, sample, values[scorer.name]),
                 _planted(run, scorer, notes), _drift(con, scorer, known.get(against), every, sample, values),
             )  # fmt: skip
@@ -128,6 +139,7 @@ def _audited(
     values: Mapping[str, Floats],
     fair: Mapping[str, Floats],
     judge: tuple[str, Floats | None],
+    said: Floats | None,
     fields: Mapping[str, Sequence[str | None]],
     sources: Mapping[str, SourceAudit],
     planted: PlantedFigures | None,
@@ -146,6 +158,7 @@ def _audited(
         length_rho=length_rho(sample, own, sample.is_drawn)[0],
         sources=sources,
         teacher=None if truth is None else agreed(sample, name, fair[scorer.name], truth, confidence, seed),
+        humans=None if said is None else agreed(sample, PEOPLE, own, said, confidence, seed),
         equal_by=equal_by,
         strata={
             field: strata_of(sample, scores, equal, labels, usable, confidence, seed)
@@ -173,7 +186,7 @@ def _drawn(
     log: Log,
     found: Mapping[str, Sequence[Shard]],
     scorers: Mapping[str, Scorer],
-    truth: Mapping[str, tuple[pa.Array, Floats]],
+    labelled: Sequence[Labels],
     fields: Sequence[str],
     counted: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Sample, dict[str, Floats], dict[str, list[str | None]]]:
@@ -183,7 +196,8 @@ def _drawn(
     with log.task("audit", sum(len(own) for own in found.values())) as task:
         for at, (source, own) in enumerate(found.items()):
             share = min(1.0, _SAMPLE / max(counted[source]["valid"], 1))
-            wanted = truth[source][0] if source in truth else pa.array([], pa.string())
+            none = pa.array([], pa.string())
+            wanted = pa.concat_arrays([none, *(one[source][0] for one in labelled if source in one)])
             for shard in own:
                 blocks = list(index_blocks(run, source, shard.name))
                 task.advance()
@@ -234,11 +248,11 @@ def _by_field(sample: Sample, labels: Sequence[str | None]) -> Sample:
     return replace(sample, names=tuple(str(name) or "(no source)" for name in names), source=code.astype(np.int64))
 
 
-def _teacher(run: RunFolder, found: Mapping[str, Sequence[Shard]]) -> dict[str, tuple[pa.Array, Floats]]:
+def _teacher(run: RunFolder, found: Mapping[str, Sequence[Shard]]) -> Labels:
     """Return source -> ids and overall scores of its labelled records."""
     if not run.groups.is_file():
         return {}
-    truth = {}
+    truth: dict[str, tuple[pa.Array, Floats]] = {}
     for group in load_groups(run):
         if run.labels(group.name).is_file():
             labels = read_labels(run.labels(group.name))
@@ -246,7 +260,7 @@ def _teacher(run: RunFolder, found: Mapping[str, Sequence[Shard]]) -> dict[str, 
     return truth
 
 
-def _looked_up(sample: Sample, truth: Mapping[str, tuple[pa.Array, Floats]], found: Mapping[str, object]) -> Floats:
+def _looked_up(sample: Sample, truth: Labels, found: Mapping[str, object]) -> Floats:
     values = np.full(len(sample.ids), np.nan)
     for at, source in enumerate(found):
         if source in truth:

@@ -88,7 +88,9 @@ def audit_files(given: BareFiles, by: Sequence[str], log: Log) -> AuditResult:
         try:
             build_index(config, run, log)
         except InputError as error:
-            raise InputError(error.message, "Name the fields with --text-field and --id-field, or the format with --family.") from None
+            raise InputError(
+                error.message, "Name the fields with --text-field and --id-field, or the format with --family."
+            ) from None
         join(config, run, log)
         return audit(
             config, run, log, names=[name], by=by, against=others.get("against", ""),

@@ -3,13 +3,18 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
 from mira.config.loading import load_config
 from mira.config.settings import Config
 from mira.evaluation.audit import audit as audits
+from mira.evaluation.audit.audit import Labels
 from mira.evaluation.audit.bare import BareFiles, audit_files
 from mira.evaluation.audit.results import AuditResult
 from mira.pipeline.runner import run_extra
 from mira.progress import Log, Quiet
+from mira.reviewing.journal import DROP, KEEP, read_all
 from mira.run_folder.paths import RunFolder
 
 __all__ = ["audit"]
@@ -27,7 +32,7 @@ def audit(
 ) -> AuditResult:
     """Audit scorers: agreement, what the source alone explains, length, ties, strata, planted faults, drift.
 
-    Give a run's settings, or the files of a corpus that has no run.
+    People's judgements are those of `mira review`. Give a run's settings, or the files of a corpus that has no run.
 
     Args:
         config: The settings, or the path of their file. Writes audit.json into the run.
@@ -49,7 +54,22 @@ def audit(
         return audit_files(files, fields, log)
 
     def here(c: Config, r: RunFolder, log: Log) -> AuditResult:
-        return audits.audit(c, r, log, names=names, by=fields, against=against, reference=reference)
+        said = human_verdicts(r)
+        return audits.audit(c, r, log, names=names, by=fields, against=against, reference=reference, humans=said)
 
     settings = config if isinstance(config, Config) else load_config(config or "")
     return run_extra(settings, here, log)
+
+
+def human_verdicts(run: RunFolder) -> Labels:
+    """Return, source by source, the share of reviewers that would keep each record; those who skipped it left out."""
+    judgements = read_all(run)
+    votes: dict[str, dict[str, list[float]]] = {}
+    for reviewer in judgements.history:
+        for (source, id), one in judgements.latest(reviewer).items():
+            if one.verdict in (KEEP, DROP):
+                votes.setdefault(source, {}).setdefault(id, []).append(float(one.verdict == KEEP))
+    return {
+        source: (pa.array(sorted(own), pa.string()), np.array([np.mean(own[id]) for id in sorted(own)]))
+        for source, own in votes.items()
+    }

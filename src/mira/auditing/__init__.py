@@ -1,0 +1,1 @@
+"""Over whole runs and files: what a scorer, or a change, is worth."""
