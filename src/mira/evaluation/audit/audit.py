@@ -113,6 +113,7 @@ def audit(
         judge = (reference, values[reference])
     audited: dict[str, ScorerAudit] = {}
     with connect(run) as con:
+        con.execute("SET threads = 1")  # sums of one order, so that the same input gives the same digits
         for scorer in scorers:
             counts = count_values(con, scorer, every)
             audited[scorer.name] = _audited(
