@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from mira.pipeline.cascade import CascadedSource
     from mira.pipeline.freeze import Frozen
     from mira.pipeline.plan import PlannedStage
-    from mira.pipeline.review import review
     from mira.pipeline.score_files import score_bundle, score_endpoint
     from mira.progress import Log, Quiet, Terminal
     from mira.reliability.students.results import StudentsResult
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
     from mira.selection.methods.method import Method
     from mira.selection.values import Ranked, SelectionInputs, SelectionMethod
     from mira.unscored import Unscored
+    from mira.viewer.review.command import review
     from mira.viewer.serve import view
 
 _HOMES = {
@@ -140,7 +140,7 @@ _HOMES = {
     "proxy": "mira.api",
     "pull": "mira.api",
     "push": "mira.api",
-    "review": "mira.pipeline.review",
+    "review": "mira.viewer.review.command",
     "run": "mira.api",
     "score_bundle": "mira.pipeline.score_files",
     "score_endpoint": "mira.pipeline.score_files",

@@ -9,12 +9,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from mira.errors import RunError
+from mira.progress import Quiet
 from mira.reviewing.journal import read_all
+from mira.reviewing.measure import measure
 from mira.reviewing.sample import load_sample
 from mira.run_folder.paths import RunFolder
 from mira.run_view import Run
+from mira.viewer.app import application
 from mira.viewer.review.app import review_app
 from mira.viewer.review.deck import Deck
+from mira.viewer.site import Site
 from support.report_project import Project
 from support.review_server import ReviewServer, small_run
 from support.review_world import Review
@@ -102,7 +106,20 @@ def test_a_card_is_blind_and_its_text_inert(client: TestClient, review: Review) 
 def test_pages_that_show_scores_are_not_served(client: TestClient) -> None:
     assert client.get("/selection").status_code == 404
     assert client.get("/records").status_code == 404
-    assert "Stages that have run" not in client.get("/").text
+    assert client.get("/people").status_code == 404
+
+
+def test_the_viewer_shows_what_people_say_as_the_report_does(client: TestClient, review: Review) -> None:
+    viewer = TestClient(application(Site(Run(review.run, review.config)), "the-token"), base_url=HERE)
+    assert "Nothing is measured yet" in viewer.get("/people?token=the-token").text
+    for n in range(1, 13):
+        judge(client, n, "keep" if n % 3 else "drop")
+    found = measure(review.config, review.run, Quiet())
+    assert found.all is not None
+    page = viewer.get("/people").text
+    shown = re.findall(r'data-precision="([^"]+)"', page)
+    assert [float(value) for value in shown] == [found.sources["ant"].precision.value, found.all.precision.value]
+    review.run.review.unlink()
 
 
 def test_slots_are_asked_for_and_checked(client: TestClient, review: Review) -> None:

@@ -179,7 +179,7 @@ def review(
     """
     from mira.cli.reviewed import print_review  # noqa: PLC0415
     from mira.config.loading import load_config  # noqa: PLC0415
-    from mira.pipeline import review as reviewing  # noqa: PLC0415
+    from mira.viewer.review import command as reviewing  # noqa: PLC0415
 
     settings = load_config(config, [*set_, *([f"review.precision={precision}"] if precision else [])])
     if not (export or import_ or report or precision):

@@ -18,11 +18,12 @@ from starlette.routing import BaseRoute, Route
 from mira.errors import MiraError
 from mira.viewer import disagreements, lengths, overview, record, reliability, rubrics, search, selection
 from mira.viewer.guard import Guard
+from mira.viewer.review import figures
 from mira.viewer.site import Site, site_of
 
 __all__ = ["application"]
 
-_PAGES = (overview, selection, search, record, reliability, disagreements, lengths, rubrics)
+_PAGES = (overview, selection, search, record, reliability, disagreements, lengths, rubrics, figures)
 
 
 def application(

@@ -79,7 +79,7 @@ class _Copy:
         names = {
             "/": "index.html", "/selection": "selection.html", "/reliability": "reliability.html",
             "/disagreements": "disagreements.html", "/lengths": "lengths.html", "/rubric": "rubric.html",
-            "/records": "records.html",
+            "/records": "records.html", "/people": "people.html",
         }  # fmt: skip
         if not self._site.folder.thresholds.is_file():
             del names["/selection"]

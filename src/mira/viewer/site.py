@@ -44,6 +44,7 @@ _TABS = (
     ("/disagreements", "Disagreements"),
     ("/lengths", "Lengths"),
     ("/rubric", "Rubric"),
+    ("/people", "People"),
 )
 _KEPT = 128  # things that were made and may be asked for again
 Made = TypeVar("Made")

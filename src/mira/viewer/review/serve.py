@@ -1,13 +1,13 @@
 """Serving a review on this machine."""
 
 from mira.config.settings import Config
-from mira.pipeline.review import prepare
 from mira.pipeline.runner import run_extra
 from mira.plugins import resolve
 from mira.progress import Log
 from mira.reviewing.journal import has_judgements
 from mira.run_folder.paths import RunFolder
 from mira.run_view import Run
+from mira.viewer.review.command import prepare
 from mira.viewer.serve import PORT, check_installed, listen, run_app
 
 __all__ = ["serve_review"]

@@ -51,10 +51,7 @@ def review(
     check_forms(form, files, reviewer)
     settings = config if isinstance(config, Config) else load_config(config)
 
-    def here(config: Config, run: RunFolder, log: Log) -> ReviewResult:
-        return _review(config, run, log, form, files, reviewer, slots=slots)
-
-    return run_extra(settings, here, log or Quiet())
+    return run_extra(settings, lambda c, r, log: _review(c, r, log, form, files, reviewer, slots=slots), log or Quiet())
 
 
 def prepare(config: Config, run: RunFolder, log: Log) -> Sample:
