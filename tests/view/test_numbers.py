@@ -327,3 +327,22 @@ def test_scores_of_other_programs_are_columns_and_orders(tmp_path: Path) -> None
     apart = between(table, "method mira", "scorer edu")
     assert {apart[0]["id"], apart[1]["id"]} == {"ant-000-plain", "ant-029-plain"}
     assert sorted((apart[0]["one"], apart[0]["other"])) == [0.0, 1.0]
+
+
+def test_another_methods_verdict_is_that_of_explain(tmp_path: Path) -> None:
+    made = project(tmp_path, sources=["ant"])
+    made.select(method="random", budget="50%")
+    made.select(budget="50%")
+    run = open_run(made.run.path, settings=made.config(budget="50%"))
+    table = Site(run).records.wait()
+    assert set(table.methods) == {"mira", "random"}
+    other = explain(run.config, run.folder, "ant-007-plain", "ant").methods["random"]
+    assert other.value is not None and other.share_before is not None
+    text = text_of(client_of(run).get("/record?source=ant&id=ant-007-plain").text)
+    assert f"random {other.value:.4f} after {other.share_before:.1%} of the source's tokens" in text
+    row = table.rows_of("SELECT * FROM records WHERE id = 'ant-007-plain'")[0]
+    assert row[filters.columns_of(table)["value:random"]] == other.value
+    apart = between(table, "method mira", "method random", "ant", 5)
+    assert [abs(r["one"] - r["other"]) for r in apart] == sorted(
+        (abs(r["one"] - r["other"]) for r in apart), reverse=True
+    )

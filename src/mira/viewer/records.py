@@ -107,6 +107,7 @@ class Records:
         self._state: Any = None
         self._maker: threading.Thread | None = None
         self._made = 0
+        self._closed = threading.Event()
         self.progress = Progress()
 
     def table(self) -> Table | None:
@@ -135,6 +136,14 @@ class Records:
             assert self._maker is not None
             self._maker.join()
         return table
+
+    def close(self) -> None:
+        """Close the table; its file can be removed then."""
+        if self._maker is not None:
+            self._closed.set()
+            self._maker.join()
+        if self._table is not None:
+            self._table.con.close()
 
     def _parts(self) -> list[_Part]:
         return [
@@ -209,6 +218,9 @@ class Records:
                 con.execute("INSERT INTO records SELECT * FROM block")
                 con.unregister("block")
                 rows += len(table)
+                if self._closed.is_set():
+                    con.close()
+                    raise RunError("the table of records is not needed any longer")
             self.progress = Progress(place + 1, len(parts))
         con.commit()
         sortable = tuple(name for name in schema.names if name not in ("src", "part", "tie"))

@@ -88,7 +88,10 @@ def serve(run: Run, log: Log, *, host: str = "127.0.0.1", port: int = PORT) -> N
         token = resolve("mira.viewer.guard:new_token")()
         app = resolve("mira.viewer.app:application")(site, token, hosts=[host])
         site.warm()
-        run_app(app, token, log, host=host, port=port)
+        try:
+            run_app(app, token, log, host=host, port=port)
+        finally:
+            site.close()
 
 
 def write_copy(run: Run, log: Log, folder: Path, *, records: int = RECORDS) -> None:
@@ -107,7 +110,11 @@ def write_copy(run: Run, log: Log, folder: Path, *, records: int = RECORDS) -> N
     check_installed(_NEEDED[:1])
     _check_settings(run)
     with scratch_folder() as scratch:
-        n = resolve("mira.viewer.export:export")(resolve("mira.viewer.site:Site")(run, scratch), folder, log, records)
+        site = resolve("mira.viewer.site:Site")(run, scratch)
+        try:
+            n = resolve("mira.viewer.export:export")(site, folder, log, records)
+        finally:
+            site.close()
     log.note(f"{n:,} pages in {folder}: open {folder / 'index.html'}")
 
 

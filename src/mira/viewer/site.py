@@ -1,12 +1,10 @@
 """What the pages of one run share: the run, its records, the templates, and how a page is rendered."""
 
-import shutil
-import tempfile
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +22,7 @@ from mira.grouping.groups import Group, load_groups
 from mira.progress import Quiet
 from mira.report.render import environment
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.scratch import scratch_folder
 from mira.run_view import Run
 from mira.selection.rehearsal import Rehearsal, written_inputs
 from mira.selection.stage import selection_inputs
@@ -85,11 +84,11 @@ class Site:
     ) -> None:
         self.run = run
         self.tabs = (*_TABS, *tabs)
-        if scratch is None:
-            scratch = Path(tempfile.mkdtemp(prefix="mira-view-"))
-            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-        config = run.config
+        config, stack = run.config, ExitStack()
+        scratch = scratch or stack.enter_context(scratch_folder())
         self.records = Records(run.folder, [s.name for s in config.sources], config.seed, scratch)
+        stack.callback(self.records.close)  # before its folder goes
+        self.close = weakref.finalize(self, stack.close)
         self._static = (STATIC, *static)
         self._templates = _templates([PackageLoader("mira.viewer"), PackageLoader("mira.report"), *loaders])
         self._made: OrderedDict[str, _Made] = OrderedDict()
