@@ -334,7 +334,8 @@ def test_another_methods_verdict_is_that_of_explain(tmp_path: Path) -> None:
     made.select(method="random", budget="50%")
     made.select(budget="50%")
     run = open_run(made.run.path, settings=made.config(budget="50%"))
-    table = Site(run).records.wait()
+    site = Site(run)
+    table = site.records.wait()
     assert set(table.methods) == {"mira", "random"}
     other = explain(run.config, run.folder, "ant-007-plain", "ant").methods["random"]
     assert other.value is not None and other.share_before is not None
