@@ -150,10 +150,15 @@ class LengthSettings(Settings):
 
 def _measured(value: str) -> str:
     name = value.partition(".")[0]
-    if name in ("raw", "random"):
+    if name in _NO_MEASURE:
         raise ValueError(f"{value} says nothing of a record. A gate needs a value such as ppl.")
-    known_names(plugins.METHODS)(name)
+    if not plugins.is_known(plugins.METHODS, name):
+        known = [repr(method) for method in plugins.names(plugins.METHODS) if method not in (*_NO_MEASURE, "column")]
+        raise ValueError(f"input should be {', '.join(known)}, or 'column.NAME' for a score in `scores`")
     return value
+
+
+_NO_MEASURE = ("raw", "random")
 
 
 class GateSettings(Settings):

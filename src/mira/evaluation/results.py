@@ -338,7 +338,8 @@ class EvaluationResult:
             paragraph(f"Selection by {self.method}, scope {self.scope}", strong=True),
             paragraph(agreed),
             table(("planted fault", "pairs", "original higher", "interval", ""), rows) if rows else "",
-            *map(paragraph, self.planted.findings),
+            *map(paragraph, [*self.planted.findings, *self.subtle.findings]),
+            *(paragraph(f"Verdict on {group}: {found.text}") for group, found in self.verdicts.items()),
         )
 
 
