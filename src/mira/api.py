@@ -21,10 +21,10 @@ from mira.evaluation.pairs.results import PairsPlan, PairsResult
 from mira.evaluation.proxy import proxy as small_models
 from mira.evaluation.proxy.results import ProxyResult
 from mira.evaluation.results import ComparisonResult, EvaluationResult
+from mira.evaluation.verdicts import push as pushing
 from mira.html import block, paragraph, table
 from mira.pipeline import cascade as cascades
 from mira.pipeline import freeze as freezing
-from mira.pipeline import publish
 from mira.pipeline.cascade import CascadedSource
 from mira.pipeline.freeze import Frozen
 from mira.pipeline.plan import PlannedStage
@@ -356,7 +356,7 @@ def push(bundle: Path | str, target: Path | str, *, public: bool = False) -> str
     Raises:
         MiraError: The bundle is damaged or unsafe, the target is taken, or the hub cannot be reached.
     """
-    return publish.push(Path(bundle), str(target), private=not public)
+    return pushing.push(Path(bundle), str(target), private=not public)
 
 
 def pull(source: Path | str, folder: Path | str) -> Path:

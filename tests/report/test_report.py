@@ -11,7 +11,7 @@ from mira.errors import RunError
 from mira.evaluation.agreement_figures import Agreement, AgreementFigures, GateCatch, GatesResult
 from mira.evaluation.pairs.results import PairsResult, ScorerPairs, Tally
 from mira.evaluation.results import EvaluationResult, PlantedFigures, PlantedResult
-from mira.evaluation.verdict import Share, verdict
+from mira.evaluation.verdicts.verdict import Share, verdict
 from mira.progress import Quiet
 from mira.report import report
 from mira.run_folder.files import read_json, write_json, write_parquet

@@ -194,7 +194,7 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Make a new hub repository public.")] = False,
 ) -> None:
     """Copy a bundle, checked, to a folder or a hub, with what `mira evaluate` says of it."""
-    from mira.pipeline.publish import push as push_bundle  # noqa: PLC0415
+    from mira.evaluation.verdicts.push import push as push_bundle  # noqa: PLC0415
 
     say(push_bundle(bundle, target, private=not public))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mira.evaluation.results import Estimate, PlantedFigures, StudentResult
-from mira.evaluation.verdict import Interval, Share, Verdict, verdict, verdict_of_all
+from mira.evaluation.verdicts.verdict import Interval, Share, Verdict, verdict, verdict_of_all
 
 __all__ = ["planted_findings", "verdicts"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, SerializerFunctionWrapHandler, WrapSerializer
 
 from mira.evaluation.agreement_figures import Agreement, AgreementFigures, GatesResult
-from mira.evaluation.verdict import Verdict
+from mira.evaluation.verdicts.verdict import Verdict
 from mira.html import block, paragraph, table
 
 __all__ = [

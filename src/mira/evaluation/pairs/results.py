@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from mira.evaluation.agreement_figures import GateCatch
-from mira.evaluation.verdict import sees
+from mira.evaluation.verdicts.verdict import sees
 from mira.html import block, paragraph, table
 
 __all__ = ["PairsPlan", "PairsResult", "ScorerPairs", "Tally"]
@@ -33,7 +33,7 @@ class Tally:
 
     @property
     def words(self) -> str:
-        """What the interval says; see `mira.evaluation.verdict.Share.words`."""
+        """What the interval says; see `mira.evaluation.verdicts.verdict.Share.words`."""
         return "not scored" if self.low is None or self.high is None else sees(self.low, self.high)
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mira.distillation import bundle as bundles
 from mira.evaluation.results import EvaluationResult
-from mira.evaluation.verdict import NOT_EVALUATED, Verdict
+from mira.evaluation.verdicts.verdict import NOT_EVALUATED, Verdict
 from mira.run_folder.files import hash_file, write_bytes, write_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result

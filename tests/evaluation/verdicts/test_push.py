@@ -8,7 +8,7 @@ import mira
 from mira.distillation.bundle import verify
 from mira.evaluation.agreement_figures import Agreement, AgreementFigures
 from mira.evaluation.results import EvaluationResult
-from mira.evaluation.verdict import NOT_EVALUATED, Share, verdict
+from mira.evaluation.verdicts.verdict import NOT_EVALUATED, Share, verdict
 from mira.run_folder.files import hash_file, read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result

@@ -2,7 +2,7 @@
 
 from mira.evaluation.findings import verdicts
 from mira.evaluation.results import Estimate, PlantedFigures, StudentResult
-from mira.evaluation.verdict import NOT_EVALUATED, Share, Verdict, verdict, verdict_of_all
+from mira.evaluation.verdicts.verdict import NOT_EVALUATED, Share, Verdict, verdict, verdict_of_all
 
 SEEN, UNSEEN = Share(0.9, 0.8, 0.95, 40), Share(0.5, 0.4, 0.6, 40)
 WORSE, FEW = Share(0.1, 0.05, 0.2, 40), Share(0.6, 0.3, 0.8, 9)
