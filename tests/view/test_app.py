@@ -14,7 +14,7 @@ from mira.errors import ConfigError, InputError
 from mira.run_view import Run
 from mira.viewer.app import application
 from mira.viewer.guard import POLICY
-from mira.viewer.serve import check_installed, listen
+from mira.viewer.serve import check_installed, listen, names_of
 from mira.viewer.site import Site, href, site_of
 from view.conftest import HERE, TOKEN
 
@@ -46,6 +46,13 @@ def test_the_first_address_keeps_its_other_parameters(outside: TestClient) -> No
 
 def test_another_name_of_the_server_is_refused(outside: TestClient) -> None:
     assert outside.get("/?token=the-token", headers={"host": "evil.example:8765"}).status_code == 421
+
+
+def test_a_server_that_listens_everywhere_goes_by_any_name_and_still_wants_the_token(run: Run) -> None:
+    assert names_of("0.0.0.0") == names_of("::") == ["*"] and names_of("10.0.0.7") == ["10.0.0.7", "[10.0.0.7]"]
+    with TestClient(application(Site(run), TOKEN, hosts=["*"]), base_url="http://gpu-box:8765") as client:
+        assert client.get("/").status_code == 403
+        assert client.get("/?token=the-token").status_code == 200
 
 
 def test_a_change_must_come_from_a_page_of_the_server(run: Run) -> None:

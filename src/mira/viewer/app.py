@@ -39,7 +39,7 @@ def application(
         site: The run and its templates.
         token: What opens it, in the first address: `/?token=...`.
         routes: More pages, before those of the viewer.
-        hosts: Names of the server besides those of this machine.
+        hosts: Names of the server besides those of this machine; "*" for any.
         pages: Instead of the viewer's own pages; a blind review has none of these.
     """
     app = Starlette(

@@ -49,7 +49,7 @@ class Guard:
     Args:
         app: The application.
         token: The token.
-        hosts: Names of the server besides those of this machine.
+        hosts: Names of the server besides those of this machine; "*" for any.
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: Collection[str] = ()) -> None:
@@ -77,7 +77,7 @@ class Guard:
     def _answer(self, scope: Scope) -> ASGIApp:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if _name(host) not in self._hosts:
+        if "*" not in self._hosts and _name(host) not in self._hosts:
             return PlainTextResponse("This server does not go by that name.\n", 421)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = [value for name, value in query if name == TOKEN]

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from mira.config.loading import load_config
@@ -15,7 +15,7 @@ from mira.run_folder.paths import RunFolder
 from mira.run_folder.scratch import scratch_folder
 from mira.run_view import Run, open_run
 
-__all__ = ["PORT", "RECORDS", "check_installed", "listen", "run_app", "serve", "view", "write_copy"]
+__all__ = ["PORT", "RECORDS", "check_installed", "listen", "names_of", "run_app", "serve", "view", "write_copy"]
 
 PORT = 8765
 RECORDS = 500
@@ -86,7 +86,7 @@ def serve(run: Run, log: Log, *, host: str = "127.0.0.1", port: int = PORT) -> N
     with scratch_folder() as scratch:
         site = resolve("mira.viewer.site:Site")(run, scratch)
         token = resolve("mira.viewer.guard:new_token")()
-        app = resolve("mira.viewer.app:application")(site, token, hosts=[host])
+        app = resolve("mira.viewer.app:application")(site, token, hosts=names_of(host))
         site.warm()
         try:
             run_app(app, token, log, host=host, port=port)
@@ -134,7 +134,7 @@ def run_app(app: object, token: str, log: Log, *, host: str, port: int) -> None:
 
     with listen(host, port) as listening:
         taken = listening.getsockname()[1]
-        if not ip_address(host).is_loopback:
+        if not _address(host).is_loopback:
             log.note(f"WARNING: everyone who can reach {host} and has the token can read the texts of this run.")
         log.note(f"Open http://{f'[{host}]' if ':' in host else host}:{taken}/?token={token} (Ctrl-C ends the server)")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))  # type: ignore[arg-type]
@@ -144,16 +144,29 @@ def run_app(app: object, token: str, log: Log, *, host: str, port: int) -> None:
             return
 
 
+def names_of(host: str) -> list[str]:
+    """Return the names that a server goes by that listens at an address; "*" for any.
+
+    Raises:
+        ConfigError: This is not an address.
+    """
+    return ["*"] if _address(host).is_unspecified else [host, f"[{host}]"]
+
+
+def _address(host: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(host)
+    except ValueError:
+        raise ConfigError(f"--host {host}: this is not an IP address", "For example: --host 127.0.0.1") from None
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens at the port, or at another one if it is taken.
 
     Raises:
         ConfigError: The address is not one of this machine's.
     """
-    try:
-        family = socket.AF_INET6 if ip_address(host).version == 6 else socket.AF_INET
-    except ValueError:
-        raise ConfigError(f"--host {host}: this is not an IP address", "For example: --host 127.0.0.1") from None
+    family = socket.AF_INET6 if _address(host).version == 6 else socket.AF_INET
     for wanted in (port, 0):
         listening = socket.socket(family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
