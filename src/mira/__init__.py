@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         students,
         validate,
     )
-    from mira.auditing.verbs import audit
+    from mira.auditing.verbs import audit, diff
     from mira.config.loading import load_config
     from mira.config.settings import Config
     from mira.corpus.families.family import Family, Fields, PartFeatures
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from mira.engine.engine import Engine
     from mira.evaluation.audit.bare import BareFiles
     from mira.evaluation.audit.results import AuditResult
+    from mira.evaluation.diff.results import DiffResult
     from mira.evaluation.pairs.results import PairsPlan, PairsResult
     from mira.evaluation.proxy.results import ProxyResult
     from mira.evaluation.results import ComparisonResult, EvaluationResult
@@ -129,6 +130,8 @@ _HOMES = {
     "cascade": "mira.api",
     "compare": "mira.api",
     "demo": "mira.api",
+    "diff": "mira.auditing.verbs",
+    "DiffResult": "mira.evaluation.diff.results",
     "evaluate": "mira.api",
     "explain": "mira.api",
     "freeze": "mira.api",
@@ -158,6 +161,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConservationError",
+    "DiffResult",
     "Embedder",
     "EndpointJudge",
     "Engine",
@@ -203,6 +207,7 @@ __all__ = [
     "cascade",
     "compare",
     "demo",
+    "diff",
     "evaluate",
     "explain",
     "freeze",

@@ -8,16 +8,20 @@ import pyarrow as pa
 
 from mira.config.loading import load_config
 from mira.config.settings import Config
+from mira.errors import RunError
 from mira.evaluation.audit import audit as audits
 from mira.evaluation.audit.audit import Labels
 from mira.evaluation.audit.bare import BareFiles, audit_files
 from mira.evaluation.audit.results import AuditResult
+from mira.evaluation.diff import diff as differences
+from mira.evaluation.diff.results import DiffResult
+from mira.pipeline.manifest import read_manifest
 from mira.pipeline.runner import run_extra
 from mira.progress import Log, Quiet
 from mira.reviewing.journal import DROP, KEEP, read_all
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["audit"]
+__all__ = ["audit", "diff", "human_verdicts"]
 
 
 def audit(
@@ -59,6 +63,37 @@ def audit(
 
     settings = config if isinstance(config, Config) else load_config(config or "")
     return run_extra(settings, here, log)
+
+
+def diff(run_a: Path | str, run_b: Path | str, *, flips: int = 3, log: Log | None = None) -> DiffResult:
+    """Say what changed between two runs, and why: settings, labels, rubrics, students, masks, thresholds, records.
+
+    Nothing is written into the runs.
+
+    Args:
+        run_a: The first run: its folder, or its settings file.
+        run_b: The second run.
+        flips: Flipped records to return per source.
+        log: Where progress goes; nowhere by default.
+
+    Raises:
+        MiraError: There is no run, nothing is selected yet, or a run's records do not add up.
+    """
+    a, b = (_run(given) for given in (run_a, run_b))
+    return differences.diff(a, b, (read_manifest(a), read_manifest(b)), log or Quiet(), flips=flips)
+
+
+def _run(given: Path | str) -> RunFolder:
+    """Return the run folder that a folder or a settings file means."""
+    path = Path(given)
+    if path.is_file():
+        return RunFolder(load_config(path).run)
+    run = RunFolder(path)
+    if not run.manifest.is_file() and (path / "run" / "manifest.json").is_file():
+        run = RunFolder(path / "run")
+    if not run.manifest.is_file():
+        raise RunError(f"{path}: there is no run here", "Name a run folder, or the settings of a run.")
+    return run
 
 
 def human_verdicts(run: RunFolder) -> Labels:

@@ -1,4 +1,4 @@
-"""Commands that say what a scorer, or a change, is worth: audit."""
+"""Commands that say what a scorer, or a change, is worth: audit, diff."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,10 +11,11 @@ from mira.cli.options import NO_OVERRIDES, Overrides
 from mira.cli.program import LOOK, app, say
 from mira.errors import ConfigError
 from mira.evaluation.audit.results import Agreed, AuditResult, ScorerAudit
+from mira.evaluation.diff.results import DiffResult, SlotDiff
 from mira.evaluation.results import Estimate
 from mira.progress import Terminal, printable
 
-__all__ = ["print_audit"]
+__all__ = ["print_audit", "print_diff"]
 
 NONE: list[str] = []
 
@@ -85,6 +86,69 @@ def audit(
     if json_ is not None:
         write_result(json_, result)
         say(f"Wrote {json_}")
+
+
+@app.command(rich_help_panel=LOOK)
+def diff(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run folder, or the settings of a run.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run to compare it with.")],
+    flips: Annotated[int, typer.Option(min=0, help="Flipped records to show per source.")] = 3,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures here.")] = None,
+) -> None:
+    """Say what changed between two runs, and why.
+
+    Settings, rubrics, labels, students, masks, thresholds; ranks by source and slot; records that flipped, with what
+    moved them. Nothing is written into the runs.
+    """
+    from mira.auditing import verbs  # noqa: PLC0415
+    from mira.run_folder.results import write_result  # noqa: PLC0415
+
+    result = verbs.diff(run_a, run_b, flips=flips, log=Terminal())
+    print_diff(result)
+    if json_ is not None:
+        write_result(json_, result)
+        say(f"Wrote {json_}")
+
+
+def print_diff(result: DiffResult, console: Console | None = None) -> None:
+    """Print what changed between two runs: the findings, a table of sources, one of slots, and flipped records."""
+    console = console or wide_console()
+    for line in (f"A: {result.a}", f"B: {result.b}", *(f"  - {one}." for one in result.summary)):
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
+    columns = ("both", "only A", "only B", "kept A", "kept B", "gained", "lost", "rho", "by threshold", "by slots")
+    rows = []
+    for source, one in result.sources.items():
+        counts = (one.both, one.only_a, one.only_b, one.kept_a, one.kept_b, one.gained, one.lost)
+        decided = (f"{one.by_threshold:,}", f"{one.by_slots:,}")
+        rows.append((source, *(f"{n:,}" for n in counts), _number(one.rho), *decided))
+    print_fitted(console, "Records", ("source", *columns), rows)
+    slots = [
+        (f"{source} {slot}", _number(one.rho), f"{one.shift or 0:+.2f}", _used(one), f"{one.decided:,}")
+        for source, found in result.sources.items()
+        for slot, one in found.slots.items()
+        if one.decided or one.used_a != one.used_b or (one.rho is not None and one.rho < 0.95)
+    ]
+    if slots:
+        print_fitted(console, "Slots that changed", ("slot", "rho", "shift", "used in", "records decided"), slots)
+    if result.flips:
+        flips = [
+            (
+                f"{one.source}/{one.id}",
+                one.kept_in,
+                _number(one.quality_a),
+                _number(one.quality_b),
+                one.why,
+                _number(one.by),
+            )
+            for one in result.flips
+        ]
+        print_fitted(console, "Records that flipped", ("record", "kept in", "A", "B", "moved by", "how far"), flips)
+    for note in result.notes:
+        console.print(printable(f"Note: {note}."), soft_wrap=True, markup=False, highlight=False)
+
+
+def _used(one: SlotDiff) -> str:
+    return {(True, True): "both", (True, False): "A", (False, True): "B"}.get((one.used_a, one.used_b), "none")
 
 
 def print_audit(result: AuditResult, console: Console | None = None) -> None:
