@@ -56,7 +56,7 @@ class _Said:
 
 
 def measure(config: Config, run: RunFolder, log: Log) -> ReviewResult:
-    """Set people's judgements beside the selection, the teacher and the student; write `review.json`.
+    """Set people's judgements beside the selection, the teacher and the student; write `review.json` if there are any.
 
     Args:
         config: The settings: `review`, and `select.scores`.
@@ -96,7 +96,8 @@ def measure(config: Config, run: RunFolder, log: Log) -> ReviewResult:
             notes=tuple(_notes(sample, judgements, now, said, thresholds)),
         )
         task.advance()
-    write_result(run.review, result)
+    if judgements.history:
+        write_result(run.review, result)
     return result
 
 

@@ -47,13 +47,14 @@ _SCHEMA = pa.schema(
         ("quality", pa.float64()),
     ]
 )
-_CELLS = f"""
+_EDGES = f"""
+    CREATE OR REPLACE TEMP TABLE edges AS
+    SELECT quantile_disc(quality, {_EDGE}) FILTER (kept) AS low,
+        quantile_disc(quality, {1 - _EDGE}) FILTER (NOT kept) AS high
+    FROM selection
+"""
+_CELLS = """
     CREATE OR REPLACE TEMP VIEW cells AS
-    WITH edges AS (
-        SELECT quantile_disc(quality, {_EDGE}) FILTER (kept) AS low,
-            quantile_disc(quality, {1 - _EDGE}) FILTER (NOT kept) AS high
-        FROM selection
-    )
     SELECT s.id, s.n_tokens, s.kept, s.quality, l.id IS NOT NULL AS labelled,
         CASE WHEN s.quality IS NULL THEN 'unranked'
             WHEN (s.kept AND s.quality <= low) OR (NOT s.kept AND s.quality >= high) THEN 'near'
@@ -236,6 +237,7 @@ def _labelled(run: RunFolder) -> pa.Table:
 def _register(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str, labelled: pa.Table) -> None:
     register_selection(con, run, source)
     con.register("labelled", labelled.filter(pc.equal(labelled["source"], source)))
+    con.execute(_EDGES)
     con.execute(_CELLS)
 
 

@@ -67,6 +67,8 @@ def budget_shares(run: RunFolder, keys: Iterable[Key]) -> dict[Key, float] | str
     with database.connect(run) as con:
         for scope, entry in thresholds["scopes"].items():
             query = _scope_query(run, entry["sources"])
+            if con.execute(f"SELECT count(quality) FROM ({query})").fetchall()[0][0] == 0:
+                return f"the selection by {thresholds['method']} does not rank scope {scope} by quality"
             if _out_of_order(con, query):
                 return (
                     f"the selection of scope {scope} does not follow from quality alone: floors, caps, length or noise"

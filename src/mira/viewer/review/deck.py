@@ -7,8 +7,9 @@ from typing import Any
 
 from mira.config.settings import CorpusSettings
 from mira.corpus import pick
-from mira.corpus.record import Part
+from mira.corpus.record import Part, Record
 from mira.errors import InputError
+from mira.progress import Log, Quiet
 from mira.reviewing.exchange import rubrics_of
 from mira.reviewing.journal import DROP, KEEP, SKIP, HumanJudgement, add, check_reviewer, read_all
 from mira.reviewing.sample import Card, Sample
@@ -64,14 +65,17 @@ class Deck:
         corpus: How the corpus is read.
         run: The run folder.
         sample: The sample.
+        log: Where the progress of reading the records goes.
         slots: Whether slots are asked for.
     """
 
-    def __init__(self, corpus: CorpusSettings, run: RunFolder, sample: Sample, *, slots: bool = False) -> None:
+    def __init__(
+        self, corpus: CorpusSettings, run: RunFolder, sample: Sample, log: Log | None = None, *, slots: bool = False
+    ) -> None:
         self._run, self._sample = run, sample
         self._cards = {card.key: card for card in sample.cards}
         self._places = {card.place: card for card in sample.cards}
-        self._texts = _texts(corpus, run, sample)
+        self._texts = _texts(corpus, run, sample, log or Quiet())
         self._rubrics = rubrics_of(run, sample) if slots else {}
 
     def hand(self, reviewer: str) -> Hand:
@@ -145,15 +149,21 @@ def _text(given: Mapping[str, Any], name: str) -> str:
     return value.strip()
 
 
-def _texts(corpus: CorpusSettings, run: RunFolder, sample: Sample) -> dict[Key, Text]:
+def _texts(corpus: CorpusSettings, run: RunFolder, sample: Sample, log: Log) -> dict[Key, Text]:
     """Read the start of every record: the sample is small, and records are found by reading their files."""
     texts: dict[Key, Text] = {}
-    for source in sorted({card.source for card in sample.cards}):
-        for record in pick(corpus, run, source, [card.id for card in sample.cards if card.source == source]):
-            parts, left = [], _SHOWN
-            for part in record.parts:
-                if left > 0:
-                    parts.append(Part(part.label, part.text[:left]))
-                left -= len(part.text)
-            texts[source, record.id] = Text(tuple(parts), max(-left, 0))
+    with log.task("review: reading records", len(sample.cards)) as task:
+        for source in sorted({card.source for card in sample.cards}):
+            for record in pick(corpus, run, source, [card.id for card in sample.cards if card.source == source]):
+                texts[source, record.id] = _start(record)
+                task.advance()
     return texts
+
+
+def _start(record: Record) -> Text:
+    parts, left = [], _SHOWN
+    for part in record.parts:
+        if left > 0:
+            parts.append(Part(part.label, part.text[:left]))
+        left -= len(part.text)
+    return Text(tuple(parts), max(-left, 0))

@@ -34,6 +34,6 @@ def serve_review(config: Config, log: Log, *, slots: bool = False, host: str = "
     run = RunFolder(config.run)
     # A sample that is judged is only read, so a review goes on while a stage runs.
     sample = prepare(config, run, log) if has_judgements(run) else run_extra(config, prepare, log)
-    deck = resolve("mira.viewer.review.deck:Deck")(config.corpus, run, sample, slots=slots)
+    deck = resolve("mira.viewer.review.deck:Deck")(config.corpus, run, sample, log, slots=slots)
     app, token = resolve("mira.viewer.review.app:review_app")(Run(run, config), deck, host)
     run_app(app, token, log, host=host, port=port)
