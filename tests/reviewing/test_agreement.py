@@ -13,7 +13,7 @@ def pairs(values: list[tuple[int, int]], source: str = "ant") -> list[Pair]:
     return [Pair(source, i, a, b) for i, (a, b) in enumerate(values)]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(LEVELS, st.sampled_from([(1, "linear"), (2, "quadratic")]))
 def test_kappa_is_that_of_scikit_learn(values: list[tuple[int, int]], weights: tuple[int, str]) -> None:
     from sklearn.metrics import cohen_kappa_score
@@ -47,7 +47,7 @@ def test_alpha_of_keep_and_drop_is_nominal() -> None:
     assert alpha_of_pairs(pairs(doubled), 3, 0.95).value == pytest.approx(0.095, abs=0.0005)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(LEVELS)
 def test_alpha_of_pairs_is_alpha_of_two(values: list[tuple[int, int]]) -> None:
     found, expected = alpha_of_pairs(pairs(values), 5, 0.95), alpha([list(v) for v in values], 5, 0.95)

@@ -167,9 +167,13 @@ def test_a_long_text_is_cut_and_that_is_said(tmp_path: Path) -> None:
     assert shown[made.id("ant", 1)].more == 0
 
 
-def test_a_killed_server_loses_no_judgement_that_it_acknowledged(tmp_path: Path) -> None:
-    settings = small_run(tmp_path)
-    run = RunFolder(tmp_path / "run")
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run(tmp_path_factory.mktemp("served"), sample=30)
+
+
+def test_a_killed_server_loses_no_judgement_that_it_acknowledged(settings: Path) -> None:
+    run = RunFolder(settings.parent / "run")
     acknowledged: dict[int, str] = {}
     for n in range(2):  # and the next server goes on where the killed one was
         with ReviewServer(settings) as server:
@@ -189,9 +193,8 @@ def test_a_killed_server_loses_no_judgement_that_it_acknowledged(tmp_path: Path)
             assert not said.damaged
 
 
-def test_reviewers_and_tabs_at_once_lose_nothing(tmp_path: Path) -> None:
-    settings = small_run(tmp_path, sample=30)
-    run = RunFolder(tmp_path / "run")
+def test_reviewers_and_tabs_at_once_lose_nothing(settings: Path) -> None:
+    run = RunFolder(settings.parent / "run")
 
     def work(task: tuple[ReviewServer, str, int]) -> None:
         server, reviewer, start = task
@@ -201,17 +204,17 @@ def test_reviewers_and_tabs_at_once_lose_nothing(tmp_path: Path) -> None:
 
     with ReviewServer(settings) as server:
         judge_once = server.client()
-        assert judge_once.judge("ann", 1, "drop") == 200
+        assert judge_once.judge("cleo", 1, "drop") == 200
         with ReviewServer(settings) as other:  # a second server of the same run: judged, so the sample is fixed
-            tasks = [(where, who, start) for where in (server, other) for who in ("ann", "bob") for start in (1, 2)]
+            tasks = [(where, who, start) for where in (server, other) for who in ("cleo", "bob") for start in (1, 2)]
             with ThreadPoolExecutor(len(tasks)) as pool:
                 list(pool.map(work, tasks))
     said = read_all(run)
     assert not said.damaged
-    for who in ("ann", "bob"):
+    for who in ("cleo", "bob"):
         assert len(said.latest(who)) == 30
         assert all(one.verdict == "keep" for one in said.latest(who).values())
-    assert len(said.history["ann"]) == 61  # every judgement of every tab is there
+    assert len(said.history["cleo"]) == 61  # every judgement of every tab is there
 
 
 def test_a_run_without_a_selection_is_answered(tmp_path: Path) -> None:
