@@ -9,8 +9,9 @@ import pytest
 
 from mira.errors import RunError
 from mira.evaluation.agreement_figures import Agreement, AgreementFigures, GateCatch, GatesResult
+from mira.evaluation.audit.results import Agreed, AuditResult, ScorerAudit
 from mira.evaluation.pairs.results import PairsResult, ScorerPairs, Tally
-from mira.evaluation.results import EvaluationResult, PlantedFigures, PlantedResult
+from mira.evaluation.results import Estimate, EvaluationResult, PlantedFigures, PlantedResult
 from mira.evaluation.verdicts.verdict import Share, verdict
 from mira.progress import Quiet
 from mira.report import report
@@ -320,3 +321,23 @@ def test_what_quality_is_not_stands_first_in_the_evaluation(plain: Project) -> N
     assert "ppl code mutant 40 5% 4%" in text and "the teacher would keep 70% of the 10 held-out records kept" in text
     assert "Pairs of <b>.jsonl" in text and "ppl 75% 20% to 100% 2 1 too few pairs" in text
     assert "3 lines; 1 are not pairs: bad json" in text
+
+
+def test_an_audit_has_a_section(plain: Project) -> None:
+    agreed = Agreed(judge="the teacher", records=9, within=Estimate(0.71, 0.6, 0.8), across=Estimate(0.8, 0.7, 0.9))
+    edu = ScorerAudit(records=60, scored=59, distinct=7, source_auc=0.83, teacher=agreed, verdicts=["is <b>coarse</b>"])
+    plain.report(scope="group", budget="40%")
+    before = plain.run.report.read_bytes()
+    assert b'id="audit"' not in before
+    audit = AuditResult(records=60, sampled=50, scorers={"edu": edu}, notes=["edu: run `mira evaluate`"])
+    write_result(plain.run.audit, audit)
+    try:
+        text, html = plain.report(scope="group", budget="40%").text, plain.run.report.read_text()
+    finally:
+        plain.run.audit.unlink()
+    assert '<a href="#audit">' in html
+    assert "edu 59 7 – 0.83 – – 0.71 0.60 to 0.80 0.80 0.70 to 0.90 –" in text
+    assert "Is <b>coarse</b>." in text  # text, not markup
+    assert "<code>mira evaluate</code>" in html
+    plain.report(scope="group", budget="40%")
+    assert plain.run.report.read_bytes() == before
