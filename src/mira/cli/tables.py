@@ -13,6 +13,7 @@ from mira.evaluation.proxy.results import Difference, ProxyResult
 from mira.evaluation.results import AgreementFigures, ComparisonResult
 from mira.pipeline.cascade import CascadedSource
 from mira.progress import printable
+from mira.reliability.students.decision import Decision
 from mira.reliability.students.results import StudentsResult
 from mira.reliability.students.table import Table as StudentTable
 from mira.run_folder.files import read_json
@@ -268,6 +269,8 @@ def print_students(result: StudentsResult, console: Console | None = None) -> No
             console.print(f"{name}: no student has predictions of held-out records", markup=False)
         else:
             console.print(_student_table(name, group.held_out.unmasked))
+        if group.decision is not None:
+            print_decision(name, group.decision, console)
         for note in group.notes:
             console.print(f"  {note}", markup=False)
 
@@ -282,6 +285,24 @@ def _student_table(name: str, figures: StudentTable) -> Table:
         intervals = (own.of_ceiling, own.rho, own.rho_across, own.mae)
         table.add_row(student, *(_interval(i.value, i.low, i.high) for i in intervals))
     return table
+
+
+def print_decision(name: str, decision: Decision, console: Console) -> None:
+    """Print all ways to score in order of cost, the cheapest that is not worse than the best marked."""
+    on = "held-out records" if decision.held_out else "records, cross-fitted"
+    rows = []
+    for rung in decision.rungs:
+        mark = "*" if rung.name == decision.cheapest else ""
+        behind = (
+            "best" if rung.name == decision.best else _interval(rung.behind.value, rung.behind.low, rung.behind.high)
+        )
+        speed = f"{rung.records_per_second:,.1f}" if isfinite(rung.records_per_second) else "-"
+        cost = f"{rung.cost:,.2f}" if isfinite(rung.cost) else "-"
+        figures = (rung.rho, rung.of_ceiling, rung.mae)
+        rows.append((f"{rung.name}{mark}", *(_interval(i.value, i.low, i.high) for i in figures), behind, speed, cost))
+    columns = ("student", "rho in sources", "rho / ceiling", "MAE", "behind the best", "records/s", "cost per million")
+    title = f"{name}: ways to score, from cheap to dear, on {decision.records} {on}; * the cheapest that is not worse"
+    print_fitted(console, title, columns, rows)
 
 
 def print_proxy(result: ProxyResult, console: Console | None = None) -> None:

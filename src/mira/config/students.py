@@ -158,6 +158,8 @@ class ScoreSettings(Settings):
     """Worker processes. 0 means one per core."""
     engine: Annotated[str, AfterValidator(known_names(plugins.ENGINES))] = "local"
     """Where shards run: local (processes here) or ray (Ray tasks; the run folder must be on shared storage)."""
+    price_per_hour: float = Field(default=0, ge=0)
+    """Price of an hour of one core of this machine, or of its GPU, for the cost of scoring in `mira students`."""
 
 
 class ReliabilitySettings(Settings):

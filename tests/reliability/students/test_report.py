@@ -134,7 +134,9 @@ def test_the_encoder_beside_naive_means_the_curve_and_what_to_label(done, tmp_pa
         for which in ("unmasked", "all"):
             table = getattr(getattr(found, key), which)
             assert table.records == getattr(found.labels, records)
-            assert list(table.students) == ["encoder", "constant", "source mean", "length", "n-grams"]
+            assert list(table.students) == [
+                "encoder", "constant", "source mean", "length", "n-grams", "fastText-style", "Model2Vec-style",
+            ]  # fmt: skip
             assert table.students["constant"].of_ceiling.value == 0
             gap = table.differences["encoder"]["constant"]
             assert gap.of_ceiling.low > 0.1 and gap.mae.high < 0

@@ -1,6 +1,8 @@
-"""Naive students: what a student must beat before it is worth anything."""
+"""Naive students, and those that users know from elsewhere: what a student must beat before it is worth anything."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,7 @@ from mira.arrays import Floats, SparseRows
 from mira.reliability.evidence import Predictions, folds_of, matrix
 from mira.rubric.slots import slot_columns, slot_name
 
-__all__ = ["naive_students"]
+__all__ = ["FASTTEXT", "MODEL2VEC", "Known", "known_students", "naive_students"]
 
 _Predict = Callable[[Floats, NDArray[np.int64]], Floats]
 """Scores and folds -> predictions of every record by the labels of the other folds."""
@@ -42,16 +44,28 @@ def naive_students(
         Name -> its predictions, to be compared with a student by `compare_students`.
     """
     first = _first_judgements(labels)
-    scores, fold = matrix(first, slot_columns(first.schema.names)), folds_of(first["id"].to_pylist(), folds)
-    held_out = pc.equal(first["split"], "held_out").to_numpy(zero_copy_only=False)
-    fitted = np.where(held_out[:, None], np.nan, scores)
     features: dict[str, _Predict] = {"length": _by_length(first)}
     if texts is not None:
         features["n-grams"] = _by_ngrams(first, texts)
-    crossed = {**_by_means(first, scores), **{name: predict(scores, fold) for name, predict in features.items()}}
+    return _predictions(first, features, folds, means=True)
+
+
+def _predictions(
+    first: pa.Table, features: Mapping[str, _Predict], folds: int, *, means: bool
+) -> dict[str, Predictions]:
+    scores, fold = matrix(first, slot_columns(first.schema.names)), folds_of(first["id"].to_pylist(), folds)
+    held_out = pc.equal(first["split"], "held_out").to_numpy(zero_copy_only=False)
+    fitted = np.where(held_out[:, None], np.nan, scores)
+    crossed = {
+        **(_by_means(first, scores) if means else {}),
+        **{n: predict(scores, fold) for n, predict in features.items()},
+    }
     # Two folds, of which one has no label that is fitted on: held-out records are predicted by the others.
     split = held_out.astype(np.int64)
-    unseen = {**_by_means(first, fitted), **{name: predict(fitted, split) for name, predict in features.items()}}
+    unseen = {
+        **(_by_means(first, fitted) if means else {}),
+        **{n: predict(fitted, split) for n, predict in features.items()},
+    }
     rows = pa.array(held_out)
     return {
         name: Predictions(
@@ -60,6 +74,83 @@ def naive_students(
         )
         for name, values in crossed.items()
     }
+
+
+FASTTEXT, MODEL2VEC = "fastText-style", "Model2Vec-style"
+_BUCKETS = 1 << 18
+_CHARS = 20_000
+_PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Students of a kind that users know: their predictions, and records per second of computing their features."""
+
+    predictions: dict[str, Predictions]
+    speeds: dict[str, float]
+
+
+def known_students(
+    labels: pa.Table, texts: Mapping[tuple[str, str], str], embed: Callable[[Sequence[str]], Floats], folds: int = 5
+) -> Known:
+    """Predict a group's labels by two well-known cheap students, trained on the same labels.
+
+    "fastText-style": a linear layer on the mean of hashed words, word pairs and character 3- to 6-grams, as fastText's
+    classifier has it (Joulin et al. 2017), fitted by a ridge. "Model2Vec-style": a ridge on the mean of static token
+    vectors (van Dongen and Tulkens 2024), its penalty chosen by leave-one-out. Both cross-fitted as `naive_students`.
+
+    Args:
+        labels: A group's labels with split; a record's first judgement counts.
+        texts: (source, id) -> text. A record without text gets no prediction.
+        embed: Texts -> static vectors (n, d).
+        folds: Folds of cross-fitting.
+    """
+    first = _first_judgements(labels)
+    found = [texts.get(key) for key in zip(first["source"].to_pylist(), first["id"].to_pylist(), strict=True)]
+    have = np.array([i for i, text in enumerate(found) if text], dtype=np.int64)
+    read = [text for text in found if text]
+    features: dict[str, _Predict] = {}
+    speeds: dict[str, float] = {}
+    for name, make in ((FASTTEXT, _hashed), (MODEL2VEC, embed)):
+        started = time.perf_counter()
+        made = make(read) if read else None
+        speeds[name] = round(len(read) / max(time.perf_counter() - started, 1e-9), 1)
+        features[name] = _on(have, made, by_vectors=name == MODEL2VEC)
+    return Known(_predictions(first, features, folds, means=False), speeds)
+
+
+def _hashed(texts: Sequence[str]) -> SparseRows:
+    from scipy import sparse  # noqa: PLC0415 - slow to import
+    from sklearn.feature_extraction.text import HashingVectorizer  # noqa: PLC0415 - slow to import
+
+    options = {"n_features": _BUCKETS, "alternate_sign": False, "norm": None}
+    parts = [
+        HashingVectorizer(analyzer=analyzer, ngram_range=lengths, **options).transform(text[:_CHARS] for text in texts)
+        for analyzer, lengths in (("word", (1, 2)), ("char_wb", (3, 6)))
+    ]
+    total = (parts[0] + parts[1]).tocsr()
+    length = np.sqrt(np.asarray(total.multiply(total).sum(axis=1)).ravel())
+    scaled: SparseRows = (sparse.diags(1 / np.maximum(length, 1e-9)) @ total).tocsr()
+    return scaled
+
+
+def _on(have: Rows, features: Floats | SparseRows | None, *, by_vectors: bool) -> _Predict:
+    def predict(scores: Floats, fold: NDArray[np.int64]) -> Floats:
+        predicted = np.full_like(scores, np.nan)
+        if features is not None:
+            fit = _by_vectors if by_vectors else None
+            predicted[have] = _cross_fitted(features, scores[have], fold[have], alpha=1.0, fit=fit)
+        return predicted
+
+    return predict
+
+
+def _by_vectors(features: Floats, scores: Floats, train: Rows, test: Rows, _alpha: float) -> Floats:
+    from sklearn.linear_model import RidgeCV  # noqa: PLC0415 - slow to import
+
+    fitted = RidgeCV(_PENALTIES, alpha_per_target=scores.shape[1] > 1).fit(features[train], scores)
+    predicted: Floats = fitted.predict(features[test]).reshape(len(test), -1)
+    return predicted
 
 
 def _first_judgements(labels: pa.Table) -> pa.Table:
@@ -114,12 +205,15 @@ def _by_ngrams(labels: pa.Table, texts: Mapping[tuple[str, str], str]) -> _Predi
     return predict
 
 
-def _cross_fitted(features: Floats | SparseRows, scores: Floats, fold: NDArray[np.int64], alpha: float) -> Floats:
+def _cross_fitted(
+    features: Floats | SparseRows, scores: Floats, fold: NDArray[np.int64], alpha: float,
+    fit: Callable[..., Floats] | None = None,
+) -> Floats:  # fmt: skip
     """Ridge predictions of every record by the other folds' labels; NaN where those are fewer than 2."""
     from scipy import sparse  # noqa: PLC0415 - slow to import
 
     predicted = np.full_like(scores, np.nan)
-    fit = _by_products if sparse.issparse(features) and features.shape[0] <= _MOST_PRODUCTS else _by_columns
+    fit = fit or (_by_products if sparse.issparse(features) and features.shape[0] <= _MOST_PRODUCTS else _by_columns)
     for train, test, columns in _fits(scores, fold):
         predicted[np.ix_(test, columns)] = fit(features, scores[np.ix_(train, columns)], train, test, alpha)
     return predicted

@@ -13,7 +13,7 @@ from mira.run_folder.paths import RunFolder
 
 __all__ = ["StudentCandidate", "check_compared", "find_students"]
 
-_COST = ("encoder", "sft", "endpoint")
+_COST = ("encoder", "head", "sft", "endpoint")
 """Kinds from cheap to dear."""
 
 
@@ -23,7 +23,7 @@ class StudentCandidate:
 
     Attributes:
         name: Unique in its group: its kind, with the folder where two are of one kind.
-        kind: "encoder", "sft" or "endpoint".
+        kind: "encoder", "head", "sft" or "endpoint".
         folder: Its bundle.
         predictions: What it says of labelled records.
     """

@@ -6,11 +6,13 @@ from typing import Any
 
 from mira.config.settings import ReliabilitySettings
 from mira.reliability.students.compare import Interval
+from mira.reliability.students.decision import in_words
 from mira.reliability.students.label_next import LabelPlan
 from mira.reliability.students.results import GroupStudents, LabelCounts, Tables
 
 __all__ = ["notes"]
 
+NAIVE = ("constant", "source mean", "length", "n-grams")
 _WIDE = 0.3
 """An interval of a cell's rho that is wider than this tells little about that cell (ours)."""
 
@@ -23,8 +25,9 @@ def notes(found: GroupStudents, students: Sequence[str], settings: ReliabilitySe
         students: Names of its students; all others in its tables are naive.
         settings: Thresholds and confidence.
     """
-    lines = [line for student in students for line in _against_naive(found, student, students)]
+    lines = [line for student in students for line in _against_naive(found, student)]
     return [
+        *in_words(found.decision),
         *lines,
         *_widths(found, settings),
         *_ceiling(found.labels, settings),
@@ -34,13 +37,13 @@ def notes(found: GroupStudents, students: Sequence[str], settings: ReliabilitySe
     ]
 
 
-def _against_naive(found: GroupStudents, student: str, students: Sequence[str]) -> Iterator[str]:
+def _against_naive(found: GroupStudents, student: str) -> Iterator[str]:
     for tables, where in _tables(found):
         table = tables.unmasked
         if student not in table.students or not table.cells:
             continue
         own = table.students[student].of_ceiling
-        naive = {n: d.of_ceiling for n, d in table.differences[student].items() if n not in students}
+        naive = {n: d.of_ceiling for n, d in table.differences[student].items() if n in NAIVE}
         unclear = [f"{n} ({_signed(d)})" for n, d in naive.items() if not d.low > 0]
         closest = min(naive, key=lambda n: naive[n].value)
         says = (

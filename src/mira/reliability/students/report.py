@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mira import corpus
+from mira.arrays import Floats
 from mira.config.settings import Config, ReliabilitySettings
 from mira.corpus.record import Record
 from mira.distillation.bundle import read_bundle
 from mira.distillation.encoder.curve import learning_curve
 from mira.distillation.encoder.kernel import FeatureBlocks
 from mira.embedding import load_embedder
+from mira.embedding.static import StaticTokens
 from mira.errors import RunError
 from mira.grouping.groups import Group, load_groups
 from mira.progress import Log
@@ -24,15 +27,18 @@ from mira.reliability.ceiling import ceilings
 from mira.reliability.cells import measure_group
 from mira.reliability.evidence import GroupEvidence, Predictions, collect
 from mira.reliability.masking import Reason, Verdict, verdicts
-from mira.reliability.students.baselines import naive_students
+from mira.reliability.students.baselines import Known, known_students, naive_students
 from mira.reliability.students.candidates import StudentCandidate, check_compared, find_students
 from mira.reliability.students.compare import compare_students
+from mira.reliability.students.decision import cascade_of, cascade_speed, decide
 from mira.reliability.students.label_next import Need, label_next, need
 from mira.reliability.students.notes import notes
 from mira.reliability.students.results import GroupStudents, LabelCounts, StudentEntry, StudentsResult, Tables
+from mira.reliability.students.speed import Speed, kept_speed, price_here, scored_stage, speed_here, speed_served
 from mira.reliability.students.table import compare_figures
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns, slot_name
+from mira.run_folder.files import hash_file, hash_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
 
@@ -41,6 +47,9 @@ __all__ = ["compare_group_students"]
 _MOST_TEXTS = 20_000
 """Labelled records up to which their texts are read: beyond it, n-grams and the curve would take longer than all else,
 and what they tell is known without them."""
+
+_STATIC_TOKENS = 10_000
+"""Tokens with a vector in the Model2Vec-style baseline: the most frequent ones, a third of all (ours)."""
 
 Cells = NDArray[np.bool_]
 
@@ -88,6 +97,8 @@ class _Compared:
         self.records = self._records()
         texts = {(r.source, r.id): r.text for r in self.records} if self.records else None
         self.naive = naive_students(self.labels, texts)
+        self.known = known_students(self.labels, texts, _static) if texts else Known({}, {})
+        self.cascades = self._cascades()
         self.evidence = self._collect(self.labels, next(iter(self.naive.values())))
         settings = config.reliability
         self.ceiling = ceilings(self.evidence, settings.min_pairs, bootstrap=settings.bootstrap, seed=config.seed)
@@ -99,6 +110,9 @@ class _Compared:
             self.group.name, self.names, self.group.sources, self.labels, everyone, settings=settings, seed=seed
         )
         held_out, cross_fitted = self._tables()
+        table = held_out or cross_fitted
+        kinds = {s.name: "student" for s in self.students} | dict.fromkeys(self.cascades, "cascade")
+        speeds = self._speeds(log)
         result = GroupStudents(
             students={
                 s.name: StudentEntry(s.kind, str(s.folder), s.predictions.out_of_fold is not None)
@@ -112,6 +126,7 @@ class _Compared:
             ),
             held_out=held_out,
             cross_fitted=cross_fitted,
+            decision=decide(table.unmasked, kinds, speeds, held_out=held_out is not None) if table else None,
             cells=comparison.cells,
             curve=self._curve(log),
             label_next=label_next(self._needs(), self._unlabelled()),
@@ -139,11 +154,38 @@ class _Compared:
             )
         ]  # fmt: skip
 
+    def _cascades(self) -> dict[str, Predictions]:
+        """Return what cascades of two students would say: the first one scores all, a later one near the middle."""
+        share, first = self.config.distill.cascade.share, self.students[0]
+        mixed = {
+            f"cascade: {first.name}, {share:.0%} by {dear.name}": cascade_of(first.predictions, dear.predictions, share)
+            for dear in self.students[1:]
+        }
+        return {name: p for name, p in mixed.items() if p.held_out is not None or p.out_of_fold is not None}
+
+    def _speeds(self, log: Log) -> dict[str, Speed]:
+        config, scored = self.config, scored_stage(self.run)
+        found = {
+            s.name: speed_served(scored, self.group.name)
+            if s.folder == self.run.student(self.group.name) and s.kind in ("sft", "endpoint")
+            else speed_here(s, self.records or [], self.run, config.distill, config.embedding, config.score, log)
+            for s in self.students
+        }
+        share, first = config.distill.cascade.share, self.students[0].name
+        for name, dear in zip(self.cascades, self.students[1:], strict=False):
+            found[name] = cascade_speed(found[first], found[dear.name], share)
+        labels = hash_file(self.run.labels(self.group.name))
+        for name, measured in self.known.speeds.items():
+            rate = kept_speed(self.run, hash_json([labels, name]), partial(float, measured))
+            found[name] = Speed(rate, price_here(rate, config.score))
+        return found
+
     def _tables(self) -> tuple[Tables | None, Tables | None]:
         """Return the table of held-out records and that of all, cross-fitted."""
         cells = self._cells()
         held_out, crossed = {}, {}
-        for name, p in {**{s.name: s.predictions for s in self.students}, **self.naive}.items():
+        own = {s.name: s.predictions for s in self.students}
+        for name, p in {**own, **self.cascades, **self.naive, **self.known.predictions}.items():
             if p.held_out is not None:
                 held_out[name] = Predictions(held_out=p.held_out)
             if p.out_of_fold is not None:
@@ -232,6 +274,10 @@ class _Compared:
             load_embedder(self.config.embedding) if blocks.embedding else None, self.config.distill.folds,
             self.config.seed, log,
         )  # fmt: skip
+
+
+def _static(texts: Sequence[str]) -> Floats:
+    return StaticTokens(tokens=_STATIC_TOKENS).embed(texts).astype(np.float64)
 
 
 def _encoder(students: Sequence[StudentCandidate]) -> StudentCandidate | None:

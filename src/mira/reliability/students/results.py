@@ -6,6 +6,7 @@ from typing import Any
 
 from mira.html import block, paragraph, table
 from mira.reliability.students.compare import CellChoice
+from mira.reliability.students.decision import Decision
 from mira.reliability.students.label_next import LabelPlan
 from mira.reliability.students.table import Table
 from mira.run_folder.results import Figure
@@ -56,6 +57,7 @@ class GroupStudents:
         labels: The labelled records.
         held_out: On held-out records; None if no student has predictions for them.
         cross_fitted: On all labelled records, each predicted by models that have not seen it; None without such.
+        decision: All ways to score in order of cost, and the cheapest that is not worse; None without comparable cells.
         cells: Which student to use in each cell, if any.
         curve: `learning_curve` of the encoder; None without an encoder or texts.
         label_next: Which sources to label next, best first.
@@ -66,6 +68,7 @@ class GroupStudents:
     labels: LabelCounts
     held_out: Tables | None
     cross_fitted: Tables | None
+    decision: Decision | None
     cells: tuple[CellChoice, ...]
     curve: dict[str, Any] | None
     label_next: list[LabelPlan]
