@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
+import mira
 from mira.evaluation.pairs.results import PairsResult
 from mira.evaluation.results import EvaluationResult
 from mira.run_folder.files import read_json
@@ -42,6 +43,16 @@ def test_validate_names_the_gates_and_refuses_what_is_wrong_with_them(world: Tin
     wrong = "select.gates=[{value: ppl, min: -3, sources: [source_C]}]"
     told = world.mira("validate", "--set", wrong, ok=False)
     assert "select.gates.0.sources: there is no source 'source_C'" in told and "Did you mean 'source_" in told
+
+
+def test_the_endpoint_of_a_gate_is_validated_and_its_calls_are_planned(world: TinyWorld) -> None:
+    at = "select.ppl.endpoint={base_url: 'http://127.0.0.1:9/v1', model: m, max_retries: 0}"
+    told = world.mira("validate", "--set", at, ok=False)
+    assert "127.0.0.1:9" in told
+    (stage,) = [
+        stage for stage in mira.plan(mira.load_config(world.folder / "mira.yaml", [at])) if stage.name == "select"
+    ]
+    assert stage.calls == len(RECORDS)
 
 
 def test_what_gates_catch_and_cost(world: TinyWorld) -> None:

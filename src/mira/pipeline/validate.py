@@ -221,12 +221,13 @@ def _check_files(config: Config) -> None:
 
 def _endpoints(config: Config) -> list[tuple[str, str, EndpointSettings]]:
     """Return every endpoint that the settings would have asked: its setting, who answers there, and itself."""
-    distill, method = config.distill, config.select.method
+    distill, select = config.distill, config.select
+    methods = dict.fromkeys([select.method, *(gate.value for gate in select.gates)])
     given = [
         ("teacher.endpoint", "teacher", config.teacher.endpoint),
         ("distill.endpoint", "student", distill.endpoint),
         *((f"distill.endpoints.{group}", f"student of {group}", at) for group, at in distill.endpoints.items()),
-        (f"select.{method}.endpoint", method, find_method(method).endpoint(config.select)),
+        *((f"select.{name}.endpoint", name, find_method(name).endpoint(select)) for name in methods),
     ]
     return [(setting, name, endpoint) for setting, name, endpoint in given if endpoint]
 
