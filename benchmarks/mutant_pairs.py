@@ -4,8 +4,8 @@ The functions are those of NetworkX in the demo's source `docstring_to_code`: th
 docstring, the answer the body that its authors wrote. A mutant has one token of the body changed and still parses. It
 counts as worse only if the docstring's examples pass with the authors' body and fail with the mutant's.
 
-The examples run in subprocesses with a time limit, in a scratch copy of the pinned distribution: this is code of people
-who publish it to be run. Corpora in general are not to be run.
+The examples run in processes of their own with a time limit, on a scratch copy of the pinned distribution: this is code
+of people who publish it to be run. Corpora in general are not to be run.
 
     python benchmarks/mutant_pairs.py mira-demo/corpus/docstring_to_code.jsonl \
         ~/.cache/mira/distributions/networkx-3.4.2.tar.gz pairs.jsonl
@@ -27,33 +27,68 @@ from mira.run_folder.scratch import scratch_folder
 from mira.stats import generator
 
 PACKAGE = "networkx"
-SECONDS = 30
+SECONDS = 10
 TRIES = 3  # mutants of one function, until one fails its examples
 RUN = """
-import doctest, importlib, sys
+import doctest, importlib, json, os, signal, sys
 import networkx as nx
-module = importlib.import_module(sys.argv[1])
-found = module
-for name in sys.argv[2].split("."):
-    found = getattr(found, name)
-found = getattr(found, "orig_func", found)
-names = {**vars(module), "nx": nx}
-tests = [t for t in doctest.DocTestFinder(recurse=False).find(found, sys.argv[2], module, names) if t.examples]
-runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-for test in tests:
-    runner.run(test, out=lambda _text: None)
-sys.exit(3 if not runner.tries else 1 if runner.failures else 0)
+
+def code_of(code, name):
+    for inner in code.co_consts:
+        if hasattr(inner, "co_name") and inner.co_name == name:
+            return inner
+    sys.exit(4)
+
+def run(module, name, source):
+    module = importlib.import_module(module)
+    shown = getattr(module, name)
+    function = getattr(shown, "orig_func", shown)
+    if source:
+        function.__code__ = code_of(compile(source, "mutant", "exec"), name)
+    finder, names = doctest.DocTestFinder(recurse=False), {**vars(module), "nx": nx}
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    for test in finder.find(function, name, module, names):
+        runner.run(test, out=lambda _text: None)
+    return 3 if not runner.tries else 1 if runner.failures else 0
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        status = 4
+        signal.alarm(SECONDS)
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            status = run(*json.loads(line))
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    print(-1 if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), flush=True)
 """
 
 
-def outcome(folder: Path, module: str, name: str) -> str:
-    """Run a function's examples: "pass", "fail", "none" or "timeout"."""
-    command = [sys.executable, "-W", "ignore", "-c", RUN, module, name]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return "timeout"
-    return {0: "pass", 3: "none"}.get(done.returncode, "fail")
+class Runner:
+    """Runs the examples of functions, each in a process of its own, forked from one that has imported the package."""
+
+    def __init__(self, folder: Path) -> None:
+        script = RUN.replace("SECONDS", str(SECONDS))
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", script], cwd=folder, stdin=pipe, stdout=pipe,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def outcome(self, module: str, name: str, source: str = "") -> str:
+        """Run a function's examples, with its code from another source of the module if one is given.
+
+        Returns:
+            "pass", "fail", "none", "timeout", or "error" if they cannot be run.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([module, name, source]) + "\n")
+        self._process.stdin.flush()
+        return {"0": "pass", "1": "fail", "3": "none", "-1": "timeout"}.get(
+            self._process.stdout.readline().strip(), "error"
+        )
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
@@ -64,18 +99,19 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def pair_of(record: dict[str, Any], folder: Path, seed: int, counts: Counter[str]) -> dict[str, Any] | None:
+def pair_of(
+    record: dict[str, Any], folder: Path, runner: Runner, seed: int, counts: Counter[str]
+) -> dict[str, Any] | None:
     """Return a pair, or count why the function gives no pair."""
     path, name = record["meta"]["path"], record["meta"]["section"]
-    file, module = folder / path, path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     spans = python_spans(record["answer"])
-    before = file.read_text(encoding="utf-8")
+    before = (folder / path).read_text(encoding="utf-8")
     body = record["answer"][spans[0].start : spans[0].stop].rstrip() if spans else ""
     if not body or before.count(body) != 1:
         counts["body not found once"] += 1
         return None
-    passed = outcome(folder, module, name)
-    if passed != "pass":
+    if (passed := runner.outcome(module, name)) != "pass":
         counts[f"authors' body: {passed}"] += 1
         return None
     for attempt in range(TRIES):
@@ -83,11 +119,7 @@ def pair_of(record: dict[str, Any], folder: Path, seed: int, counts: Counter[str
         if changed is None:
             counts["no mutant"] += 1
             return None
-        file.write_text(before.replace(body, changed), encoding="utf-8")
-        try:
-            found = outcome(folder, module, name)
-        finally:
-            file.write_text(before, encoding="utf-8")
+        found = runner.outcome(module, name, before.replace(body, changed))
         if found == "fail":
             counts["pairs"] += 1
             fields = {"question": record["question"], "answer": record["answer"]}
@@ -114,11 +146,12 @@ def main() -> None:
     with scratch_folder() as scratch, tarfile.open(given.distribution) as archive:
         archive.extractall(scratch, filter="data")
         (folder,) = scratch.iterdir()
+        runner = Runner(folder)
         for record in records(given.corpus):
             if len(pairs) >= given.most:
                 break
             counts["functions"] += 1
-            if pair := pair_of(record, folder, given.seed, counts):
+            if pair := pair_of(record, folder, runner, given.seed, counts):
                 pairs.append(pair)
     write_bytes(given.out, "".join(json.dumps(pair) + "\n" for pair in pairs).encode())
     for what, n in sorted(counts.items()):
