@@ -133,6 +133,7 @@ def test_weights_are_those_of_the_trimmed_mean() -> None:
 def test_settings_of_two_manifests() -> None:
     a = {"stages": {"label": {"inputs": {"settings": {"label.sample": 10, "seed": 0}}}}}
     b = {"stages": {"label": {"inputs": {"settings": {"seed": 0}}}, "flag": {"inputs": {"settings": {"seed": 0}}}}}
+    b["stages"]["report"] = {"inputs": {"settings": {"seed": 7}}}
     assert settings_of(a, b) == {"label": {"label.sample": (10, None)}, "flag": {"seed": (None, 0)}}
 
 

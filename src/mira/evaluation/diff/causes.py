@@ -49,11 +49,12 @@ def files_of(a: Manifest, b: Manifest) -> dict[str, tuple[str, ...]]:
 def changed_stages(a: Manifest, b: Manifest) -> tuple[str, ...]:
     """Return the stages that gave another output, or ran in one run alone."""
     digests = [{name: record.get("digest") for name, record in one["stages"].items()} for one in (a, b)]
-    return tuple(name for name in _stages(a, b) if name != "report" and digests[0].get(name) != digests[1].get(name))
+    return tuple(name for name in _stages(a, b) if digests[0].get(name) != digests[1].get(name))
 
 
 def _stages(a: Manifest, b: Manifest) -> list[str]:
-    return list(dict.fromkeys([*a["stages"], *b["stages"]]))
+    """Return the stages that ran, but for the report, which shows whatever there is."""
+    return [name for name in dict.fromkeys([*a["stages"], *b["stages"]]) if name != "report"]
 
 
 def group_diffs(con: duckdb.DuckDBPyConnection, a: RunFolder, b: RunFolder) -> dict[str, GroupDiff]:

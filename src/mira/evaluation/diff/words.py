@@ -34,10 +34,10 @@ def _causes(found: DiffResult) -> Iterator[str]:
 
 
 def _settings(found: DiffResult) -> Iterator[str]:
-    """Yield each changed setting once, though several stages may read it."""
+    """Yield each changed setting once, though several stages may read it, or parts of it: then as the most that is."""
     known: dict[str, tuple[object, object]] = {}
     for settings in found.settings.values():
-        known |= settings
+        known |= {name: pair for name, pair in settings.items() if len(str(pair)) > len(str(known.get(name, "")))}
     for name, (old, new) in known.items():
         yield f"setting {name}: {_shown(old)} -> {_shown(new)}"
 
