@@ -74,6 +74,11 @@ class EmbeddingSettings(Settings):
     """Windows read from a long text, evenly spaced from head to tail. Their vectors are averaged (ours)."""
     window_tokens: int = Field(default=64, ge=8, le=256)
     """Maximum tokens per window (ours)."""
+    layer: Annotated[Share, Field(gt=0)] | None = None
+    """Makes `model` a causal LM of transformers (extra train), read at this depth: 0.6 is the 18th of 30 layers. A
+    text's vector is the mean of that layer's states."""
+    max_tokens: int = Field(default=1536, ge=8)
+    """With `layer`: tokens read, from the head of the text."""
     endpoint_model: str = ""
     """Model name as the endpoint knows it. Default: the only model that it lists."""
     api_key_env: str = ""

@@ -244,4 +244,4 @@ class Config(Settings):
     @property
     def students(self) -> StudentSettings:
         """What the rooms below need to open a student."""
-        return StudentSettings(self.distill, self.embedding, self.teacher, self.discover)
+        return StudentSettings(self.distill, self.distill.embedding or self.embedding, self.teacher, self.discover)

@@ -8,6 +8,7 @@ from mira import plugins
 from mira.config.aliases import renamed
 from mira.config.base import Settings, Share, known_names
 from mira.config.endpoints import EndpointSettings
+from mira.config.judging import EmbeddingSettings
 from mira.config.paths import BundlePath, FilePath, ModelPath
 
 __all__ = ["CascadeSettings", "DistillSettings", "HeadSettings", "ReliabilitySettings", "ScoreSettings", "SftSettings"]
@@ -145,6 +146,12 @@ class DistillSettings(Settings):
     """Folds of cross-validation."""
     tolerance: Share = 0.01
     """Cheaper features are preferred if their cross-validated Spearman is at most this much below the best."""
+
+    embedding: EmbeddingSettings | None = None
+    """Embedder of the encoder student, if another than that of `embedding`."""
+    detail: bool = False
+    """The encoder also reads some 160 statistics of the text: the syntax tree of Python, prose, head against tail, and
+    for agents how the trace goes and ends. They cost about twice the other features' time."""
 
     def endpoint_of(self, group: str) -> EndpointSettings | None:
         """Return where a group's student is served."""

@@ -51,7 +51,9 @@ def distill(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     if config.distill.student == "sft":
         summary = _tune(config, run, groups, log)
     elif config.distill.student == "encoder":
-        summary = train_students(config.corpus, config.embedding, config.distill, config.seed, run, groups, log)
+        summary = train_students(
+            config.corpus, config.students.embedding, config.distill, config.seed, run, groups, log
+        )
     elif config.distill.student == "head":
         mask = config.reliability.mask
         summary = train_heads(config.corpus, config.distill, mask, config.seed, run, groups, log)
@@ -227,6 +229,8 @@ def _unread(config: Config) -> list[str]:
     unread = ["distill.compare", "distill.cascade"]
     if kind in ("encoder", "head"):  # where a student is served, or the cascade's, changes nothing for its training
         unread += ["distill.endpoint", "distill.endpoints"]
+    if kind not in ("encoder", "bundle"):
+        unread += ["distill.detail", "distill.embedding"]
     if kind != "sft":
         unread += ["distill.sft"]
     if kind not in ("head", "bundle"):

@@ -1,5 +1,6 @@
 """Embedders: texts in, unit vectors out."""
 
+from mira.embedding.causal_lm import MiddleLayer
 from mira.embedding.embedder import Embedder
 from mira.embedding.endpoint import EndpointEmbedder
 from mira.embedding.load import load_embedder
@@ -7,4 +8,12 @@ from mira.embedding.minilm import MiniLM
 from mira.embedding.sentence_transformer import SentenceTransformerEmbedder
 from mira.embedding.static import StaticTokens
 
-__all__ = ["Embedder", "EndpointEmbedder", "MiniLM", "SentenceTransformerEmbedder", "StaticTokens", "load_embedder"]
+__all__ = [
+    "Embedder",
+    "EndpointEmbedder",
+    "MiddleLayer",
+    "MiniLM",
+    "SentenceTransformerEmbedder",
+    "StaticTokens",
+    "load_embedder",
+]

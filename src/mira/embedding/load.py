@@ -2,6 +2,7 @@
 
 from mira import plugins
 from mira.config.settings import EmbeddingSettings
+from mira.embedding.causal_lm import MiddleLayer
 from mira.embedding.embedder import Embedder
 from mira.embedding.endpoint import EndpointEmbedder
 from mira.embedding.minilm import MiniLM
@@ -15,7 +16,7 @@ def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
 
     Args:
         settings: "minilm" is the built-in model; an http(s) URL is an OpenAI-compatible endpoint; anything else is a
-            sentence-transformers model.
+            sentence-transformers model, or with `settings.layer` a causal LM.
         threads: Threads of the built-in model; 0 means one per core. Worker processes pass 1.
 
     Raises:
@@ -28,6 +29,8 @@ def load_embedder(settings: EmbeddingSettings, threads: int = 0) -> Embedder:
         return added
     if settings.model.startswith(("http://", "https://")):
         return EndpointEmbedder(settings)
+    if settings.layer is not None:
+        return MiddleLayer(settings)
     return SentenceTransformerEmbedder(settings)
 
 

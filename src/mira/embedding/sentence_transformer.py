@@ -12,7 +12,7 @@ from mira.config.settings import EmbeddingSettings
 from mira.embedding.embedder import CHARS_PER_TOKEN, Vectors, average, sample_slices
 from mira.errors import ConfigError, install_hint
 
-__all__ = ["SentenceTransformerEmbedder"]
+__all__ = ["SentenceTransformerEmbedder", "hash_weights", "one_thread"]
 
 
 class SentenceTransformerEmbedder:
@@ -52,7 +52,7 @@ class SentenceTransformerEmbedder:
         self._windows, self._chars = settings.windows, settings.window_tokens * CHARS_PER_TOKEN
         name = Path(settings.model).name if Path(settings.model).is_dir() else settings.model
         windows = f"{settings.windows}x{settings.window_tokens}"
-        self.identity = f"sentence-transformers:{name}:{_hash_weights(self._model)}:{windows}"
+        self.identity = f"sentence-transformers:{name}:{hash_weights(self._model)}:{windows}"
         self.dim = self._encode([""]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -63,13 +63,13 @@ class SentenceTransformerEmbedder:
         return average(self._encode([piece for slices in pieces for piece in slices]), [len(p) for p in pieces])
 
     def _encode(self, pieces: list[str]) -> Vectors:
-        with _one_thread():
+        with one_thread():
             found = self._model.encode(pieces, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
         return np.asarray(found, dtype=np.float32)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in torch depend on the number of threads in their last bits."""
     import torch  # noqa: PLC0415 - optional
 
@@ -81,7 +81,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _hash_weights(model: Any) -> str:
+def hash_weights(model: Any) -> str:
+    """Return a short hash of a torch model's weights."""
     import torch  # noqa: PLC0415 - optional
 
     digest = blake2b(digest_size=4)

@@ -15,6 +15,7 @@ from mira import plugins
 from mira._version import __version__
 from mira.corpus.families import find_family
 from mira.distillation.bundle import seal, verify
+from mira.distillation.encoder.detail import detail_names
 from mira.distillation.encoder.features import Features, Scaling
 from mira.distillation.encoder.head import Head, TargetMap
 from mira.distillation.encoder.kernel import FeatureBlocks
@@ -100,11 +101,16 @@ def write_encoder(
         "rubric": rubric.hash,
         "prompt": None,
         "embedder": embedder.identity if embedder else None,
-        "blocks": {"structure": head.blocks.structure, "embedding": head.blocks.embedding},
+        "blocks": {
+            "structure": head.blocks.structure,
+            "embedding": head.blocks.embedding,
+            **({"detail": True} if head.blocks.detail else {}),
+        },
         "ngrams": {"longest": LONGEST, "buckets": BUCKETS},
         "structure": list(STRUCTURE),
         "unspaced": READING,
         **({"parts": _part_names(rubric.group)} if head.landmarks.parts.shape[1] else {}),
+        **({"detail": _detail_names(rubric.group)} if head.blocks.detail else {}),
         "sources": list(head.sources),
         "target": target,
         "penalties": list(head.penalties),
@@ -118,6 +124,21 @@ def _part_names(group: str) -> list[str]:
     """Return the names of the parts' features of a group's family, which its name begins with; none by default."""
     family = group.partition("_group_")[0]
     return list(find_family(family).part_features().names) if plugins.is_known(plugins.FAMILIES, family) else []
+
+
+def _detail_names(group: str) -> list[str]:
+    return list(detail_names(group.partition("_group_")[0]))
+
+
+def _detail(head: Head) -> dict[str, npt.NDArray[Any]]:
+    if not head.blocks.detail:
+        return {}
+    scaling = head.scaling
+    return {
+        "landmark_detail": head.landmarks.detail,
+        "detail_mean": scaling.detail_mean,
+        "detail_deviation": scaling.detail_deviation,
+    }
 
 
 def _parts(head: Head) -> dict[str, npt.NDArray[Any]]:
@@ -144,6 +165,7 @@ def _arrays(head: Head) -> dict[str, npt.NDArray[Any]]:
         "landmark_structure": head.landmarks.structure,
         "landmark_embedding": head.landmarks.embedding,
         **_parts(head),
+        **_detail(head),
         "duals": head.duals,
         "sources": np.array(list(head.sources.values())),
         "intercept": head.intercept,
@@ -174,8 +196,9 @@ def read_encoder(folder: Path) -> EncoderBundle:
             f"{folder / 'bundle.json'}: the student scores records of family '{family}', which is not known here",
             f"Install the package that adds it. Known: {', '.join(plugins.names(plugins.FAMILIES))}.",
         )
-    features = [bundle.get("structure"), bundle.get("ngrams"), bundle.get("parts", [])]
-    if features != [list(STRUCTURE), ngrams, _part_names(group)]:
+    features = [bundle.get("structure"), bundle.get("ngrams"), bundle.get("parts", []), bundle.get("detail", [])]
+    details = _detail_names(group) if bundle.get("blocks", {}).get("detail") else []
+    if features != [list(STRUCTURE), ngrams, _part_names(group), details]:
         raise InputError(
             f"{folder / 'bundle.json'}: written by mira {bundle.get('mira')}, whose features differ",
             "Load it with that version, or train the student again: mira distill.",
@@ -210,6 +233,8 @@ def _head(arrays: dict[str, npt.NDArray[Any]], bundle: dict[str, Any]) -> Head:
             float(arrays["length"][0]),
             arrays.get("parts_mean", no_parts[0]),
             arrays.get("parts_deviation", no_parts[0]),
+            arrays.get("detail_mean", no_parts[0]),
+            arrays.get("detail_deviation", no_parts[0]),
         ),
         blocks=FeatureBlocks(**bundle["blocks"]),
         buckets=arrays["buckets"],
@@ -219,6 +244,7 @@ def _head(arrays: dict[str, npt.NDArray[Any]], bundle: dict[str, Any]) -> Head:
             arrays["landmark_embedding"],
             ("",) * n,
             arrays.get("landmark_parts", no_parts),
+            arrays.get("landmark_detail", no_parts),
         ),
         duals=arrays["duals"],
         sources=dict(zip(bundle["sources"], arrays["sources"], strict=True)),

@@ -67,7 +67,7 @@ def learning_curve(
     table = labels_of(labels, n_slots, folds, seed)
     table = table.take(np.flatnonzero(table.train))
     with threadpool_limits(1), scratch_folder() as scratch:
-        store, table = store_features(scratch / "features", table, records, embedder, log)
+        store, table = store_features(scratch / "features", table, records, embedder, log, blocks.detail)
         everything = np.ones(len(table), dtype=bool)
         with (
             NystroemBasis(store, everything, blocks, table.priority) as span,

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from mira.distillation.encoder.features import Features, FeatureStore, Scaling
 from mira.distillation.encoder.kernel import (
+    DETAIL_WEIGHT,
+    DETAIL_WIDTH,
     EMBEDDING_WEIGHT,
     EMBEDDING_WIDTH,
     PARTS_WEIGHT,
@@ -127,6 +129,8 @@ class Head:
                 similar += rbf_row(scaled.structure[i], self.landmarks.structure, STRUCTURE_WIDTH)
                 if scaled.parts.shape[1]:
                     similar += PARTS_WEIGHT * rbf_row(scaled.parts[i], self.landmarks.parts, PARTS_WIDTH)
+            if self.blocks.detail:
+                similar += DETAIL_WEIGHT * rbf_row(scaled.detail[i], self.landmarks.detail, DETAIL_WIDTH)
             if self.blocks.embedding:
                 similar += EMBEDDING_WEIGHT * rbf_row(scaled.embedding[i], self.landmarks.embedding, EMBEDDING_WIDTH)
             fitted[i] += np.einsum("i,ij->j", similar, self.duals)

@@ -3,6 +3,7 @@
 k(x, y) = <ngrams_x, ngrams_y> + exp(-|structure_x - structure_y|^2 / 4)
         + 0.3 [source_x = source_y] + 0.3 exp(-|embedding_x - embedding_y|^2)
         + 2 exp(-|parts_x - parts_y|^2 / 2), where the family has features of its parts
+        + 0.5 exp(-|detail_x - detail_y|^2 / 4), where the student is set to read them
 
 A sum of positive definite kernels is one; its ridge is an additive model with one part a block. The block weights and
 widths are ours, set once on the demo's labels, where they change little between half and twice their size.
@@ -27,6 +28,8 @@ EMBEDDING_WEIGHT = 0.3
 SOURCE_WEIGHT = 0.3
 PARTS_WIDTH = 0.5
 PARTS_WEIGHT = 2.0
+DETAIL_WIDTH = 0.25
+DETAIL_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +39,17 @@ class FeatureBlocks:
     Attributes:
         structure: Structural features, those of the parts, and the source.
         embedding: The embedding.
+        detail: More statistics of the text.
     """
 
     structure: bool = True
     embedding: bool = False
+    detail: bool = False
 
     @property
     def name(self) -> str:
         """E.g. "ngrams+structure"."""
-        return "ngrams" + "+structure" * self.structure + "+embedding" * self.embedding
+        return "ngrams" + "+structure" * self.structure + "+detail" * self.detail + "+embedding" * self.embedding
 
 
 def kernel(blocks: FeatureBlocks, x: Features, y: Features) -> Array:
@@ -58,6 +63,8 @@ def kernel(blocks: FeatureBlocks, x: Features, y: Features) -> Array:
         if x.parts.shape[1]:
             total += PARTS_WEIGHT * _rbf(x.parts, y.parts, PARTS_WIDTH)
         total += SOURCE_WEIGHT * (np.array(x.sources)[:, None] == np.array(y.sources)[None, :])
+    if blocks.detail:
+        total += DETAIL_WEIGHT * _rbf(x.detail, y.detail, DETAIL_WIDTH)
     if blocks.embedding:
         total += EMBEDDING_WEIGHT * _rbf(x.embedding, y.embedding, EMBEDDING_WIDTH)
     return total

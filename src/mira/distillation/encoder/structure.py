@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mira.distillation.unspaced import is_unspaced, plain_marks, words
 
-__all__ = ["LONG_WORD", "STRUCTURE", "structure"]
+__all__ = ["LONG_WORD", "RATES", "READ_CHARS", "STRUCTURE", "rates", "structure"]
 
 READ_CHARS = 32_768
 """A longer text is described by its first and last halves of this many characters; its length by the whole."""
@@ -119,6 +119,20 @@ def _row(text: str) -> list[float]:
         counts += [_count(_CHINESE[name], read) if name in _CHINESE else 0 for name in _PATTERNS]
     rates = np.log1p(counts * 1000 / max(len(read), 1))
     return [*_shape(text, read, marked, unspaced=unspaced), *_shares(read), *rates, *np.log1p(counts)]
+
+
+RATES = (
+    *(f"share_{name}" for name in _SHARES),
+    *(f"rate_{name}" for name in _PATTERNS),
+    "distinct_lines", "indented_lines", "compression",
+)  # fmt: skip
+"""Names of what `rates` returns, in order: features that do not grow with the text."""
+
+
+def rates(text: str) -> npt.NDArray[np.float64]:
+    """Return the features of a piece of text that do not grow with its length, (len(RATES),)."""
+    row = dict(zip(STRUCTURE, _row(text), strict=True))
+    return np.array([row[name] for name in RATES])
 
 
 def _count(pattern: re.Pattern[str], text: str) -> int:

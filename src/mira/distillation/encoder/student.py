@@ -15,7 +15,7 @@ Tried on all of the demo's labels, cross-fitted, and left out:
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -97,7 +97,7 @@ def train_encoder(
             labels; an iterator is written to disk and read in order of (source, id). Same order, same bytes.
         rubric: The group's rubric.
         embedder: None leaves the candidates with embeddings out.
-        settings: `folds` and `tolerance` are used.
+        settings: `folds`, `tolerance` and `detail` are used.
         seed: Of folds and landmarks.
         folder: The bundle's folder; replaced as a whole.
         log: Where progress goes.
@@ -185,21 +185,23 @@ def _choose(
     effort: Effort,
 ) -> tuple[Choice, FeatureStore, Labels]:
     """Return the choice, a store of every labelled record's features, and the labels in the store's order."""
-    blocks = tuple(b for b in effort.blocks if embedder or not b.embedding)
+    blocks = tuple(
+        replace(b, detail=settings.detail and b.structure) for b in effort.blocks if embedder or not b.embedding
+    )
     training = np.flatnonzero(table.train)
     few = len(table) <= effort.choice_labels
     sample = training[np.argsort(table.priority[training], kind="stable")[: effort.choice_labels]]
     rows = np.arange(len(table)) if few else np.sort(sample)
-    store, part = store_features(scratch / "choice", table.take(rows), records, embedder, log)
+    store, part = store_features(scratch / "choice", table.take(rows), records, embedder, log, settings.detail)
     choice = choose(store, part, blocks, settings.tolerance, effort.choice_landmarks)
     if not few:
         used = embedder if choice.blocks.embedding else None
-        store, part = store_features(scratch / "all", table, records, used, log)
+        store, part = store_features(scratch / "all", table, records, used, log, choice.blocks.detail)
     return choice, store if choice.blocks.embedding else store.without_embedding(), part
 
 
 def store_features(
-    folder: Path, table: Labels, records: Iterable[Record], embedder: Embedder | None, log: Log
+    folder: Path, table: Labels, records: Iterable[Record], embedder: Embedder | None, log: Log, detailed: bool = False
 ) -> tuple[FeatureStore, Labels]:
     """Return the features of the labelled records, and the labels in the store's order, which is that of `records`.
 
@@ -209,6 +211,7 @@ def store_features(
         records: At least the labelled records; others are passed over.
         embedder: See `featurise`.
         log: Where progress goes.
+        detailed: See `featurise`.
 
     Raises:
         InputError: A labelled record is not in `records`.
@@ -226,7 +229,7 @@ def store_features(
                     task.advance()
                     yield record
 
-        store = FeatureStore(folder, wanted(), embedder)
+        store = FeatureStore(folder, wanted(), embedder, detailed=detailed)
     if rows:
         source, id = next(iter(rows))
         raise InputError(
@@ -310,7 +313,7 @@ class EncoderStudent(Judge):
         if not records:
             return np.zeros((0, self.n_slots + 1))
         with as_before(on=not self._reads_unspaced):
-            return self._head.predict(featurise(records, self._embedder))
+            return self._head.predict(featurise(records, self._embedder, self._head.blocks.detail))
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
         """Yield one judgement a task, in order; records are taken 256 at a time."""

@@ -48,7 +48,7 @@ def train_students(
         table = load_labels(run, group.name, without=("rationales", "brief"))
         sources = sorted(set(table["source"].to_pylist()))
         records = {source: source_key(corpus, run, source, found[source]) for source in sources}
-        how = [settings.folds, settings.tolerance, seed, embedder.identity]
+        how = [settings.folds, settings.tolerance, seed, embedder.identity, *(["detail"] if settings.detail else [])]
         key = hash_json([_VERSION, __version__, group.name, rubric.hash, hash_file(labels), records, how])
         kept = kept_student(run, group.name, key)
         if kept is None:

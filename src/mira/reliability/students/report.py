@@ -271,7 +271,7 @@ class _Compared:
         there = [k in known for k in zip(*(self.labels[c].to_pylist() for c in ("source", "id")), strict=True)]
         return learning_curve(
             self.labels.filter(pa.array(there)), self.records, len(self.names), blocks, facts["target"],
-            load_embedder(self.config.embedding) if blocks.embedding else None, self.config.distill.folds,
+            load_embedder(self.config.students.embedding) if blocks.embedding else None, self.config.distill.folds,
             self.config.seed, log,
         )  # fmt: skip
 
