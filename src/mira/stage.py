@@ -28,6 +28,7 @@ class Work:
         calls: Source -> LLM calls at most.
         endpoints: Source -> the endpoint that is asked; None where a student answers on this machine.
         prompt_tokens: Tokens of a prompt besides the record.
+        record_tokens: Tokens of a record in one prompt at most; 0 where only the endpoint's context limits them.
         reply_tokens: Tokens of a reply.
         from_journal: Whether the journal's replies can be counted before the stage runs.
         notes: What else it will take, such as memory and time of training; one line each.
@@ -38,6 +39,7 @@ class Work:
     endpoints: Mapping[str, EndpointSettings | None] = field(default_factory=dict)
     prompt_tokens: int = 0
     reply_tokens: int = 0
+    record_tokens: int = 0
     from_journal: bool = False
     notes: tuple[str, ...] = ()
 

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from mira.config.settings import WindowSettings
 from mira.corpus import Part, Record, Shard
 from mira.corpus.sidecar_writer import SidecarWriter
 from mira.family import FamilyName
-from mira.judging.judge import JudgeTask
+from mira.judging.judge import Judge, JudgeTask
+from mira.judging.windows import WindowedJudge
 from mira.rubric.judgement import Judgement
 from mira.scoring import score_shards
 
 
-class Lengths:
+class Lengths(Judge):
     """A judge that scores a record's length."""
 
     identity = "lengths"
@@ -47,3 +49,17 @@ def test_finished_sidecars_are_let_go_and_shards_of_two_sources_may_share_a_name
     assert held[0] >= 1 and max(held) <= 3, "memory must not grow with the number of shards"
     for shard in shards:
         assert pq.read_table(sidecar(shard))["A1"].to_pylist() == [1.0, 2.0, 3.0]
+
+
+def test_with_windows_a_sidecar_tells_their_number_and_each_slots_spread(tmp_path: Path) -> None:
+    shard = Shard("s", "part.jsonl", "part", "part", None, None)
+    texts = ["short", "a long text " * 60]
+    records = [Record(f"{i}", "s", FamilyName.TEXT, (Part("", text),), row=i) for i, text in enumerate(texts)]
+    for judge in (Lengths(), WindowedJudge(Lengths(), WindowSettings(tokens=64, overlap=0))):
+        path = tmp_path / f"{judge.windowed}.parquet"
+        list(score_shards([shard], judge, lambda _: iter(records), lambda _, path=path: path, lambda s: s.name))
+    whole, cut = pq.read_table(tmp_path / "False.parquet"), pq.read_table(tmp_path / "True.parquet")
+    assert cut.column_names == [*whole.column_names, "windows", "A1_spread"]
+    assert cut["windows"].to_pylist()[0] == 1 and cut["windows"].to_pylist()[1] > 2
+    assert cut["A1_spread"].to_pylist()[0] is None and cut["A1_spread"].to_pylist()[1] >= 0
+    assert cut["A1"].to_pylist()[0] == whole["A1"].to_pylist()[0]

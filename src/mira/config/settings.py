@@ -38,6 +38,7 @@ from mira.config.students import (
     ReliabilitySettings,
     ScoreSettings,
     SftSettings,
+    WindowSettings,
 )
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "SourceSettings",
     "StudentSettings",
     "TeacherSettings",
+    "WindowSettings",
 ]
 
 

@@ -11,7 +11,15 @@ from mira.config.endpoints import EndpointSettings
 from mira.config.judging import EmbeddingSettings
 from mira.config.paths import BundlePath, FilePath, ModelPath
 
-__all__ = ["CascadeSettings", "DistillSettings", "HeadSettings", "ReliabilitySettings", "ScoreSettings", "SftSettings"]
+__all__ = [
+    "CascadeSettings",
+    "DistillSettings",
+    "HeadSettings",
+    "ReliabilitySettings",
+    "ScoreSettings",
+    "SftSettings",
+    "WindowSettings",
+]
 
 
 class SftSettings(Settings):
@@ -123,6 +131,27 @@ class CascadeSettings(Settings):
         return self
 
 
+class WindowSettings(Settings):
+    """Long records judged in windows instead of being cut in the middle. The values are ours."""
+
+    tokens: int = Field(default=2048, ge=64)
+    """Tokens per window, by the built-in tokenizer qwen3. Records that fit are judged whole."""
+    overlap: int = Field(default=128, ge=0)
+    """Tokens that neighbouring windows share at least, if `max` windows reach that far."""
+    max: int = Field(default=8, ge=1)
+    """Windows per record. Longer records are read at evenly spaced windows from head to tail."""
+    aggregate: Literal["mean", "min", "max"] = "mean"
+    """What a slot takes of its windows' scores."""
+    slots: dict[str, Literal["mean", "min", "max"]] = Field(default_factory=dict)
+    """Slot -> what it takes instead, e.g. {A3: min} where one bad passage spoils the record."""
+
+    @model_validator(mode="after")
+    def _advances(self) -> "WindowSettings":
+        if self.overlap > self.tokens // 2:
+            raise ValueError(f"overlap ({self.overlap}) must be at most half of tokens ({self.tokens})")
+        return self
+
+
 class DistillSettings(Settings):
     """The student of each group."""
 
@@ -149,9 +178,21 @@ class DistillSettings(Settings):
 
     embedding: EmbeddingSettings | None = None
     """Embedder of the encoder student, if another than that of `embedding`."""
+    windows: WindowSettings | None = None
+    """Score long records in windows, and train the encoder on them. Every window is a request of its own where the
+    student is served. Without it, served students see long records cut in the middle, and the encoder sees head and
+    tail."""
     detail: bool = False
     """The encoder also reads some 160 statistics of the text: the syntax tree of Python, prose, head against tail, and
     for agents how the trace goes and ends. They cost about twice the other features' time."""
+
+    @model_validator(mode="after")
+    def _windows_of_this_student(self) -> "DistillSettings":
+        if self.windows and self.student == "head":
+            raise ValueError(
+                "windows: a head student is tuned on whole records; leave windows out, or use another student"
+            )
+        return self
 
     def endpoint_of(self, group: str) -> EndpointSettings | None:
         """Return where a group's student is served."""

@@ -15,6 +15,7 @@ from mira.errors import ConfigError, RunError
 from mira.judging.endpoint import EndpointJudge
 from mira.judging.judge import Judge
 from mira.judging.prompt import Prompt, build_prompt
+from mira.judging.windows import WindowedJudge
 from mira.llm.cost import current_spending
 from mira.llm.journal.journal import Journal
 from mira.progress import Log
@@ -55,6 +56,8 @@ def runs_here(settings: DistillSettings, run: RunFolder, group: str) -> bool:
 def open_student(settings: StudentSettings, run: RunFolder, group: str, log: Log) -> Iterator[Judge]:
     """Open a group's student and close what it holds.
 
+    With `distill.windows`, it judges long records in windows; an encoder does so where it was trained on them.
+
     Raises:
         MiraError: The bundle is damaged, or the endpoint is not configured.
     """
@@ -65,6 +68,14 @@ def open_student(settings: StudentSettings, run: RunFolder, group: str, log: Log
         embedder = load_embedder(settings.embedding, threads=1) if other else None
         yield EncoderStudent.load(folder, embedder)
         return
+    with _open_other(settings, run, group, log) as judge:
+        windows = settings.distill.windows
+        yield WindowedJudge(judge, windows) if windows else judge
+
+
+@contextmanager
+def _open_other(settings: StudentSettings, run: RunFolder, group: str, log: Log) -> Iterator[Judge]:
+    folder, kind = run.student(group), student_kind(run, group)
     endpoint = settings.distill.endpoint_of(group)
     if kind == HEAD and endpoint is None:
         yield HeadStudent(folder, settings.distill.head.scoring)

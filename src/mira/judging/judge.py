@@ -27,11 +27,13 @@ class Judge(Protocol):
         identity: Hash of everything that may change an answer (model, prompt, rubric, sampling, weights).
         n_slots: Number of slots of its rubric.
         failures: Counts the judgements, for judges that can stop before all tasks are judged; None by default.
+        windowed: Whether long records are judged in windows, so that judgements have a spread.
     """
 
     identity: str
     n_slots: int
     failures: Failures | None = None
+    windowed: bool = False
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
         """Yield exactly one judgement per task, in any order, pulling tasks lazily (bounded memory)."""

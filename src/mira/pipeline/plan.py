@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 from mira import corpus
@@ -125,7 +125,7 @@ def _spent(asked: Mapping[str, int], work: Work, mean: Mapping[str, float]) -> t
     for source, n in asked.items():
         endpoint = work.endpoints[source]
         assert endpoint is not None, "only sources with an endpoint are asked about"
-        tokens = n * (min(mean[source], endpoint.max_model_len) + work.prompt_tokens)
+        tokens = n * (min(mean[source], endpoint.max_model_len, work.record_tokens or inf) + work.prompt_tokens)
         tokens_in += tokens
         cost += (tokens * endpoint.price_in + n * work.reply_tokens * endpoint.price_out) / 1e6
         priced &= bool(endpoint.price_in or endpoint.price_out)

@@ -98,7 +98,14 @@ def merge(scores: pa.Table, judgements: Sequence[Judgement]) -> pa.Table:
     new = judgements_table(scored, len(scored[0].scores))
     kept = scores.filter(pa.array(~np.isin(np.arange(len(scores)), rows)))
     known = scores.take(rows)
-    columns = [new[f.name].cast(f.type) if f.name in new.column_names else known[f.name] for f in scores.schema]
+    columns = [
+        new[f.name].cast(f.type)
+        if f.name in new.column_names
+        else pa.nulls(len(new), f.type)
+        if f.name == "windows" or f.name.endswith("_spread")  # the first student's, of scores that are replaced
+        else known[f.name]
+        for f in scores.schema
+    ]
     merged = pa.concat_tables([kept, pa.Table.from_arrays(columns, schema=scores.schema)])
     return merged.sort_by("row")
 

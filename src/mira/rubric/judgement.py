@@ -42,6 +42,9 @@ class Judgement:
         judge: Identity of the judge: hash of model, prompt, rubric and sampling.
         notes: What was done to the record before judging ("cut:1234" = tokens cut middle-out), or by the parser.
         raw_scores: The digits as decoded, where `scores` holds expected scores; else None.
+        spread: Standard deviation of each slot's score over the windows that a long record was judged in; None for a
+            record that was judged at once.
+        windows: Number of windows; 0 where the judge sees records whole.
     """
 
     id: str
@@ -58,6 +61,8 @@ class Judgement:
     judge: str = ""
     notes: tuple[str, ...] = ()
     raw_scores: tuple[float | None, ...] | None = None
+    spread: tuple[float | None, ...] | None = None
+    windows: int = 0
 
     @classmethod
     def unscored(

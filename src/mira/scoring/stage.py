@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config.settings import Config
+from mira.config.settings import Config, WindowSettings
 from mira.corpus import Shard, records_key
+from mira.corpus.index_reader import index_blocks
 from mira.corpus.record import Record
 from mira.corpus.sidecar_writer import FINGERPRINT, Place, ShardResult, SidecarWriter, read_result, write_sidecars
 from mira.distillation.student import open_student, runs_here, served_endpoints
@@ -20,10 +21,12 @@ from mira.engine import load_engine
 from mira.errors import ConservationError
 from mira.grouping.groups import Group, known_groups, load_groups
 from mira.judging.judge import Judge, JudgeTask
+from mira.judging.windows import count_windows
 from mira.llm.failures import Failures, check_failures
 from mira.llm.progress import watch
 from mira.progress import QUIET, Log, Quiet, Task
 from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
+from mira.rubric.slots import slot_columns
 from mira.run_folder.files import hash_json, remove_others
 from mira.run_folder.paths import RunFolder
 from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs
@@ -108,7 +111,9 @@ def score_shards(
     """
     return write_sidecars(
         (
-            SidecarWriter(shard, sidecar(shard), _table_of(judge.n_slots), _metadata_of(fingerprint(shard)))
+            SidecarWriter(
+                shard, sidecar(shard), _table_of(judge.n_slots, judge.windowed), _metadata_of(fingerprint(shard))
+            )
             for shard in shards
         ),
         read,
@@ -119,13 +124,23 @@ def score_shards(
     )
 
 
-def _table_of(n_slots: int) -> Callable[[Sequence[tuple[Place, Judgement]]], pa.Table]:
+def _table_of(n_slots: int, windowed: bool) -> Callable[[Sequence[tuple[Place, Judgement]]], pa.Table]:
     def table(rows: Sequence[tuple[Place, Judgement]]) -> pa.Table:
         judgements = judgements_table([judgement for _, judgement in rows], n_slots)
         judgements = judgements.drop_columns(list(DROPPED_COLUMNS))
         judgements = judgements.append_column("row", pa.array([place.row for place, _ in rows], pa.int64()))
-        return judgements.append_column("n_tokens", pa.array([place.n_tokens for place, _ in rows], pa.int32()))
+        judgements = judgements.append_column("n_tokens", pa.array([place.n_tokens for place, _ in rows], pa.int32()))
+        return _with_windows(judgements, [judgement for _, judgement in rows]) if windowed else judgements
 
+    return table
+
+
+def _with_windows(table: pa.Table, judgements: Sequence[Judgement]) -> pa.Table:
+    """Append the number of windows, and each slot's spread over them (null where there was one)."""
+    table = table.append_column("windows", pa.array([j.windows for j in judgements], pa.int32()))
+    for i, slot in enumerate(slot_columns(table.schema.names)):
+        spread = [j.spread[i] if j.spread else None for j in judgements]
+        table = table.append_column(f"{slot}_spread", pa.array(spread, pa.float32()))
     return table
 
 
@@ -219,7 +234,8 @@ def _reads(config: Config) -> tuple[str, ...]:
         return ()
     if config.distill.student == "head":
         return ("distill.endpoint", "distill.endpoints", "distill.head")
-    return ("distill.endpoint", "distill.endpoints", "distill.head", "discover.corpus", "discover.records")
+    asked = ("distill.endpoint", "distill.endpoints", "distill.head", "distill.windows")
+    return (*asked, "discover.corpus", "discover.records")
 
 
 def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
@@ -227,7 +243,19 @@ def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
     endpoints = served_endpoints(config.distill, groups, valid)
     if config.distill.student == "head":  # it reads the record alone, and writes nothing
         return Work(valid, valid, endpoints)
-    return Work(valid, valid, endpoints, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS)
+    windows = config.distill.windows
+    calls = valid if windows is None else {source: _windows(config, run, source, windows) for source in valid}
+    most = windows.tokens if windows else 0
+    return Work(valid, calls, endpoints, SYSTEM_TOKENS + TEMPLATE_TOKENS, REPLY_TOKENS, record_tokens=most)
+
+
+def _windows(config: Config, run: RunFolder, source: str, windows: WindowSettings) -> int:
+    """Return how many windows a source's valid records have, by the index's counts of tokens."""
+    return sum(
+        count_windows(block.n_tokens, windows)
+        for shard in corpus.shards(config.corpus)[source]
+        for block in index_blocks(run, source, shard.name)
+    )
 
 
 STAGE = Stage(

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save
 
 from mira import plugins
 from mira._version import __version__
+from mira.config.settings import WindowSettings
 from mira.corpus.families import find_family
 from mira.distillation.bundle import seal, verify
 from mira.distillation.encoder.detail import detail_names
@@ -45,6 +46,7 @@ class EncoderBundle:
         embedder_identity: Identity of the embedder that it needs; "" for none.
         identity: Hash of weights, rubric and embedder.
         reads_unspaced: Whether it was trained on features that know scripts without spaces.
+        windows: The windows that it was trained on, if any.
     """
 
     head: Head
@@ -52,6 +54,7 @@ class EncoderBundle:
     embedder_identity: str
     identity: str
     reads_unspaced: bool
+    windows: WindowSettings | None = None
 
     def embedder(self, given: Embedder | None, threads: int) -> Embedder | None:
         """Return the embedder that the bundle needs: the given one, or the built-in one.
@@ -211,8 +214,10 @@ def read_encoder(folder: Path) -> EncoderBundle:
     except (KeyError, ValueError, IndexError, SafetensorError, OSError) as error:
         raise InputError(f"{folder / WEIGHTS}: weights cannot be read: {error!r}", "Train the student again.") from None
     embedder = str(bundle.get("embedder") or "")
-    identity = hash_json(["encoder", FORMAT, hash_file(folder / WEIGHTS), rubric.hash, embedder])
-    return EncoderBundle(head, rubric, embedder, identity, "unspaced" in bundle)
+    windows = WindowSettings.model_validate(bundle["windows"]) if bundle.get("windows") else None
+    facts = ["encoder", FORMAT, hash_file(folder / WEIGHTS), rubric.hash, embedder]
+    identity = hash_json([*facts, bundle["windows"]] if windows else facts)
+    return EncoderBundle(head, rubric, embedder, identity, "unspaced" in bundle, windows)
 
 
 def _head(arrays: dict[str, npt.NDArray[Any]], bundle: dict[str, Any]) -> Head:

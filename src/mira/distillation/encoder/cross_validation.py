@@ -6,12 +6,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mira.config.settings import WindowSettings
 from mira.distillation.encoder.agreement import agreement
 from mira.distillation.encoder.features import FeatureStore
 from mira.distillation.encoder.head import NystroemBasis, TargetMap
 from mira.distillation.encoder.kernel import FeatureBlocks
+from mira.judging.windows import aggregate
 
-__all__ = ["BLOCKS", "LANDMARKS", "Choice", "Labels", "choose", "cross_fit", "target_maps"]
+__all__ = ["BLOCKS", "LANDMARKS", "Choice", "Labels", "by_record", "choose", "cross_fit", "target_maps", "together"]
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.bool_]
@@ -155,3 +157,32 @@ def _by_fold(predicted: Array, labels: Labels) -> Array:
 def _overall(predicted: Array, labels: Labels) -> dict[str, float]:
     rows = np.flatnonzero(labels.train)
     return agreement(predicted[rows, :-1], labels.scores[rows, :-1], [labels.sources[i] for i in rows])
+
+
+def together(scores: Array, counts: npt.NDArray[np.int64], windows: WindowSettings) -> tuple[Array, Array]:
+    """Return the scores of records, and their spread, from those of their windows.
+
+    Args:
+        scores: (windows of all records, columns), record by record; the last column is `overall`.
+        counts: Windows of each record, at least 1.
+        windows: How slots are taken together.
+    """
+    found = [aggregate(rows, windows) for rows in np.split(scores, np.cumsum(counts)[:-1])]
+    shape = (len(counts), scores.shape[1])
+    return np.array([f[0] for f in found]).reshape(shape), np.array([f[1] for f in found]).reshape(shape)
+
+
+def by_record(
+    table: Labels, predictions: tuple[Array, ...], windows: WindowSettings
+) -> tuple[npt.NDArray[np.int64], tuple[Array, ...]]:
+    """Return the first row of every record, and predictions with one row a record.
+
+    Args:
+        table: Labels, one row a window; windows of a record follow each other.
+        predictions: One row a window.
+        windows: How slots are taken together.
+    """
+    keys = list(zip(table.sources, table.ids, strict=True))
+    first = np.array([i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]], dtype=np.int64)
+    counts = np.diff(np.append(first, len(keys)))
+    return first, tuple(together(values, counts, windows)[0] for values in predictions)

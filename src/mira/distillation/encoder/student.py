@@ -26,14 +26,23 @@ import numpy.typing as npt
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from mira.config.settings import DistillSettings
+from mira.config.settings import DistillSettings, WindowSettings
 from mira.corpus.record import Record
 from mira.distillation.bundle import install
 from mira.distillation.encoder import cross_validation
 from mira.distillation.encoder import head as heads
 from mira.distillation.encoder.agreement import agreement
 from mira.distillation.encoder.bundle import EncoderBundle, read_encoder, write_encoder
-from mira.distillation.encoder.cross_validation import BLOCKS, Choice, Labels, choose, cross_fit, target_maps
+from mira.distillation.encoder.cross_validation import (
+    BLOCKS,
+    Choice,
+    Labels,
+    by_record,
+    choose,
+    cross_fit,
+    target_maps,
+    together,
+)
 from mira.distillation.encoder.features import FeatureStore, featurise
 from mira.distillation.encoder.head import Head, NystroemBasis
 from mira.distillation.encoder.kernel import FeatureBlocks
@@ -43,6 +52,7 @@ from mira.distillation.unspaced import as_before
 from mira.embedding.embedder import Embedder
 from mira.errors import InputError
 from mira.judging.judge import Judge, JudgeTask
+from mira.judging.windows import windows_of
 from mira.progress import Log
 from mira.rubric.judgement import Judgement
 from mira.rubric.rubric import Rubric
@@ -97,7 +107,7 @@ def train_encoder(
             labels; an iterator is written to disk and read in order of (source, id). Same order, same bytes.
         rubric: The group's rubric.
         embedder: None leaves the candidates with embeddings out.
-        settings: `folds`, `tolerance` and `detail` are used.
+        settings: `folds`, `tolerance`, `detail` and `windows` are used.
         seed: Of folds and landmarks.
         folder: The bundle's folder; replaced as a whole.
         log: Where progress goes.
@@ -119,6 +129,9 @@ def train_encoder(
         records = Spool(Path(scratch) / "records", records) if isinstance(records, Iterator) else records
         choice, store, table = _choose(table, records, embedder, settings, Path(scratch), log, effort)
         held_out, out_of_fold, head = _fit(store, table, choice, effort.landmarks)
+    if settings.windows:
+        first, (held_out, out_of_fold) = by_record(table, (held_out, out_of_fold), settings.windows)
+        table = table.take(first)
     summary = _summary(table, choice, held_out, out_of_fold)
     used = embedder if choice.blocks.embedding else None
     staged = folder.with_name(f".{folder.name}.new")
@@ -128,7 +141,13 @@ def train_encoder(
             staged / "out_of_fold.parquet", predictions_table(table, out_of_fold, np.ones_like(table.train), folds=True)
         )
         write_parquet(staged / "held_out.parquet", predictions_table(table, held_out, ~table.train, folds=False))
-        extra = {**summary, "seed": seed, "folds": settings.folds, "cross_validation": choice.table}
+        extra = {
+            **({"windows": settings.windows.model_dump(mode="json")} if settings.windows else {}),
+            **summary,
+            "seed": seed,
+            "folds": settings.folds,
+            "cross_validation": choice.table,
+        }
         write_encoder(staged, head, rubric, used, choice.target, extra)
         install(staged, folder)
     finally:
@@ -192,16 +211,24 @@ def _choose(
     few = len(table) <= effort.choice_labels
     sample = training[np.argsort(table.priority[training], kind="stable")[: effort.choice_labels]]
     rows = np.arange(len(table)) if few else np.sort(sample)
-    store, part = store_features(scratch / "choice", table.take(rows), records, embedder, log, settings.detail)
+    store, part = store_features(
+        scratch / "choice", table.take(rows), records, embedder, log, settings.detail, settings.windows
+    )
     choice = choose(store, part, blocks, settings.tolerance, effort.choice_landmarks)
     if not few:
         used = embedder if choice.blocks.embedding else None
-        store, part = store_features(scratch / "all", table, records, used, log, choice.blocks.detail)
+        store, part = store_features(scratch / "all", table, records, used, log, choice.blocks.detail, settings.windows)
     return choice, store if choice.blocks.embedding else store.without_embedding(), part
 
 
 def store_features(
-    folder: Path, table: Labels, records: Iterable[Record], embedder: Embedder | None, log: Log, detailed: bool = False
+    folder: Path,
+    table: Labels,
+    records: Iterable[Record],
+    embedder: Embedder | None,
+    log: Log,
+    detailed: bool = False,
+    windows: WindowSettings | None = None,
 ) -> tuple[FeatureStore, Labels]:
     """Return the features of the labelled records, and the labels in the store's order, which is that of `records`.
 
@@ -212,6 +239,7 @@ def store_features(
         embedder: See `featurise`.
         log: Where progress goes.
         detailed: See `featurise`.
+        windows: Where given, a long record has one row a window, with its labels in each.
 
     Raises:
         InputError: A labelled record is not in `records`.
@@ -225,9 +253,10 @@ def store_features(
             for record in records:
                 row = rows.pop((record.source, record.id), None)
                 if row is not None:
-                    order.append(row)
+                    pieces = windows_of(record, windows) if windows else (record,)
+                    order.extend([row] * len(pieces))
                     task.advance()
-                    yield record
+                    yield from pieces
 
         store = FeatureStore(folder, wanted(), embedder, detailed=detailed)
     if rows:
@@ -284,7 +313,8 @@ class EncoderStudent(Judge):
     def __init__(self, bundle: EncoderBundle, embedder: Embedder | None) -> None:
         self._head: Head = bundle.head
         self._reads_unspaced = bundle.reads_unspaced
-        self._embedder = embedder
+        self._embedder, self._windows = embedder, bundle.windows
+        self.windowed = bundle.windows is not None
         self.identity = bundle.identity
         self.n_slots = len(bundle.rubric.anchors)
         self.rubric = bundle.rubric
@@ -310,14 +340,28 @@ class EncoderStudent(Judge):
 
         NaN where the student cannot say: a slot that had no label.
         """
+        return self._scored(records)[0]
+
+    def _scored(self, records: Sequence[Record]) -> tuple[Array, Array, npt.NDArray[np.int64]]:
+        """Return scores, their spread over windows, and the number of windows of each record."""
         if not records:
-            return np.zeros((0, self.n_slots + 1))
+            return np.zeros((0, self.n_slots + 1)), np.zeros((0, self.n_slots + 1)), np.zeros(0, np.int64)
+        pieces = [windows_of(record, self._windows) if self._windows else (record,) for record in records]
         with as_before(on=not self._reads_unspaced):
-            return self._head.predict(featurise(records, self._embedder, self._head.blocks.detail))
+            flat = [piece for found in pieces for piece in found]
+            scores = self._head.predict(featurise(flat, self._embedder, self._head.blocks.detail))
+        if self._windows is None:
+            return scores, scores, np.zeros(len(records), np.int64)
+        counts = np.array([len(found) for found in pieces], dtype=np.int64)
+        return *together(scores, counts, self._windows), counts
 
     def judge(self, tasks: Iterable[JudgeTask]) -> Iterator[Judgement]:
         """Yield one judgement a task, in order; records are taken 256 at a time."""
         stream = iter(tasks)
         while batch := list(islice(stream, BATCH)):
-            for task, row in zip(batch, self.predict([t.record for t in batch]), strict=True):
-                yield judged(task, row, self.identity)
+            for task, row, spread, n in zip(batch, *self._scored([t.record for t in batch]), strict=True):
+                found = judged(task, row, self.identity)
+                if n:
+                    given = tuple(float(v) if np.isfinite(v) else None for v in spread[:-1])
+                    found = replace(found, windows=int(n), spread=given if n > 1 else None)
+                yield found

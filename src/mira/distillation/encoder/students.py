@@ -48,7 +48,7 @@ def train_students(
         table = load_labels(run, group.name, without=("rationales", "brief"))
         sources = sorted(set(table["source"].to_pylist()))
         records = {source: source_key(corpus, run, source, found[source]) for source in sources}
-        how = [settings.folds, settings.tolerance, seed, embedder.identity, *(["detail"] if settings.detail else [])]
+        how = [settings.folds, settings.tolerance, seed, embedder.identity, *_beside(settings)]
         key = hash_json([_VERSION, __version__, group.name, rubric.hash, hash_file(labels), records, how])
         kept = kept_student(run, group.name, key)
         if kept is None:
@@ -62,6 +62,12 @@ def train_students(
     remove_other_states(run, [group.name for group in groups])
     remove_others((run.cache / "embeddings").glob("*"), {_vectors(run, group) for group in groups})
     return summary
+
+
+def _beside(settings: DistillSettings) -> list[Any]:
+    """Return the settings that change a student where they are not left at their defaults."""
+    windows = settings.windows.model_dump(mode="json") if settings.windows else None
+    return [settings.detail, windows] if settings.detail or windows else []
 
 
 def kept_files(run: RunFolder) -> list[Path]:
