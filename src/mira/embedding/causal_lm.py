@@ -91,7 +91,7 @@ def _layers(model: Any) -> Any:
     """Return the list of a model's layers, wherever its architecture keeps it.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The list is missing.
     """
     from torch.nn import ModuleList  # noqa: PLC0415 - optional
 
