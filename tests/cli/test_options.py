@@ -18,7 +18,7 @@ from support.fault_server import FaultServer, rubric
 from support.served_case import serving, sft_bundle
 from support.tiny_world import RECORDS, TinyWorld
 
-CONFIG = ["index", "group", "reliability", "flag", "report"]
+CONFIG = ["index", "join", "group", "reliability", "flag", "report"]
 LIMITS = {
     "--max-cost": (["--max-cost", "-1"], "max_cost"),
     "--max-requests": (["--max-requests", "-1"], "max_requests"),
@@ -66,7 +66,21 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
         "--seed": (["--seed", "x"], "--seed"),
     },
     "compare": LIMITS | METHODS,
-    "evaluate": LIMITS,
+    "evaluate": LIMITS | {
+        "--pairs": (["--pairs", "nowhere.jsonl"], "nowhere.jsonl"),
+        "--judge": (["--judge"], "--judge"), "--dry-run": (["--dry-run"], "--dry-run"),
+        "--source": (["--source", "docs"], "--source"),
+    },
+    "audit": SET | {
+        "--scorer": (["--scorer", "nosuch"], "nosuch"), "--by": (["--by", "nosuch"], "nosuch"),
+        "--against": (["--against", "nosuch"], "nosuch"), "--reference": (["--reference", "nosuch"], "nosuch"),
+        "--scores": (["--scores", "nowhere.parquet"], "or --scores"), "--column": (["--column", "x"], "--column"),
+        "--input": (["--input", "docs.jsonl"], "--input"), "--id": (["--id", "x"], "--id"),
+        "--id-field": (["--id-field", "x"], "--id-field"), "--text-field": (["--text-field", "x"], "--text-field"),
+        "--source-field": (["--source-field", "x"], "--source-field"), "--family": (["--family", "qa"], "--family"),
+        "--better": (["--better", "lower"], "--better"), "--json": (["--json", "s3://bucket/x"], "local"),
+    },
+    "diff": {"--flips": (["--flips", "x"], "--flips"), "--json": (["--json", "s3://bucket/x"], "local")},
     "explain": SET | {
         "--source": (["--source", "nosuch"], "nosuch"), "--limit": (["--limit", "x"], "--limit"),
         "--line": (["--line", "x"], "expected one of ID"), "--text": (["--text", "x"], "expected one of ID"),
@@ -94,7 +108,7 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
 }  # fmt: skip
 SERVED = ["--judge", "http://127.0.0.1:9/v1", "--model", "m", "--input", "docs.jsonl"]
 ARGUMENTS = {
-    "explain": ["id"], "adopt": ["group", "folder"], "demo": [], "push": [".", "elsewhere"],
+    "explain": ["id"], "adopt": ["group", "folder"], "demo": [], "diff": [".", "."], "push": [".", "elsewhere"],
     "score-bundle": ["bundle", *SERVED], "score-endpoint": ["--rubric", "rubric.jsonl", *SERVED],
 }  # fmt: skip
 WITH_CONFIG = ("explain", "adopt")
@@ -116,7 +130,12 @@ def test_the_table_names_every_option_of_every_verb() -> None:
 # Refused only over a finished run (test_options_that_need_a_run_are_read) or a bundle that fits its records
 # (test_a_bundle_is_scored_with_its_key_and_by_force).
 NEED_A_RUN = {
+    ("audit", "--by"),
+    ("audit", "--scorer"),
+    ("audit", "--against"),
+    ("audit", "--reference"),
     ("compare", "--methods"),
+    ("evaluate", "--pairs"),
     ("explain", "--source"),
     ("proxy", "--methods"),
     ("view", "--host"),
@@ -173,6 +192,7 @@ FORCED = sorted(verb for verb, given in WRONG.items() if "--force" in given and 
 @pytest.mark.parametrize("verb", FORCED)
 def test_force_runs_again(finished: TinyWorld, verb: str) -> None:
     finished.mira("flag")
+    finished.mira("join")
     before = {stage: hash_path(finished.run / stage) for stage in ("index", "labels", "scores", "selected")}
     said = finished.mira(verb, "--force")
     stages = [stage.name for stage in STAGES if stage.name in said] if verb == "run" else [verb]

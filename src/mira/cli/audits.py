@@ -14,6 +14,7 @@ from mira.evaluation.audit.results import Agreed, AuditResult, ScorerAudit
 from mira.evaluation.diff.results import DiffResult, SlotDiff
 from mira.evaluation.results import Estimate
 from mira.progress import Terminal, printable
+from mira.urls import check_local
 
 __all__ = ["print_audit", "print_diff"]
 
@@ -64,6 +65,8 @@ def audit(
     from mira.evaluation.audit.bare import BareFiles  # noqa: PLC0415
     from mira.run_folder.results import write_result  # noqa: PLC0415
 
+    if json_ is not None:
+        check_local(json_, "--json")
     if (config is None) == (not scores):
         raise ConfigError(
             "audit: expected the settings of a run, or --scores",
@@ -71,8 +74,14 @@ def audit(
             "'data/*.jsonl'",
         )
     if config is not None:
-        if column or input_:
-            raise ConfigError("audit: --column and --input belong to --scores", "Name a run's scores with --scorer.")
+        bare = {
+            "--column": column != "", "--input": bool(input_), "--id": id_ != "id", "--id-field": id_field != "id",
+            "--text-field": text_field != "text", "--source-field": source_field != "", "--family": family != "text",
+            "--better": better != "higher",
+        }  # fmt: skip
+        if any(bare.values()):
+            given = ", ".join(option for option, is_given in bare.items() if is_given)
+            raise ConfigError(f"audit: {given}: only with --scores", "Name a run's scores with --scorer.")
         settings = load_config(config, set_)
         result = verbs.audit(settings, scorer, by=by, against=against, reference=reference, log=Terminal())
     else:
@@ -103,6 +112,8 @@ def diff(
     from mira.auditing import verbs  # noqa: PLC0415
     from mira.run_folder.results import write_result  # noqa: PLC0415
 
+    if json_ is not None:
+        check_local(json_, "--json")
     result = verbs.diff(run_a, run_b, flips=flips, log=Terminal())
     print_diff(result)
     if json_ is not None:

@@ -20,7 +20,19 @@ from mira.progress import printable
 from mira.run_folder.files import hash_json, read_json, sha256_file, write_bytes
 from mira.urls import check_local
 
-__all__ = ["HUB", "SUMS", "check_safe", "install", "pull", "push", "read_bundle", "seal", "verify", "weights_hash"]
+__all__ = [
+    "HUB",
+    "SUMS",
+    "check_safe",
+    "check_target",
+    "install",
+    "pull",
+    "push",
+    "read_bundle",
+    "seal",
+    "verify",
+    "weights_hash",
+]
 
 SUMS = "SHA256SUMS"
 HUB = "hf://"
@@ -207,10 +219,7 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
         InputError: The bundle is damaged or unsafe, or the target is taken by something else.
         MiraError: The hub cannot be reached, or its extra is not installed.
     """
-    if not target.startswith(HUB):
-        check_local(target, "push")
-        if not private:
-            raise ConfigError("--public is for hub repositories", f"Leave it out, or push to {HUB}owner/name.")
+    check_target(target, private=private)
     if not (bundle / SUMS).is_file():
         read_bundle(bundle)
         seal(bundle)
@@ -218,6 +227,19 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
     if target.startswith(HUB):
         return _push_hub(bundle, target, private)
     return str(_copy(bundle, Path(target)))
+
+
+def check_target(target: str, *, private: bool = True) -> None:
+    """Refuse a place that a bundle cannot be pushed to.
+
+    Raises:
+        ConfigError: It is a URL of another kind than `hf://owner/name`, or a folder and `private` is off.
+    """
+    if target.startswith(HUB):
+        return
+    check_local(target, "push")
+    if not private:
+        raise ConfigError("--public is for hub repositories", f"Leave it out, or push to {HUB}owner/name.")
 
 
 def pull(source: str, folder: Path) -> Path:

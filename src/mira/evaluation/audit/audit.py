@@ -14,6 +14,7 @@ from mira.corpus import Shard, shards, totals
 from mira.corpus.database import connect
 from mira.corpus.index_reader import index_blocks
 from mira.corpus.parse import Parser
+from mira.errors import ConfigError
 from mira.evaluation.audit.figures import (
     Sample,
     agreed,
@@ -100,6 +101,10 @@ def audit(
     )
     if source_field:
         sample = _by_field(sample, fields.pop(source_field))
+    if unknown := [field for field, given in fields.items() if not any(given)]:
+        raise ConfigError(
+            f"audit: no record has the field {', '.join(unknown)}", "Nested fields are written meta.lang."
+        )
     notes: list[str] = []
     overall = _looked_up(sample, truth, found)
     said = _looked_up(sample, humans, found) if humans else None

@@ -44,6 +44,7 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
     Raises:
         MiraError: The bundle is damaged or unsafe, the target is taken, or the hub cannot be reached.
     """
+    bundles.check_target(target, private=private)
     found = _verdict(bundle)
     facts = bundles.read_bundle(bundle)
     if found is None and FIELD in facts:
