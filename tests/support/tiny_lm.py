@@ -47,9 +47,9 @@ def save(folder: Path, texts: Sequence[str], context: int = 2048, **shape: int) 
 
     chat = tokenizer(texts)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2} | shape
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16} | shape
     config = Qwen3Config(
-        vocab_size=len(chat), num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
+        vocab_size=len(chat), num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
         max_position_embeddings=context, eos_token_id=chat.eos_token_id, use_cache=True, **sizes,
     )  # fmt: skip
     Qwen3ForCausalLM(config).save_pretrained(folder)
