@@ -22,7 +22,7 @@ from mira.distillation.student import open_student, write_endpoint_bundle
 from mira.errors import ConfigError, InputError, RunError
 from mira.grouping.groups import Group, load_groups
 from mira.judging.judge import JudgeTask
-from mira.labelling.labels import HELD_OUT, labelled_records, load_labels
+from mira.labelling.labels import HELD_OUT, TRAIN, labelled_records, load_labels
 from mira.progress import Log
 from mira.rubric.judgement import judgements_table
 from mira.rubric.rubric import Rubric
@@ -195,6 +195,17 @@ def _judge_held_out(
     return {"held_out": len(columns), "unscored": {str(reason): count for reason, count in reasons.items()}}
 
 
+def _labelled(run: RunFolder) -> Counter[str]:
+    """Return source -> records of the training split, as far as there are labels."""
+    found: Counter[str] = Counter()
+    for group in load_groups(run) if run.groups.is_file() else ():
+        if run.labels(group.name).is_file():
+            labels = load_labels(run, group.name, without=("rationales", "brief"))
+            keys = zip(labels["source"].to_pylist(), labels["id"].to_pylist(), labels["split"].to_pylist(), strict=True)
+            found.update(source for source, _, split in set(keys) if split == TRAIN)
+    return found
+
+
 def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
     """Say what tuning heads will take: their base model is not loaded for that."""
     head = config.distill.head
@@ -204,14 +215,14 @@ def _work(config: Config, run: RunFolder, valid: Mapping[str, int]) -> Work:
     if shape is None:
         return Work(notes=(f"{head.model} is not a folder here, so memory and time of tuning are not known yet",))
     speed, where = training_speed()
-    learnt = (1 - config.label.held_out) * (1 - head.validation)
-    totals = corpus.totals(config.corpus, run)
+    labelled, totals = _labelled(run), corpus.totals(config.corpus, run)
+    drawn = {s: min(n, config.label.sample) * (1 - config.label.held_out) for s, n in valid.items()}
     parts = [
         estimate(
-            head, shape, min(n, config.label.sample) * learnt,
+            head, shape, labelled.get(s, drawn[s]) * (1 - head.validation),
             min(totals[s]["tokens"] / max(totals[s]["valid"], 1), head.max_length), speed,
         )
-        for s, n in valid.items()
+        for s in valid
     ]  # fmt: skip
     memory, seconds = max(p.memory for p in parts), sum(p.seconds for p in parts)
     how = f"LoRA of rank {head.lora_rank}" if head.lora_rank else "all parameters"
