@@ -28,9 +28,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira.config.settings import Config
+from mira.corpus import index, shards
 from mira.progress import Quiet
+from mira.run_folder.files import KEY
 from mira.run_folder.paths import RunFolder
 from mira.selection.stage import select
+from mira.tokens import tokenizer
 
 SOURCES, SLOTS, SHARD = 20, 15, 500_000
 
@@ -58,6 +61,7 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
     if not made.exists() or json.loads(made.read_text()) != args.rows:
         started = time.perf_counter()
         make(folder, args.rows)
+        stamp(folder)
         made.write_text(json.dumps(args.rows))
         print(f"made {args.rows:,} rows in {time.perf_counter() - started:.0f} s", flush=True)
     print(f"{'':24}{'s':>8}{'MB peak':>9}{'x reference':>13}")
@@ -128,6 +132,17 @@ def make(folder: Path, rows: int) -> None:
     (folder / "run" / "groups.json").write_text(json.dumps({"groups": groups}))
 
 
+def stamp(folder: Path) -> None:
+    """Write into each shard's index what the index stage would: which file it is of."""
+    corpus = settings(folder, "group").corpus
+    for source, parts in shards(corpus).items():
+        for shard in parts:
+            path = folder / "run" / "index" / source / f"{shard.name}.parquet"
+            table = pq.read_table(path)
+            key = index._key(corpus, tokenizer(corpus.tokenizer), corpus.source(source), shard)
+            pq.write_table(table.replace_schema_metadata({KEY: key}), path, compression="zstd")
+
+
 def make_shard(folder: Path, source: str, k: int, n: int, rng: np.random.Generator) -> None:
     name = f"part_{k:04d}"
     paths = [folder / "run" / kind / source for kind in ("index", "scores")] + [folder / "input" / source]
@@ -166,15 +181,19 @@ def reference(folder: Path) -> None:
     print(time.perf_counter() - started)
 
 
-def run_mira(folder: Path, scope: str) -> None:
-    shutil.rmtree(folder / "run" / "values", ignore_errors=True)
-    config = Config.model_validate(
+def settings(folder: Path, scope: str) -> Config:
+    return Config.model_validate(
         {
             "run": folder / "run",
             "sources": [{"name": p.name, "path": str(p / "*.jsonl")} for p in sorted((folder / "input").iterdir())],
             "select": {"scope": scope, "budget": "50%", "write_selected": False},
         }
     )
+
+
+def run_mira(folder: Path, scope: str) -> None:
+    shutil.rmtree(folder / "run" / "values", ignore_errors=True)
+    config = settings(folder, scope)
     started = time.perf_counter()
     summary = select(config, RunFolder(config.run), Quiet())
     seconds = time.perf_counter() - started
