@@ -18,6 +18,7 @@ from urllib.parse import quote
 import orjson
 
 from mira.errors import InputError
+from mira.run_folder.files import sync
 from mira.run_folder.paths import RunFolder
 
 __all__ = [
@@ -161,15 +162,7 @@ def _append(path: Path, lines: bytes) -> None:
         os.close(descriptor)
     if new:
         for folder in (path.parent, path.parent.parent):
-            _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(folder)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

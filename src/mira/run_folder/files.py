@@ -29,6 +29,7 @@ __all__ = [
     "remove_folder",
     "remove_others",
     "sha256_file",
+    "sync",
     "together",
     "write_bytes",
     "write_json",
@@ -64,9 +65,9 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         if group is None:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
             return
         group.depth += 1
         try:
@@ -153,7 +154,7 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -166,7 +167,7 @@ def _sync_all(paths: Collection[Path]) -> None:
     """Wait until all are on the disk; the disk is asked for several at once."""
     if len(paths) <= 1:
         for path in paths:
-            _sync(path)
+            sync(path)
         return
     listed = list(paths)
     with ThreadPoolExecutor(_SYNCS) as pool:
@@ -175,7 +176,7 @@ def _sync_all(paths: Collection[Path]) -> None:
 
 def _sync_each(paths: Iterable[Path]) -> None:
     for path in paths:
-        _sync(path)
+        sync(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ from mira.corpus.parse import Parser
 from mira.errors import MiraError
 from mira.flags import flags_path
 from mira.report.behind import rationale_of
+from mira.report.examples import SlotScore
 from mira.rubric.rubric import Rubric
 from mira.rubric.slots import slot_columns
 from mira.selection.explain.explain import explain_row
@@ -42,15 +43,9 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(SlotScore):
     """A slot of a record: the student's score, the teacher's with its rationale, and whether it counts."""
 
-    slot: str
-    name: str
-    student: float | None
-    teacher: float | None
-    rationale: str
-    masked: bool
     note: str
 
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mira.config.settings import HeadSettings
+from mira.distillation.tuning import state_bytes
 
 __all__ = ["Estimate", "Shape", "estimate", "read_shape", "training_speed"]
 
-_FULL_BYTES, _LORA_BYTES = 16, 4  # a parameter: float32 with gradient and two moments of Adam, or float32 alone
 _ACTIVATION_BYTES = 68  # a token, layer and hidden unit kept for the gradient, float32 (after Korthikanti et al. 2022)
 _LIBRARIES = 1.2e9  # Python, torch and transformers, and the export to ONNX, without a model (measured)
 _CPU_SHARE, _GPU_SHARE = 0.4, 0.35  # of the matrix product's speed that training reaches (ours)
@@ -75,7 +75,7 @@ def estimate(settings: HeadSettings, shape: Shape, records: float, tokens: float
     at_once = min(settings.micro_batch, settings.batch_size)
     # A batch is padded to its longest record, which may have all the tokens there can be.
     kept = _ACTIVATION_BYTES * at_once * settings.max_length * shape.hidden * shape.layers
-    memory = shape.parameters * (_LORA_BYTES if settings.lora_rank else _FULL_BYTES) + kept + _LIBRARIES
+    memory = state_bytes(settings, shape.parameters) + kept + _LIBRARIES
     work = 2 * max(shape.parameters - shape.embeddings, 1) + 2 * tokens * shape.hidden * shape.layers
     passes = (2 if settings.lora_rank else 3) + settings.validation / (1 - settings.validation)
     return Estimate(memory, work * passes * records * tokens * settings.epochs / speed)

@@ -1,6 +1,5 @@
 """The model of a head: a base model with one linear layer, what that layer reads, and LoRA around it."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from mira.config.settings import HeadSettings
 from mira.distillation.head.probe import Probe
+from mira.distillation.tuning import check_fits
 from mira.errors import ConfigError, MiraError, install_hint
 from mira.rubric.slots import slot_names
 
@@ -29,9 +29,6 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 Ids = Sequence[int]
-
-_STATE_BYTES = 16  # a parameter: float32 weight, its gradient, and two moments of Adam
-_LORA_BYTES = 4  # a parameter: float32 weight; the adapters are small beside it
 
 
 def require(*names: str) -> None:
@@ -91,7 +88,11 @@ def load_model(settings: HeadSettings, n_slots: int, pad: int, seed: int) -> Any
         config.pad_token_id = pad
         with torch.device("meta"):
             empty = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-        _check_fits(settings, config, sum(p.numel() for p in empty.parameters()))
+        check_fits(
+            settings, "distill.head", _context(config), sum(p.numel() for p in empty.parameters()),
+            longer="longer records are cut in the middle",
+            hint="Set distill.head.lora_rank for adapters, or another model.",
+        )  # fmt: skip
         set_seed(seed)
         return AutoModelForSequenceClassification.from_pretrained(
             settings.model, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -107,26 +108,12 @@ def _first(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _check_fits(settings: HeadSettings, config: Any, parameters: int) -> None:
-    import torch  # noqa: PLC0415
-
-    context = getattr(config, "max_position_embeddings", None)
+def _context(config: Any) -> int | None:
+    """Return how many tokens a base model reads; None if it says nothing."""
+    context: int | None = getattr(config, "max_position_embeddings", None)
     if context and config.model_type in ("roberta", "xlm-roberta", "camembert"):
         context -= config.pad_token_id + 1  # their positions start behind the padding's
-    if context and settings.max_length > context:
-        raise ConfigError(
-            f"distill.head.max_length is {settings.max_length:,}, but {settings.model} reads {context:,} tokens",
-            f"Set distill.head.max_length={context}; longer records are cut in the middle.",
-        )
-    cuda = torch.cuda.is_available()
-    have = torch.cuda.mem_get_info()[1] if cuda else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    need = parameters * (_LORA_BYTES if settings.lora_rank else _STATE_BYTES)
-    if need > have:
-        raise MiraError(
-            f"{settings.model} has {parameters / 1e9:.1f}B parameters: tuning needs at least {need / 1e9:,.0f} GB, "
-            f"this machine's {'GPU' if cuda else 'memory'} has {have / 1e9:,.0f} GB",
-            "Set distill.head.lora_rank for adapters, or another model.",
-        )
+    return context
 
 
 def last_layer(model: Any) -> Any:

@@ -1,7 +1,6 @@
 """Tuning with `transformers.Trainer`: masked loss, early stopping on within-source rho, checkpoints to resume from."""
 
 import resource
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -15,8 +14,9 @@ from mira.config.settings import HeadSettings
 from mira.distillation.encoder.agreement import agreement
 from mira.distillation.head.model import add_lora, outputs, padded_batch, start
 from mira.distillation.head.probe import Probe
+from mira.distillation.tuning import keep_only_own_checkpoints
 from mira.progress import Log, Task
-from mira.run_folder.files import read_json, write_json
+from mira.run_folder.files import read_json
 
 __all__ = ["Examples", "Trained", "tune"]
 
@@ -94,7 +94,7 @@ def tune(
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer  # noqa: PLC0415
     from transformers.trainer_utils import get_last_checkpoint  # noqa: PLC0415
 
-    _keep_only_own_checkpoints(output, fingerprint)
+    keep_only_own_checkpoints(output, fingerprint)
     cuda = torch.cuda.is_available()
     model = load()
     start(model, probe)
@@ -137,13 +137,6 @@ def tune(
         "peak_bytes": peak,
     }
     return Trained(tuned.float().cpu().eval(), state, start_rho, max(best, start_rho), facts)
-
-
-def _keep_only_own_checkpoints(output: Path, fingerprint: str) -> None:
-    mark = output / "fingerprint.json"
-    if not mark.is_file() or read_json(mark) != fingerprint:
-        shutil.rmtree(output, ignore_errors=True)
-        write_json(mark, fingerprint)
 
 
 def _arguments(settings: HeadSettings, seed: int, output: Path) -> Any:

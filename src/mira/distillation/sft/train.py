@@ -4,7 +4,6 @@ The bundle is a Hugging Face checkpoint (safetensors, tokenizer, chat template w
 with mira's own files beside it: `bundle.json`, `rubric.jsonl`, `system_prompt.txt`, `loss.svg` and a model card.
 """
 
-import os
 import resource
 import shutil
 import time
@@ -22,6 +21,7 @@ from mira.distillation.sft.chat import Chat, require_train
 from mira.distillation.sft.examples import Fetch, Tally, Tuning, examples, read_labels, run_records, student_prompt
 from mira.distillation.sft.jobs import JOB_MODEL, write_job
 from mira.distillation.sft.tokens import IGNORED, tokenize
+from mira.distillation.tuning import check_fits, keep_only_own_checkpoints
 from mira.errors import ConfigError, MiraError
 from mira.judging.prompt import Prompt, records_of
 from mira.progress import Log, Task
@@ -33,8 +33,6 @@ from mira.tokens import tokenizer as load_tokenizer
 __all__ = ["distill_sft", "tune"]
 
 _CHECKED = 64
-_STATE_BYTES = 16  # a parameter: float32 weight, its gradient, and two moments of Adam
-_LORA_BYTES = 4  # a parameter: float32 weight; the adapters are small beside it
 
 
 def distill_sft(tuning: Tuning, corpus: CorpusSettings, run: RunFolder, group: str, log: Log) -> dict[str, Any]:
@@ -131,7 +129,11 @@ def _load(settings: SftSettings) -> Any:
         shape = AutoConfig.from_pretrained(settings.model, trust_remote_code=False)
         with torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
-        _check_fits(settings, shape, sum(p.numel() for p in empty.parameters()))
+        check_fits(
+            settings, "distill.sft", getattr(shape.get_text_config(), "max_position_embeddings", None),
+            sum(p.numel() for p in empty.parameters()), longer="records that do not fit are left out and counted",
+            hint="Set distill.sft.training=job for a Megatron job, lora_rank for adapters, or another model.",
+        )  # fmt: skip
         return AutoModelForCausalLM.from_pretrained(
             settings.model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
@@ -143,26 +145,6 @@ def _load(settings: SftSettings) -> Any:
         ) from None
 
 
-def _check_fits(settings: SftSettings, shape: Any, parameters: int) -> None:
-    import torch  # noqa: PLC0415
-
-    context = getattr(shape.get_text_config(), "max_position_embeddings", None)
-    if context and settings.max_length > context:
-        raise ConfigError(
-            f"distill.sft.max_length is {settings.max_length:,}, but {settings.model} reads {context:,} tokens",
-            f"Set distill.sft.max_length={context}; records that do not fit are left out and counted.",
-        )
-    cuda = torch.cuda.is_available()
-    have = torch.cuda.mem_get_info()[1] if cuda else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    need = parameters * (_LORA_BYTES if settings.lora_rank else _STATE_BYTES)
-    if need > have:
-        raise MiraError(
-            f"{settings.model} has {parameters / 1e9:.1f}B parameters: tuning needs at least {need / 1e9:,.0f} GB, "
-            f"this machine's {'GPU' if cuda else 'memory'} has {have / 1e9:,.0f} GB",
-            "Set distill.sft.training=job for a Megatron job, lora_rank for adapters, or another model.",
-        )
-
-
 def _train(settings: SftSettings, seed: int, chat: Chat, data: Tally, work: Path, log: Log) -> _Trained:
     import torch  # noqa: PLC0415
     from datasets import Dataset  # noqa: PLC0415
@@ -171,7 +153,7 @@ def _train(settings: SftSettings, seed: int, chat: Chat, data: Tally, work: Path
     from trl import SFTTrainer  # noqa: PLC0415
 
     output = work / "trainer"
-    _keep_only_own_checkpoints(output, hash_json([settings.model_dump(), seed, hash_file(work / "data.arrow")]))
+    keep_only_own_checkpoints(output, hash_json([settings.model_dump(), seed, hash_file(work / "data.arrow")]))
     model = _load(settings)
     _stop_at(model, chat)
     trainer = SFTTrainer(
@@ -249,14 +231,6 @@ def _stop_at(model: Any, chat: Chat) -> None:
         for name, value in ids.items():
             setattr(config, name, value)
     model.generation_config = GenerationConfig(**ids, bos_token_id=model.config.get_text_config().bos_token_id)
-
-
-def _keep_only_own_checkpoints(output: Path, fingerprint: str) -> None:
-    """Drop checkpoints of a run with other data or settings."""
-    mark = output / "fingerprint.json"
-    if not mark.is_file() or read_json(mark) != fingerprint:
-        shutil.rmtree(output, ignore_errors=True)
-        write_json(mark, fingerprint)
 
 
 def _check_masks(trainer: Any, data: Tally, chat: Chat) -> None:
