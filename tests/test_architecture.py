@@ -15,7 +15,8 @@ PACKAGE = Path(mira.__file__).parent
 # From the ground floor up: a room imports from the floors below its own, never from above.
 FLOORS = (
     {"_version", "arrays", "errors", "family", "unscored"},
-    {"demo_files", "hashing", "plugins", "progress", "run_folder", "stats", "urls"},
+    {"urls"},
+    {"demo_files", "hashing", "plugins", "progress", "run_folder", "stats"},
     {"html", "rubric", "tokens"},
     {"config"},
     {"engine", "llm", "stage"},

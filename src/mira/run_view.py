@@ -1,6 +1,5 @@
 """A run looked at from Python: its tables, its documents, and why one record was kept."""
 
-import glob
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from mira.config.loading import load_config
 from mira.config.settings import Config
+from mira.corpus import database
 from mira.errors import ConfigError, InputError, RunError
 from mira.grouping.groups import Group, load_groups
 from mira.html import block, paragraph, table
@@ -21,6 +21,8 @@ from mira.rubric.rubric import Rubric
 from mira.run_folder.files import read_json
 from mira.run_folder.lock import holder_of
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.stored import run_path
+from mira.run_folder.working_copy import refresh
 from mira.selection.explain.explain import explain, explain_line
 from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
 from mira.selection.explain.text import find_text
@@ -280,13 +282,12 @@ class Run:
 
 def _select(name: str, paths: Sequence[Path]) -> str:
     """Return the query that reads a table's files."""
-    listed = ", ".join("'" + glob.escape(str(p)).replace("'", "''") + "'" for p in paths)
     columns = "* EXCLUDE (filename)"
     if name in _BY_SHARD:
         columns = f"parse_path(filename)[-2] AS source, parse_filename(filename, true) AS shard, {columns}"
     elif name == "labels":
         columns = f'parse_filename(filename, true) AS "group", {columns}'
-    return f"SELECT {columns} FROM read_parquet([{listed}], filename = true, union_by_name = true)"
+    return f"SELECT {columns} FROM read_parquet([{database.listed(paths)}], filename = true, union_by_name = true)"
 
 
 def open_run(path: Path | str = "mira.yaml", *, settings: Path | str | Config | None = None) -> Run:
@@ -301,7 +302,8 @@ def open_run(path: Path | str = "mira.yaml", *, settings: Path | str | Config | 
         ConfigError: The settings file is wrong.
         RunError: The run folder does not exist, is not one, or was made by a mira that uses another format.
     """
-    path = Path(path)
+    path = run_path(path)
+    refresh(path)
     if path.is_dir() and (path / _SETTINGS).is_file() and not (path / "manifest.json").exists():
         path = path / _SETTINGS
     if path.is_file():

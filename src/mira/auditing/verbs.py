@@ -20,6 +20,7 @@ from mira.pipeline.runner import run_extra
 from mira.progress import Log, Quiet
 from mira.reviewing.journal import DROP, KEEP, read_all
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.stored import run_path
 
 __all__ = ["audit", "diff", "human_verdicts"]
 
@@ -85,7 +86,7 @@ def diff(run_a: Path | str, run_b: Path | str, *, flips: int = 3, log: Log | Non
 
 def _run(given: Path | str) -> RunFolder:
     """Return the run folder that a folder or a settings file means."""
-    path = Path(given)
+    path = run_path(given)
     if path.is_file():
         return RunFolder(load_config(path).run)
     run = RunFolder(path)

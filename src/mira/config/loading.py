@@ -15,7 +15,7 @@ from mira.config.overrides import Override, apply_override
 from mira.config.paths import resolve_paths
 from mira.config.settings import Config, EmbeddingSettings, SourceSettings
 from mira.errors import ConfigError
-from mira.urls import check_local, problem_of_url
+from mira.urls import problem_of_url
 
 __all__ = ["config_from", "load_config"]
 
@@ -235,7 +235,6 @@ def _check(config: Config, origin: _Origin) -> None:
     for name, url in [*(("base_url", url) for url in urls), *_embedding_url(config.embedding)]:
         if wrong := problem_of_url(url):
             raise ConfigError(f"{origin.path}: {name}: {wrong[0]}", wrong[1])
-    check_local(config.run, origin.setting("run"))
     if config.distill.student == "endpoint" and not (config.distill.endpoint or config.distill.endpoints):
         problem = "distill.student is 'endpoint', but distill.endpoint is missing"
         raise ConfigError(f"{origin.path}: {problem}", "Add base_url and model.")

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
+from mira.run_folder.stored import run_path
 from mira.tokens import BUILT_IN
 
 __all__ = [
@@ -60,7 +61,9 @@ BundlePath = Annotated[str, _Marker(PathKind.BUNDLE)]
 ModelPath = Annotated[str, _Marker(PathKind.MODEL)]
 TokenizerPath = Annotated[str, _Marker(PathKind.TOKENIZER)]
 SourcePath = Annotated[str, _Marker(PathKind.SOURCE)]
-RunPath = Annotated[Path, _Marker(PathKind.RUN)]
+RunPath = Annotated[
+    Path, BeforeValidator(run_path), PlainSerializer(lambda path: f"{path}", when_used="json"), _Marker(PathKind.RUN)
+]
 
 Place = tuple[str | int, ...]
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mira.errors import RunError
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.working_copy import fetch
 
 __all__ = ["connect", "listed", "register_index", "register_source"]
 
@@ -33,9 +34,10 @@ def connect(run: RunFolder) -> Iterator[duckdb.DuckDBPyConnection]:
         con.close()
 
 
-def listed(paths: Sequence[str]) -> str:
-    """Return paths as they stand in the list of `read_parquet`."""
-    return ", ".join("'" + glob.escape(path).replace("'", "''") + "'" for path in paths)
+def listed(paths: Sequence[Path | str]) -> str:
+    """Return paths as they stand in the list of `read_parquet`; of a run at a URL, the files are fetched."""
+    fetch(paths)
+    return ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths)
 
 
 def register_index(con: duckdb.DuckDBPyConnection, found: Sequence[tuple[str, Path]]) -> None:

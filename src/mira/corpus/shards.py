@@ -188,9 +188,9 @@ def _find(source: SourceSettings, run: Path) -> Found:
 def _find_path(path: str, source: str, run: Path) -> Found:
     if is_remote(path):
         with _asking(path, source):
-            found = find(path)
+            found = _outside(find(path), f"{run}")
     else:
-        found = _outside(find(path), run)
+        found = _outside(find(path), os.path.normpath(str(run)))
     if not found.files:
         against = "what its file system lists" if is_remote(path) else str(Path.cwd())
         left = "; ".join(f"left out are {len(paths):,} {reason}" for reason, paths in sorted(found.left_out.items()))
@@ -203,12 +203,13 @@ def _find_path(path: str, source: str, run: Path) -> Found:
     return found
 
 
-def _outside(found: Found, run: Path) -> Found:
+def _outside(found: Found, home: str) -> Found:
     """Leave out what a run wrote, where the run folder lies in a source's folder; a path into it is taken as it is."""
-    home = os.path.normpath(run)
     for path, inside in list(found.files.items()):
-        base = os.path.normpath(path.removesuffix(inside) or ".")
-        own = os.path.normpath(path).startswith(home + os.sep)
+        base = path.removesuffix(inside) or "."
+        if not is_remote(path):
+            path, base = os.path.normpath(path), os.path.normpath(base)  # noqa: PLW2901
+        own = path.startswith(home + os.sep)
         if own and home.startswith(base.rstrip(os.sep) + os.sep):
             del found.files[path]
             found.left_out["files of the run folder"].append(path)
@@ -353,7 +354,7 @@ class _Cache:
         except (OSError, ValueError):
             self._known = {}
         self._used: dict[str, list[list[Any]]] = {}
-        self._home = os.path.realpath(path.parent)
+        self._home = os.path.realpath(str(path.parent))
         self._places: dict[str, str] = {}
 
     def place(self, folder: str) -> str:

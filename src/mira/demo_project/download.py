@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mira.errors import MiraError
 from mira.progress import Log
-from mira.run_folder.cache import user_cache
 from mira.run_folder.files import atomic, check_writable, sha256_file
+from mira.run_folder.machine import user_cache
 from mira.run_folder.scratch import scratch_folder
 
 __all__ = ["DISTRIBUTIONS", "SERVICES", "Distribution", "fetch_distributions"]

@@ -72,7 +72,8 @@ _HELD_OUT_FILE = "held_out.parquet"
 
 def _serve(config: Config, run: RunFolder, group: Group, log: Log) -> dict[str, Any]:
     folder = run.student(group.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_dir():
+        remove_folder(folder)
     rubric = Rubric.load(run.rubric(group.name), group.name)
     write_endpoint_bundle(folder, rubric, config.distill.endpoint_of(group.name))
     return {"kind": "endpoint", **_judge_labelled(config.students, config.corpus, run, group, log)}

@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_limits
 from mira.config.settings import EmbeddingSettings
 from mira.embedding.embedder import Vectors
 from mira.embedding.minilm import SHA256, token_vectors, word_pieces
-from mira.run_folder.cache import Cache, user_cache
+from mira.run_folder.cache import Cache
 from mira.run_folder.files import hash_json
+from mira.run_folder.machine import user_cache
 
 __all__ = ["StaticTokens", "distil", "load_static"]
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from mira import plugins
 from mira.errors import MiraError, install_hint
+from mira.run_folder.working_copy import Change, Recorded, apply_changes
 
 __all__ = ["Engine", "LocalEngine", "RayEngine", "load_engine"]
 
@@ -58,7 +59,9 @@ class LocalEngine:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
         try:
-            yield from _results(pool, function, items, workers)
+            for result, changes in _results(pool, Recorded(function), items, workers):
+                apply_changes(changes)
+                yield result
         except BrokenProcessPool:
             raise MiraError(
                 "a worker process died",
@@ -98,7 +101,7 @@ def _die_with_parent() -> None:
 
 
 class RayEngine:
-    """Ray tasks, on the cluster that RAY_ADDRESS names or on this machine. The run folder must be on shared storage.
+    """Ray tasks, on the cluster that RAY_ADDRESS names or on this machine. Nodes share nothing but the run's URL.
 
     Args:
         workers: On this machine, Ray's CPUs (0: all of them). On a cluster, tasks in flight (0: twice its CPUs).
@@ -128,9 +131,11 @@ class RayEngine:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         limit = (self.workers if address != "local" else 0) or 2 * max(cpus, 1)
 
+        recorded = Recorded(function)
+
         @ray.remote  # type: ignore[untyped-decorator]
-        def task(item: Item) -> Result:
-            return function(item)  # which may be any callable; Ray itself takes functions only
+        def task(item: Item) -> tuple[Result, list[Change]]:
+            return recorded(item)  # which may be any callable; Ray itself takes functions only
 
         queue, running = iter(items), list[Any]()
         try:
@@ -139,7 +144,9 @@ class RayEngine:
                 done, running = ray.wait(running)
                 running += [task.remote(item) for _, item in zip(done, queue, strict=False)]
                 for reference in done:
-                    yield ray.get(reference)
+                    result, changes = ray.get(reference)
+                    apply_changes(changes)
+                    yield result
         except ray.exceptions.RayTaskError as error:
             raise _unpacked(error) from None
         except ray.exceptions.RayError as error:

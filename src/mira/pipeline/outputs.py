@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mira.run_folder.files import hash_file, read_json, write_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.working_copy import WorkingCopy, fetch, time_of, working_copy_of
 
 __all__ = ["Sums", "changed", "digest_of", "load_sums", "measure", "save_sums"]
 
@@ -32,14 +33,29 @@ def measure(
     found: Sums = {}
     for output in outputs:
         above = output.relative_to(run.path).as_posix()
+        place = working_copy_of(output)
+        if place and place[0].is_shared(place[1]):
+            found |= _measure_stored(*place, known or {})
+            continue
         for inside in [""] if output.is_file() else sorted(_files_below(output), key=lambda name: name.split("/")):
-            path = f"{output}/{inside}" if inside else str(output)
+            path = f"{output!s}/{inside}" if inside else str(output)
             stat = os.stat(path)  # noqa: PTH116 - a run may hold very many files, and Path is slow
             state = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
             name = f"{above}/{inside}" if inside else above
             before = (known or {}).get(name)
             found[name] = (*state, before[3] if before and before[:3] == state else hash_file(Path(path)))
     return found
+
+
+def _measure_stored(copy: WorkingCopy, name: str, known: Mapping[str, tuple[int, int, int, str]]) -> Sums:
+    """Measure objects of a run at a URL: what stands for times there follows from their identity."""
+    names = [name] if copy.find(name) else sorted(copy.below(name), key=lambda found: found.split("/"))
+    objects = {name: there for name in names if (there := copy.find(name))}
+    states = {name: (there.size, time_of(there), 0) for name, there in objects.items()}
+    new = [name for name in objects if name not in known or known[name][:3] != states[name]]
+    fetch(copy.path(name) for name in new)
+    hashes = {name: hash_file(Path(copy.path(name))) for name in new}
+    return {name: (*states[name], hashes.get(name) or known[name][3]) for name in objects}
 
 
 def _files_below(folder: Path) -> Iterator[str]:

@@ -40,6 +40,7 @@ from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable, hash_file, hash_json, write_json
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.working_copy import check_reachable, refresh
 from mira.stage import Stage
 
 __all__ = ["StageState", "check_edited", "refresh_report", "run_extra", "run_stages", "stage_states", "unwritable"]
@@ -83,6 +84,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     log = log or Quiet()
     ran: list[str] = []
     run = RunFolder(config.run)
+    refresh(run.path)
     known = [stage.name for stage in STAGES]
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -123,6 +125,7 @@ def run_extra(
         RunError: There is no run, another process works in it, or a file of the run is damaged.
     """
     run = RunFolder(config.run)
+    refresh(run.path)
     if not run.manifest.is_file():
         raise RunError(f"{run.path}: there is no run yet", "Run it first: mira run CONFIG")
     if run.groups.is_file() and _needed_by("group", {"select"}, config):
@@ -148,6 +151,7 @@ def refresh_report(config: Config, log: Log) -> None:
 def stage_states(config: Config) -> list[StageState]:
     """Return for every stage whether it is up to date, as far as is known before the earlier stages run."""
     run = RunFolder(config.run)
+    refresh(run.path)
     manifest = read_manifest(run)
     states: list[StageState] = []
     wanted = needed_stages(config)
@@ -343,6 +347,7 @@ def unwritable(folder: Path, error: OSError) -> RunError:
 def _locked(run: RunFolder) -> Iterator[None]:
     try:
         check_writable(run.path)
+        check_reachable(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
         lock = lock_file(run.lock)
     except LockHeld as held:

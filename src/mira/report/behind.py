@@ -3,7 +3,6 @@
 Every list is short and every text is clipped, so that the page stays small.
 """
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mira.corpus import database
 from mira.errors import MiraError
 from mira.grouping.groups import Group
 from mira.labelling.labels import HELD_OUT
@@ -82,10 +82,9 @@ def _rejected(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str, why: 
     paths = [p for p in sorted(run.index(source).glob("*.parquet")) if p.name != "duplicates.parquet"]
     if not paths:
         return []
-    listed = ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths)
     return con.execute(
         f"""SELECT parse_filename(filename, true) || ', row ' || "row", detail
-        FROM read_parquet([{listed}], filename = true) WHERE reason_rejected = ? ORDER BY 1 LIMIT ?""",
+        FROM read_parquet([{database.listed(paths)}], filename = true) WHERE reason_rejected = ? ORDER BY 1 LIMIT ?""",
         [why, _EACH],
     ).fetchall()
 

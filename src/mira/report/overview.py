@@ -240,7 +240,7 @@ def overview(
         for name in order
     )
     return Overview(
-        run=settings.run.name,
+        run=f"{settings.run}".rpartition("/")[2],
         method=str(thresholds["method"]),
         scope=str(thresholds["scope"]),
         budget=str(budget),

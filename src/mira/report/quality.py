@@ -1,6 +1,5 @@
 """How quality is distributed in each source: histograms counted in SQL over the selection sidecars."""
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from mira.corpus import database
 from mira.errors import RunError
 from mira.report.charts import Bar, Tick, bars, place, ticks
 from mira.report.overview import Overview, SourceRow
@@ -118,7 +118,7 @@ def sidecars(folder: Path) -> str:
     paths = sorted(folder.glob("*.parquet"))
     if not paths:
         raise RunError(f"{folder}: there is nothing yet", "Run: mira run CONFIG")
-    return "[" + ", ".join("'" + glob.escape(str(path)).replace("'", "''") + "'" for path in paths) + "]"
+    return f"[{database.listed(paths)}]"
 
 
 def selection_view(con: duckdb.DuckDBPyConnection, run: RunFolder, source: str) -> None:

@@ -5,7 +5,6 @@ slice, on which both students' answers can be compared without bias. Distance to
 the cheap student's error of quality, source by source: a record two errors away is rarely on the wrong side.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -27,7 +26,7 @@ from mira.progress import Log
 from mira.rescoring.selections import student_selection
 from mira.rubric.judgement import Judgement, judgements_table
 from mira.rubric.slots import slot_names
-from mira.run_folder.files import hash_file, read_json, write_parquet
+from mira.run_folder.files import hash_file, read_json, remove_folder, write_parquet
 from mira.run_folder.paths import RunFolder
 from mira.selection.score_sidecars import MERGED_FROM
 from mira.selection.values import SelectionInputs
@@ -137,7 +136,8 @@ def cascade(
     errors = _errors(inputs.select, run)
     of_source = shards(corpus)
     summary: dict[str, Any] = {}
-    shutil.rmtree(run.path / "cascade", ignore_errors=True)  # an interrupted cascade must not leave two mixed
+    if (run.path / "cascade").is_dir():
+        remove_folder(run.path / "cascade")  # an interrupted cascade must not leave two mixed
     for group in read_json(run.groups)["groups"]:
         with open_judge(group["name"]) as judge:
             for source in group["sources"]:

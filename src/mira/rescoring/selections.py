@@ -7,6 +7,7 @@ from typing import Literal
 
 from mira.errors import RunError
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.working_copy import fetch
 from mira.selection.stage import is_selected, select_from
 from mira.selection.values import SelectionInputs
 
@@ -57,6 +58,7 @@ def select_by(scores: Literal["student", "cascade"], inputs: SelectionInputs) ->
     view.path.mkdir(exist_ok=True)
     for name in _READ:
         if (run.path / name).exists():
+            fetch([run.path / name])  # which a link does not
             _link(view.path / name, run.path / name)
     settings = inputs.select.model_copy(update={"scores": scores, "write_selected": False})
     view_of = replace(inputs, run=view, corpus=replace(inputs.corpus, run=view.path), select=settings)

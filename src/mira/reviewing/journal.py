@@ -20,6 +20,7 @@ import orjson
 from mira.errors import InputError
 from mira.run_folder.files import sync
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.working_copy import upload
 
 __all__ = [
     "DROP",
@@ -160,6 +161,7 @@ def _append(path: Path, lines: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    upload([path])
     if new:
         for folder in (path.parent, path.parent.parent):
             sync(folder)

@@ -1,22 +1,14 @@
 """Results that can be computed again, kept under the hash of everything they follow from."""
 
 import hashlib
-import os
 from pathlib import Path
 from types import TracebackType
 
-import platformdirs
-
 from mira.run_folder.files import remove_others, write_bytes
 
-__all__ = ["Cache", "user_cache"]
+__all__ = ["Cache"]
 
 _SUM = 16  # bytes of the hash in front of an entry
-
-
-def user_cache() -> Path:
-    """Return mira's cache folder, which all runs share: $MIRA_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("MIRA_CACHE") or platformdirs.user_cache_dir("mira"))
 
 
 class Cache:

@@ -16,6 +16,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mira.run_folder.stored import StoredPath
+from mira.run_folder.working_copy import upload
+
 __all__ = [
     "KEY",
     "atomic",
@@ -46,7 +49,7 @@ KEY = b"mira.key"
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success fsync it and rename it into place.
+    """Give a temporary path beside `path`; on success fsync it and rename it into place, or put it at the run's URL.
 
     The temporary name is of this write alone: threads and processes may write one path at once, and the last one stays.
 
@@ -66,8 +69,9 @@ def atomic(path: Path) -> Iterator[Path]:
         if group is None:
             yield temporary
             sync(temporary)
-            temporary.replace(path)
+            _put_in_place(temporary, path)
             sync(path.parent)
+            upload([path])
             return
         group.depth += 1
         try:
@@ -112,7 +116,7 @@ class _Group:
 
     def add(self, temporary: Path, path: Path) -> None:
         if self.depth:
-            temporary.replace(path)
+            _put_in_place(temporary, path)
             self._inner[path] = None
         else:
             self.waiting[temporary, path] = None
@@ -120,18 +124,24 @@ class _Group:
     def finish(self) -> None:
         """Wait for the disk, then put the outer files in place."""
         try:
-            inner = [path for path in self._inner if path.exists()]
+            inner = [path for path in self._inner if os.path.exists(str(path))]  # noqa: PTH110
             _sync_all([*inner, *(temporary for temporary, _ in self.waiting)])
             _sync_all({path.parent for path in inner})
+            upload(inner)
             for temporary, path in self.waiting:
-                temporary.replace(path)
+                _put_in_place(temporary, path)
             _sync_all({path.parent for _, path in self.waiting})
+            upload(path for _, path in self.waiting)
         finally:
             for temporary, _ in self.waiting:
                 temporary.unlink(missing_ok=True)
 
 
 _own = threading.local()
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    os.replace(str(temporary), str(path))  # noqa: PTH105 - of a run at a URL, what is there need not be fetched first
 
 
 def _short(name: str) -> str:
@@ -145,7 +155,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         OSError: They cannot; names the folder that does not allow it.
     """
-    there = folder
+    there = Path(str(folder))
     while not there.exists():
         there = there.parent
     if not there.is_dir():
@@ -155,7 +165,9 @@ def check_writable(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on the disk."""
+    """Wait until a file's content, or a folder's entries, are on the disk; what is put at a URL need not be."""
+    if isinstance(path, StoredPath):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -165,6 +177,7 @@ def sync(path: Path) -> None:
 
 def _sync_all(paths: Collection[Path]) -> None:
     """Wait until all are on the disk; the disk is asked for several at once."""
+    paths = [path for path in paths if not isinstance(path, StoredPath)]
     if len(paths) <= 1:
         for path in paths:
             sync(path)
@@ -232,14 +245,17 @@ def remove_folder(folder: Path) -> None:
         OSError: Something in it cannot be removed; names the folder.
     """
     try:
-        shutil.rmtree(folder)
+        if isinstance(folder, StoredPath):
+            folder.remove_tree()
+        else:
+            shutil.rmtree(folder)
     except OSError as error:  # which may name a file without its folder
         raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def remove_others(found: Iterable[Path], wanted: Collection[Path]) -> None:
     """Remove the files that are not wanted any more."""
-    for path in found:
+    for path in list(found):
         if path not in wanted:
             path.unlink(missing_ok=True)
 

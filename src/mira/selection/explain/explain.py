@@ -20,6 +20,7 @@ from mira.rubric.slots import slot_index
 from mira.run_folder.files import read_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
+from mira.run_folder.working_copy import fetch
 from mira.selection.cuts import Cutoff
 from mira.selection.explain.foreign import foreign_scores
 from mira.selection.explain.gates import gate_effects, ungated_value
@@ -177,6 +178,7 @@ def _hits(run: RunFolder, plan: Plan, id_: str, sources: Sequence[str]) -> list[
     for name, parts in plan.shards.items():
         if name in sources:
             paths = {str(run.index(name) / f"{shard.name}.parquet"): shard for shard in parts}
+            fetch(paths)
             table = ds.dataset(list(paths)).to_table(
                 columns=["row", "__filename"], filter=(ds.field("id") == id_) & ds.field("reason_rejected").is_null()
             )

@@ -1,0 +1,329 @@
+"""Where the files of a run lie: a folder, or any URL that fsspec can write to.
+
+A file is an object here: it is put whole or not at all, and it is known by its size and an identity that follows from
+its content. Nothing depends on clocks, which differ between machines.
+"""
+
+import errno
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from mira.errors import MiraError, install_hint
+from mira.urls import shown_url
+
+__all__ = ["AT_ONCE", "Object", "Store", "UrlStore", "each", "one_wins", "way_out_of"]
+
+AT_ONCE = 16
+"""Objects that are read or written at the same time."""
+
+_RIVALS, _ROUNDS = 4, 3  # of the test whether one of several writers wins
+_TRIES = 5  # reads of an object that others are writing
+
+# What a file system says of an object's content, most trusted first.
+_IDENTITIES = ("ETag", "etag", "e_tag", "md5Hash", "content_md5", "crc32c", "checksum", "sha256")
+_MOMENTS = ("mtime", "last_modified", "LastModified", "updated", "modified", "created")
+
+
+class Object(NamedTuple):
+    """What is known of an object without reading it.
+
+    Attributes:
+        size: Bytes.
+        identity: Differs where the content does; no clock.
+    """
+
+    size: int
+    identity: str
+
+
+class Store(Protocol):
+    """A place for objects by name, such as "index/wiki/part-0.parquet". Safe to use from several threads."""
+
+    @property
+    def url(self) -> str:
+        """The place, without secrets."""
+        ...
+
+    def list(self, below: str = "", *, deep: bool = True) -> dict[str, Object]:
+        """Return all objects whose name is `below` or begins with it and a slash; empty where there are none.
+
+        Args:
+            below: The folder, or one object.
+            deep: Also those in folders of the folder.
+
+        Raises:
+            OSError: The place does not answer.
+        """
+        ...
+
+    def stat(self, name: str) -> Object | None:
+        """Return what is known of an object; None if it is not there."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return an object's content.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            OSError: It cannot be read.
+        """
+        ...
+
+    def fetch(self, name: str, path: Path) -> Object:
+        """Write an object's content to a local file, and return which version of it that is.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            OSError: It cannot be read, or the file cannot be written.
+        """
+        ...
+
+    def put(self, name: str, content: bytes | Path) -> Object:
+        """Put an object, whole, in place of what is there.
+
+        Args:
+            name: Its name.
+            content: Its content, or a local file that holds it.
+
+        Raises:
+            OSError: It cannot be written; what was there stays.
+        """
+        ...
+
+    def put_new(self, name: str, content: bytes) -> bool:
+        """Put an object that is not there yet. Of several writers, one wins where `conditional` holds.
+
+        Returns:
+            Whether it was put; False if it was there.
+        """
+        ...
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; those that are not there do not matter."""
+        ...
+
+    def conditional(self) -> bool:
+        """Return whether `put_new` lets one of several writers win. Tested once, with an object that is removed."""
+        ...
+
+
+class UrlStore:
+    """Objects below a URL, through fsspec. Credentials come from the environment, as the file system's package says.
+
+    Args:
+        url: Such as "s3://bucket/run". Nothing is asked yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._guard = threading.Lock()
+        self._wins: bool | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL, without secrets."""
+        return shown_url(self._url)
+
+    @cached_property
+    def _system(self) -> Any:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - takes a while, and few runs are at a URL
+
+        try:
+            return url_to_fs(self._url, use_listings_cache=False)[0]
+        except (ImportError, ValueError) as error:
+            scheme = self._url.partition("://")[0]
+            hint = install_hint("s3") if scheme in ("s3", "s3a") else "Install the package that it names, or check it."
+            raise MiraError(f"{self.url}: {_first_line(error)}", hint) from None
+
+    @cached_property
+    def _root(self) -> str:
+        return str(self._system._strip_protocol(self._url)).rstrip("/")
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def list(self, below: str = "", *, deep: bool = True) -> dict[str, Object]:
+        """Return all objects at or below a name."""
+        with self._told(below):
+            try:
+                if deep:
+                    listed = self._system.find(self._at(below), detail=True).values()
+                else:
+                    listed = self._system.ls(self._at(below), detail=True)
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return {}
+        start = len(self._root) + 1
+        files = sorted((str(info["name"])[start:], info) for info in listed if info["type"] == "file")
+        return {name: _of_info(info) for name, info in files if name and not name.endswith("/")}
+
+    def stat(self, name: str) -> Object | None:
+        """Return size and identity of an object; None if it is not there."""
+        with self._told(name):
+            try:
+                info = self._system.info(self._at(name))
+            except FileNotFoundError:
+                return None
+        return _of_info(info) if info.get("type") != "directory" else None
+
+    def read(self, name: str) -> bytes:
+        """Return an object's content."""
+        with self._told(name):
+            return bytes(self._system.cat_file(self._at(name)))
+
+    def fetch(self, name: str, path: Path) -> Object:
+        """Write an object's content to a local file; read again if it was replaced meanwhile."""
+        before = self.stat(name)
+        for _ in range(_TRIES):
+            with self._told(name):
+                self._system.get_file(self._at(name), os.fspath(path))
+            after = self.stat(name)
+            if after is not None and after == before and path.stat().st_size == after.size:
+                return after
+            before = after
+        raise OSError(errno.EBUSY, "it is written all the time", f"{self.url}/{name}")
+
+    def put(self, name: str, content: bytes | Path) -> Object:
+        """Put an object with one request, or in parts that appear together."""
+        with self._told(name):
+            if isinstance(content, bytes):
+                self._system.pipe_file(self._at(name), content)
+                size = len(content)
+            else:
+                size = content.stat().st_size
+                self._system.put_file(os.fspath(content), self._at(name))
+        there = self.stat(name)
+        if there is None or there.size != size:
+            what = "is not there" if there is None else f"has {there.size:,} bytes"
+            raise OSError(errno.EIO, f"{size:,} bytes were put, and then it {what}", f"{self.url}/{name}")
+        return there
+
+    def put_new(self, name: str, content: bytes) -> bool:
+        """Put an object on the condition that it is not there.
+
+        An answer may get lost, and the client's second try then meets what the first one put: so content that no other
+        writer puts (a worker's name in it) is known again as one's own.
+        """
+        for attempt in range(_TRIES):
+            with self._told(name):
+                try:
+                    self._system.pipe_file(self._at(name), content, mode="create")
+                except FileExistsError:
+                    break
+                except OSError as error:
+                    if _code(error) == "PreconditionFailed":
+                        break
+                    if _code(error) != "ConditionalRequestConflict" or attempt == _TRIES - 1:
+                        raise
+                    time.sleep(random.uniform(0.05, 0.5))
+                    continue
+                return True
+        try:
+            return self.read(name) == content
+        except FileNotFoundError:
+            return False
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects, several at once."""
+
+        def one(name: str) -> None:
+            with self._told(name), suppress(FileNotFoundError):
+                self._system.rm_file(self._at(name))
+
+        each(one, list(names))
+
+    def conditional(self) -> bool:
+        """Return whether one of several writers wins."""
+        with self._guard:
+            if self._wins is None:
+                self._wins = one_wins(self)
+            return self._wins
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Turn what a file system raises, each its own kinds, into an OSError of one line that names the object."""
+        try:
+            yield
+        except MiraError:
+            raise
+        except Exception as error:
+            number = getattr(error, "errno", None) or _number(error)
+            raise OSError(number, _first_line(error), f"{self.url}/{name}".rstrip("/")) from None
+
+
+def each(function: Callable[[str], None], names: list[str]) -> None:
+    """Call a function with every name, several at once."""
+    if len(names) <= 1:
+        for name in names:
+            function(name)
+        return
+    with ThreadPoolExecutor(min(AT_ONCE, len(names))) as pool:
+        list(pool.map(function, names))
+
+
+def _of_info(info: dict[str, Any]) -> Object:
+    given = next((str(info[name]) for name in _IDENTITIES if info.get(name)), "")
+    if not given:  # sftp:// and memory:// tell no more than when the object was written
+        moment = next((info[name] for name in _MOMENTS if info.get(name)), "")
+        given = repr(moment.timestamp() if isinstance(moment, datetime) else moment)
+    return Object(int(info.get("size") or 0), given.strip('"'))
+
+
+def one_wins(store: Store) -> bool:
+    """Return whether `put_new` lets one of several writers win: try it a few times."""
+    for _ in range(_ROUNDS):
+        name = f"leases/probe-{secrets.token_hex(8)}"
+        ready = threading.Barrier(_RIVALS)
+
+        def rival(number: int, name: str = name, ready: threading.Barrier = ready) -> bool:
+            ready.wait()
+            return store.put_new(name, str(number).encode())
+
+        try:
+            with ThreadPoolExecutor(_RIVALS) as pool:
+                won = list(pool.map(rival, range(_RIVALS)))
+            if won.count(True) != 1 or store.read(name) != str(won.index(True)).encode():
+                return False
+        except (OSError, NotImplementedError, TypeError, ValueError):
+            return False
+        finally:
+            with suppress(OSError):
+                store.remove([name])
+    return True
+
+
+def _code(error: BaseException) -> str:
+    """Return what a cloud calls an error, such as "NoSuchBucket"; "" where it does not say."""
+    response = getattr(error.__cause__, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _number(error: BaseException) -> int:
+    if isinstance(error, FileNotFoundError):
+        return errno.ENOENT
+    return errno.EACCES if isinstance(error, PermissionError) else errno.EIO
+
+
+def _first_line(error: BaseException) -> str:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (str(said).strip() or type(error).__name__).partition("\n")[0]
+
+
+def way_out_of(error: OSError) -> str:
+    """Return what to do about an error of a place at a URL."""
+    if error.errno == errno.ENOENT:
+        return "Make the bucket first, or correct its name; check the region and the endpoint, too."
+    if error.errno == errno.EACCES:
+        return "Check the credentials in the environment, and that they may list, read, write and delete there."
+    return "Check the URL, the endpoint, the region and the network. Finished work is kept: run again to go on."
