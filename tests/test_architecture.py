@@ -19,7 +19,8 @@ FLOORS = (
     {"demo_files", "hashing", "plugins", "progress", "run_folder", "stats"},
     {"html", "rubric", "tokens"},
     {"config"},
-    {"engine", "llm", "stage"},
+    {"engine", "llm"},
+    {"stage"},
     {"corpus", "embedding"},
     {"flags", "foreign", "grouping", "judging"},
     {"discovery", "labelling"},
@@ -40,7 +41,6 @@ FLOORS = (
 SEE_CONFIG = {"api", "auditing", "cli", "config", "demo", "pipeline", "run_view", "stage"}
 _COMMAND = "a command over a finished run, which `pipeline.runner.run_extra` calls"
 TAKE_CONFIG = {
-    "corpus/index.py:build_index": "what the stage `index` runs",
     "rescoring/report.py:report_cascade": _COMMAND,
     "rescoring/served.py:run_cascade": _COMMAND,
     "evaluation/audit/audit.py:_audited": "part of `audit`: it reads two sections",

@@ -1,15 +1,33 @@
 """What a stage is. Every stage's folder holds its `Stage`; `mira.pipeline.registry` lists them in order."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mira.config.settings import Config, EndpointSettings
+from mira.engine import Attempt, Engine
+from mira.engine.groups import Grouped, grouped
 from mira.progress import Log
 from mira.run_folder.paths import RunFolder
 
-__all__ = ["FREE_REPLY_TOKENS", "REPLY_TOKENS", "SYSTEM_TOKENS", "TEMPLATE_TOKENS", "Stage", "Work", "needs", "reads"]
+__all__ = [
+    "FREE_REPLY_TOKENS",
+    "REPLY_TOKENS",
+    "SYSTEM_TOKENS",
+    "TEMPLATE_TOKENS",
+    "ShardItem",
+    "ShardPart",
+    "ShardStep",
+    "Stage",
+    "Wanted",
+    "Work",
+    "all_shards",
+    "do_items",
+    "do_parts",
+    "needs",
+    "reads",
+]
 
 # Tokens of prompts and replies, for estimates before there is anything to measure: 15 slots, 12 of them with three
 # references, rationales of one sentence.
@@ -44,9 +62,123 @@ class Work:
     notes: tuple[str, ...] = ()
 
 
+Wanted = Callable[[str, str], bool]
+"""Source, shard -> whether the shard is to be done here."""
+
+
+def all_shards(_source: str, _shard: str) -> bool:
+    """Want every shard: what a stage does that runs alone."""
+    return True
+
+
+class ShardItem(NamedTuple):
+    """What a step has to do for one shard, or has done.
+
+    Attributes:
+        source: Name of the source.
+        shard: Name of the shard.
+        done: Whether its output is there and up to date.
+        job: What the step needs to do it.
+        result: What came of it, for the stage's own use.
+        error: Why it could not be done.
+    """
+
+    source: str
+    shard: str
+    done: bool
+    job: Any = None
+    result: Any = None
+    error: Exception | None = None
+
+
+class ShardPart(NamedTuple):
+    """Shards of a step that are done together, such as those of one student.
+
+    Attributes:
+        items: The shards that are wanted, those that are done among them. The order is always the same.
+        run: Does the items that it is given and yields each as it ends, with its result or with its error. Items that
+            are done are yielded at once. It may take the next item only when it is ready for it.
+    """
+
+    items: Sequence[ShardItem]
+    run: Callable[[Iterable[ShardItem]], Iterator[ShardItem]]
+
+
+def do_items(
+    engine: Engine,
+    function: Callable[[Any], Any],
+    items: Iterable[ShardItem],
+    *,
+    size_of: Callable[[Any], int] | None = None,
+    most: int = 0,
+) -> Iterator[ShardItem]:
+    """Run a function over the jobs of items on an engine: most parts' `run`.
+
+    Args:
+        engine: Where it runs.
+        function: Job -> result; picklable, and so are the jobs.
+        items: The items. Those that are done are yielded at once, as they are.
+        size_of: Job -> its size. Small jobs are done in groups: what they write is put in place together.
+        most: Size of a group at most.
+
+    Yields:
+        Every item as it ends, with its result or its error.
+    """
+    waiting: dict[tuple[str, str], ShardItem] = {}
+    for item in items:
+        if item.done:
+            yield item
+        else:
+            waiting[item.source, item.shard] = item
+    calls = [((source, shard), item.job) for (source, shard), item in waiting.items()]
+    groups = grouped(calls, lambda call: size_of(call[1]), most) if size_of else [[call] for call in calls]
+    attempt: Attempt[tuple[str, str], Any, Any] = Attempt(function)
+    for ended in engine.map(Grouped(attempt), groups):
+        for key, result, error in ended:
+            yield waiting[key]._replace(result=result, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStep:
+    """What a stage does shard by shard: any number of workers may do it, each with shards of its own.
+
+    A step writes the outputs of the shards that it is given, whole or not at all, and removes nothing. What it writes
+    for a shard depends on neither the worker nor the other shards, so that two workers on one shard do no harm.
+
+    Attributes:
+        name: What `mira work --stage` calls it.
+        parts: Settings, run folder, log, wanted shards -> its parts, one after the other. What a part needs (an open
+            student) is held until the next one is asked for. Nothing is done before `ShardPart.run`. Only files of
+            wanted shards are read.
+        paid: Whether its requests cost money, so that no two workers should do one shard.
+    """
+
+    name: str
+    parts: Callable[[Config, RunFolder, Log, Wanted], Iterator[ShardPart]]
+    paid: Callable[[Config, RunFolder], bool] = lambda _config, _run: False
+
+
+def do_parts(parts: Iterable[ShardPart]) -> Iterator[ShardItem]:
+    """Do the parts of a step: what a stage runs before it gathers.
+
+    Yields:
+        Every shard once it is done, in any order.
+
+    Raises:
+        Exception: Of the first shard that fails.
+    """
+    for part in parts:
+        for item in part.run(part.items):
+            if item.error is not None:
+                raise item.error
+            yield item
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One stage: a function from files to files.
+
+    Most stages have two halves: steps, which work shard by shard, and a gathering at the end. `run` does both.
 
     Attributes:
         name: Its verb.
@@ -63,6 +195,7 @@ class Stage:
         edited: Takes the files of its output that were changed since, before it overwrites them; raises where that
             would lose what somebody wrote by hand.
         work: What it would do to a corpus of so many valid records per source.
+        steps: What workers may do of it, in order. `run` does the same steps, and then gathers what they wrote.
     """
 
     name: str
@@ -77,6 +210,7 @@ class Stage:
     resumed: Callable[[Config, RunFolder], Sequence[Path]] = lambda _config, _run: ()
     edited: Callable[[Config, RunFolder, Sequence[Path]], None] | None = None
     work: Callable[[Config, RunFolder, Mapping[str, int]], Work] = lambda _config, _run, _valid: Work()
+    steps: tuple[ShardStep, ...] = ()
 
 
 def needs(*names: str) -> Callable[[Config], Sequence[str]]:

@@ -6,8 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from mira.corpus import Record, check_fields, peek, shards, totals
+from mira.config.settings import ScoreSettings
+from mira.corpus import Record, Shard, check_fields, peek, shards, totals
 from mira.corpus import index as index_module
+from mira.engine import LocalEngine
 from mira.errors import ConfigError, InputError, RunError
 from mira.tokens import tokenizer
 from support.corpus_project import Project
@@ -295,10 +297,16 @@ def test_small_inputs_need_no_processes(monkeypatch: pytest.MonkeyPatch, project
     project.lines("a.jsonl", GOOD)
     project.lines("b.jsonl", GOOD)
     found = shards(project.config(project.source("*.jsonl")).corpus)["s"]
-    assert index_module._workers(found) == 1
+
+    def workers(parts: list[Shard]) -> int:
+        engine = index_module._engine(ScoreSettings(workers=3), parts)
+        assert isinstance(engine, LocalEngine)
+        return engine.workers
+
+    assert workers(found) == 1
     monkeypatch.setattr(index_module, "_WORTHWHILE_BYTES", 1)
-    assert index_module._workers(found) == 0
-    assert index_module._workers(found[:1]) == 1
+    assert workers(found) == 3
+    assert workers(found[:1]) == 1
 
 
 def test_indexing_in_processes_gives_the_same_index(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

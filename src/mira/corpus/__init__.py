@@ -1,10 +1,11 @@
 """Sources and families: find, read, render, count tokens, shard, sample, write."""
 
-from mira.corpus.index import build_index, records_key, source_key, totals
+from mira.corpus.index import records_key, source_key, totals
 from mira.corpus.peek import check_fields, peek
 from mira.corpus.read import fetch, field_values, pick, read, sample_ids
 from mira.corpus.record import Part, Record, Rejected, Rejection
 from mira.corpus.shards import Shard, described, find_shards, shards
+from mira.corpus.stage import build_index
 from mira.corpus.write import copy_kept, count_kept, describe_kept
 from mira.family import FamilyName
 from mira.tokens import Tokenizer, tokenizer

@@ -34,6 +34,7 @@ from mira.corpus.files.lines import is_remote, open_file
 from mira.corpus.files.unchanged import file_state, remote_state
 from mira.errors import ConfigError, InputError, MiraError, RunError, together, way_out
 from mira.run_folder.files import hash_json, read_json, write_json
+from mira.stage import Wanted, all_shards
 
 __all__ = ["Format", "Shard", "described", "format_of", "shards"]
 
@@ -102,15 +103,16 @@ class _Slice:
     hash: str
 
 
-def shards(corpus: CorpusSettings, *, again: bool = False) -> dict[str, list[Shard]]:
+def shards(corpus: CorpusSettings, *, again: bool = False, wanted: Wanted = all_shards) -> dict[str, list[Shard]]:
     """Find every source's shards.
 
     Args:
         corpus: How the corpus is read.
         again: Read every local file again, even one whose size and time have not changed.
+        wanted: Source, name of a shard -> whether it is wanted.
 
     Returns:
-        Source -> its shards in order of path and position; sources in the config's order.
+        Source -> its wanted shards in order of path and position; sources in the config's order.
 
     Raises:
         ConfigError: Two sources have one name, or a URL's file system is not installed.
@@ -120,7 +122,7 @@ def shards(corpus: CorpusSettings, *, again: bool = False) -> dict[str, list[Sha
     found, wrong = find_shards(corpus, again=again)
     if wrong:
         raise together(list(wrong.values()))
-    return found
+    return {source: [s for s in parts if wanted(source, s.name)] for source, parts in found.items()}
 
 
 def find_shards(corpus: CorpusSettings, *, again: bool = False) -> tuple[dict[str, list[Shard]], dict[str, MiraError]]:

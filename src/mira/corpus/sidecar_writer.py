@@ -27,11 +27,12 @@ Answer = TypeVar("Answer")
 
 
 class ShardResult(NamedTuple):
-    """What came of one shard: source, rows in its sidecar, and unscored rows by reason."""
+    """What came of one shard: source, rows in its sidecar, unscored rows by reason, and the shard's name."""
 
     source: str
     rows: int
     unscored: Counter[str]
+    shard: str
 
 
 class Place(NamedTuple):
@@ -83,7 +84,7 @@ class SidecarWriter(Generic[Answer]):
         table = pa.concat_tables(self._tables).sort_by("row")
         reasons = _reasons(table)
         write_parquet(self.path, table.replace_schema_metadata(self.metadata(reasons)))
-        return ShardResult(self.shard.source, len(table), reasons)
+        return ShardResult(self.shard.source, len(table), reasons, self.shard.name)
 
     def _flush(self) -> None:
         self._tables.append(self.table(self._batch))
@@ -149,7 +150,7 @@ def read_result(path: Path, source: str) -> ShardResult | None:
         table = pq.read_table(path, columns=["reason_unscored"])
     except (OSError, pa.ArrowException):
         return None
-    return ShardResult(source, len(table), _reasons(table))
+    return ShardResult(source, len(table), _reasons(table), path.name.removesuffix(".parquet"))
 
 
 def _reasons(table: pa.Table) -> Counter[str]:

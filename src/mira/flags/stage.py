@@ -8,7 +8,7 @@ has both.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mira import corpus
-from mira.config.settings import Config, FlagSettings
+from mira.config.settings import Config, FlagSettings, ScoreSettings
 from mira.corpus import Shard, records_key
 from mira.engine import load_engine
 from mira.errors import ConfigError, ConservationError
@@ -30,7 +30,7 @@ from mira.flags.signatures import SignatureTask, is_done, make_signatures, signa
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_json, read_key, remove_others
 from mira.run_folder.paths import RunFolder
-from mira.stage import Stage, needs, reads
+from mira.stage import ShardItem, ShardPart, ShardStep, Stage, Wanted, all_shards, do_items, do_parts, needs, reads
 
 __all__ = ["STAGE", "flag", "flags_path"]
 
@@ -78,28 +78,50 @@ def flag(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
         RunError: A source is not indexed.
         ConservationError: A sidecar does not hold exactly its source's valid records.
     """
+    totals = corpus.totals(config.corpus, run)
+    tasks, benchmarks = _tasks(config, run, log, all_shards)
+    for folder, path_of in (("signatures", signature_path), ("flags", flags_path)):
+        _remove_strays(run.path / folder, {path_of(run, task.shard) for task in tasks})
+    read = sum(not item.done for item in do_parts([_part(config.score, tasks, log)]))
+    written = _write_all(config.flags, run, tasks, log)
+    counts = {task.shard: _counts(flags_path(run, task.shard)) for task in tasks}
+    return {**_summary(counts, totals, benchmarks), "read": read, "written": written, "shards": len(tasks)}
+
+
+def _tasks(
+    config: Config, run: RunFolder, log: Log, wanted: Wanted
+) -> tuple[list[SignatureTask], dict[str, dict[str, int]]]:
+    """Return a task per wanted shard, whether it is done or not, and counts of the benchmarks."""
     settings = config.flags
     if settings.contaminated == "drop" and not settings.benchmarks:
         raise ConfigError(
             "flags.contaminated is drop, but there are no flags.benchmarks", "Name some, or set it to keep."
         )
-    totals = corpus.totals(config.corpus, run)
     minhash = load_minhash(settings) if settings.near else None
     key, benchmarks = make_benchmarks(settings, config.corpus, run)
     _note_unused(benchmarks, settings.ngram_words, log)
-    found = [shard for shards in corpus.shards(config.corpus).values() for shard in shards]
-    for folder, path_of in (("signatures", signature_path), ("flags", flags_path)):
-        _remove_strays(run.path / folder, {path_of(run, shard) for shard in found})
+    found = [shard for shards in corpus.shards(config.corpus, wanted=wanted).values() for shard in shards]
     tasks = [
         SignatureTask(settings, config.corpus, run, s, minhash, key, signature_key(run, s, minhash, key)) for s in found
     ]
-    todo = [task for task in tasks if not is_done(task)]
-    with log.task("reading for duplicates and contamination", len(todo)) as progress:
-        for _ in load_engine(config.score.engine, config.score.workers).map(make_signatures, todo):
-            progress.advance()
-    written = _write_all(settings, run, tasks, log)
-    counts = {shard: _counts(flags_path(run, shard)) for shard in found}
-    return {**_summary(counts, totals, benchmarks), "read": len(todo), "written": written, "shards": len(found)}
+    return tasks, benchmarks
+
+
+def _part(settings: ScoreSettings, tasks: Sequence[SignatureTask], log: Log) -> ShardPart:
+    """Return what workers may do: the signatures of each shard. Joining them takes those of all shards."""
+
+    def run(given: Iterable[ShardItem]) -> Iterator[ShardItem]:
+        items = list(given)
+        with log.task("reading for duplicates and contamination", sum(not item.done for item in items)) as progress:
+            for item in do_items(load_engine(settings.engine, settings.workers), make_signatures, items):
+                progress.advance(not item.done)
+                yield item
+
+    return ShardPart([ShardItem(t.shard.source, t.shard.name, is_done(t), t) for t in tasks], run)
+
+
+def _parts(config: Config, run: RunFolder, log: Log, wanted: Wanted) -> Iterator[ShardPart]:
+    yield _part(config.score, _tasks(config, run, log, wanted)[0], log)
 
 
 def _note_unused(benchmarks: Mapping[str, Mapping[str, int]], n: int, log: Log) -> None:
@@ -255,4 +277,5 @@ STAGE = Stage(
     outputs=lambda run: [run.path / "flags"],
     resumed=lambda _config, run: [run.path / "flags", run.path / "signatures"],
     files=_files,
+    steps=(ShardStep("flag", _parts),),
 )

@@ -1,9 +1,10 @@
 """Stage `score`: one sidecar per shard. A shard is done if its sidecar has the right fingerprint."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,20 @@ from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
 from mira.rubric.slots import slot_columns
 from mira.run_folder.files import hash_json, remove_others
 from mira.run_folder.paths import RunFolder
-from mira.stage import REPLY_TOKENS, SYSTEM_TOKENS, TEMPLATE_TOKENS, Stage, Work, needs
+from mira.stage import (
+    REPLY_TOKENS,
+    SYSTEM_TOKENS,
+    TEMPLATE_TOKENS,
+    ShardItem,
+    ShardPart,
+    ShardStep,
+    Stage,
+    Wanted,
+    Work,
+    do_items,
+    do_parts,
+    needs,
+)
 from mira.unscored import Unscored
 
 __all__ = ["STAGE", "score", "score_schema", "score_shards"]
@@ -63,19 +77,11 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     _remove_strays(run, shards)
     totals = corpus.totals(config.corpus, run)
     requests: dict[str, Any] = {}
-    failures = Failures(sum(t["valid"] for t in totals.values()), config.teacher.failure_budget, run.journal)
-    for group in load_groups(run):
-        n_valid = sum(totals[source]["valid"] for source in group.sources)
-        with (
-            open_student(config.students, run, group.name, log) as student,
-            watch(student.stats, log, f"scoring {group.name}", n_valid) as task,
-        ):
-            student.failures = failures
-            for result in _score_group(config, run, group, student, shards, task):
-                rows[result.source] += result.rows
-                unscored[result.source] += result.unscored
-            if student.stats is not None:
-                requests[group.name] = student.stats.summary()
+    valid = {source: counts["valid"] for source, counts in totals.items()}
+    failures = Failures(sum(valid.values()), config.teacher.failure_budget, run.journal)
+    for item in do_parts(_groups(config, run, log, shards, _Whole(valid, failures, requests))):
+        rows[item.source] += item.result.rows
+        unscored[item.source] += item.result.unscored
     for source, total in totals.items():
         if rows[source] != total["valid"]:
             raise ConservationError(
@@ -87,7 +93,7 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
 
 
 def score_shards(
-    shards: Sequence[Shard],
+    shards: Iterable[Shard],
     judge: Judge,
     read: Callable[[Shard], Iterator[Record]],
     sidecar: Callable[[Shard], Path],
@@ -99,7 +105,7 @@ def score_shards(
     The judge sees one stream over all the shards, so an endpoint stays busy at their ends.
 
     Args:
-        shards: What to score.
+        shards: What to score; the next one is taken when the judge is ready for more records.
         judge: The student.
         read: Shard -> its valid records, in row order.
         sidecar: Shard -> the Parquet file to write.
@@ -158,24 +164,105 @@ def score_schema(n_slots: int) -> pa.Schema:
     return pa.schema([*kept, ("row", pa.int64()), ("n_tokens", pa.int32())])
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What is common to all shards of a stage.
+
+    Attributes:
+        valid: Source -> valid records.
+        failures: Counts the judgements of all students.
+        requests: Group -> summary of its requests; filled.
+    """
+
+    valid: Mapping[str, int]
+    failures: Failures
+    requests: dict[str, Any]
+
+
+def _parts(config: Config, run: RunFolder, log: Log, wanted: Wanted) -> Iterator[ShardPart]:
+    yield from _groups(config, run, log, corpus.shards(config.corpus, wanted=wanted))
+
+
+def _groups(
+    config: Config, run: RunFolder, log: Log, shards: Mapping[str, Sequence[Shard]], whole: _Whole | None = None
+) -> Iterator[ShardPart]:
+    """Yield a part per group. Its student stays open while the part is at work.
+
+    Args:
+        config: The settings.
+        run: The run folder.
+        log: Where progress goes.
+        shards: Source -> shards to score.
+        whole: Given where all shards are scored.
+    """
+    for group in load_groups(run):
+        own = [shard for source in group.sources for shard in shards[source]]
+        if not own:
+            continue
+        with open_student(config.students, run, group.name, log) as student:
+            jobs = [_Job(config, run, group.name, student.identity, shard) for shard in own]
+            items = [ShardItem(job.shard.source, job.shard.name, _is_done(job), job) for job in jobs]
+            yield ShardPart(items, partial(_score_group, config, run, group, student, log, whole))
+
+
 def _score_group(
-    config: Config, run: RunFolder, group: Group, student: Judge, shards: dict[str, list[Shard]], task: Task
-) -> Iterator[ShardResult]:
-    todo = []
-    for shard in (s for source in group.sources for s in shards[source]):
-        done = _done(_sidecar_path(run, shard), hash_json([records_key(run, shard), student.identity]))
-        if done:
-            task.advance(done.rows)
-            yield done
+    config: Config,
+    run: RunFolder,
+    group: Group,
+    student: Judge,
+    log: Log,
+    whole: _Whole | None,
+    given: Iterable[ShardItem],
+) -> Iterator[ShardItem]:
+    if whole is None:
+        given = list(given)
+        total = sum(_records(run, item) for item in given)
+        whole = _Whole({}, Failures(total, config.teacher.failure_budget, run.journal), {})
+    else:
+        total = sum(whole.valid[source] for source in group.sources)
+    with watch(student.stats, log, f"scoring {group.name}", total) as task:
+        student.failures = whole.failures
+        if runs_here(config.distill, run, group.name):
+            engine = load_engine(config.score.engine, config.score.workers)
+            for item in do_items(engine, _score_one, map(_with_result, given)):
+                if item.result is not None:
+                    task.advance(item.result.rows)
+                yield item
         else:
-            todo.append(shard)
-    if runs_here(config.distill, run, group.name):
-        jobs = [_Job(config, run, group.name, student.identity, shard) for shard in todo]
-        for result in load_engine(config.score.engine, config.score.workers).map(_score_one, jobs):
-            task.advance(result.rows)
-            yield result
-    elif todo:
-        yield from _score_here(config, run, student, todo, task)
+            yield from _score_stream(config, run, student, map(_with_result, given), task)
+        if student.stats is not None:
+            whole.requests[group.name] = student.stats.summary()
+
+
+def _score_stream(
+    config: Config, run: RunFolder, student: Judge, given: Iterable[ShardItem], task: Task
+) -> Iterator[ShardItem]:
+    """Score shards in one stream of records, taking the next shard when the student is ready for more records."""
+    waiting: dict[tuple[str, str], ShardItem] = {}
+    done: list[ShardItem] = []
+
+    def todo() -> Iterator[Shard]:
+        for item in given:
+            if item.done:
+                task.advance(item.result.rows)
+                done.append(item)
+            else:
+                waiting[item.source, item.shard] = item
+                yield item.job.shard
+
+    for result in _score_here(config, run, student, todo(), task):
+        yield waiting.pop((result.source, result.shard))._replace(result=result)
+    yield from done
+
+
+def _records(run: RunFolder, item: ShardItem) -> int:
+    return sum(len(block.rows) for block in index_blocks(run, item.source, item.shard))
+
+
+def _with_result(item: ShardItem) -> ShardItem:
+    """Return a done item with its result; one whose sidecar is damaged has to be done again."""
+    result = read_result(_sidecar_path(item.job.run, item.job.shard), item.source) if item.done else None
+    return item._replace(done=result is not None, result=result)
 
 
 def _score_one(job: _Job) -> ShardResult:
@@ -196,7 +283,7 @@ def _close_students() -> None:
 
 
 def _score_here(
-    config: Config, run: RunFolder, judge: Judge, shards: Sequence[Shard], task: Task
+    config: Config, run: RunFolder, judge: Judge, shards: Iterable[Shard], task: Task
 ) -> Iterator[ShardResult]:
     return score_shards(
         shards,
@@ -212,14 +299,13 @@ def _sidecar_path(run: RunFolder, shard: Shard) -> Path:
     return run.scores(shard.source) / f"{shard.name}.parquet"
 
 
-def _done(path: Path, fingerprint: str) -> ShardResult | None:
+def _is_done(job: _Job) -> bool:
+    fingerprint = hash_json([records_key(job.run, job.shard), job.student])
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        if metadata.get(FINGERPRINT) != fingerprint.encode() or metadata.get(b"mira.retry") != b"0":
-            return None
+        metadata = pq.read_schema(_sidecar_path(job.run, job.shard)).metadata or {}
     except (OSError, pa.ArrowException):  # not there, or damaged: scored again
-        return None
-    return read_result(path, path.parent.name)
+        return False
+    return metadata.get(FINGERPRINT) == fingerprint.encode() and metadata.get(b"mira.retry") == b"0"
 
 
 def _remove_strays(run: RunFolder, shards: dict[str, list[Shard]]) -> None:
@@ -258,6 +344,10 @@ def _windows(config: Config, run: RunFolder, source: str, windows: WindowSetting
     )
 
 
+def _is_paid(config: Config, run: RunFolder) -> bool:
+    return any(not runs_here(config.distill, run, group.name) for group in load_groups(run))
+
+
 STAGE = Stage(
     name="score",
     version=1,
@@ -267,4 +357,5 @@ STAGE = Stage(
     outputs=lambda run: [run.path / "scores"],
     resumed=lambda _config, run: [run.path / "scores"],
     work=_work,
+    steps=(ShardStep("score", _parts, paid=_is_paid),),
 )
