@@ -16,10 +16,10 @@ from mira.config.settings import Config
 from mira.errors import RunError
 from mira.pipeline.outputs import measure
 from mira.pipeline.runner import run_stages, stage_states
-from mira.run_folder.files import atomic, remove_folder, remove_others, together, write_bytes
+from mira.run_folder.files import atomic, hash_file, remove_folder, remove_others, together, write_bytes
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.stored import StoredPath, run_path
-from mira.run_folder.working_copy import Recorded, apply_changes, fetch, refresh, working_copy_of
+from mira.run_folder.working_copy import Recorded, apply_changes, fetch, refresh, working_copy_of, write_receipt
 
 MEMORY = fsspec.filesystem("memory")
 
@@ -241,3 +241,22 @@ def test_the_command_line_shows_the_url(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "http://127.0.0.1:9/r: cannot be used as a run folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_receipt_tells_hashes_of_what_others_need_not_read(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(run_path(url))
+    for n in range(3):
+        write_bytes(run.scores("a") / f"{n}.parquet", b"%d" % n)
+    write_receipt(run.path, "worker 1")
+    write_receipt(run.path, "worker 1")  # nothing new: none
+    assert len([name for name in _objects(url) if name.startswith("receipts/")]) == 1
+    _put(url, "scores/a/1.parquet", b"9")  # by somebody who tells nothing
+    monkeypatch.setenv("MIRA_CACHE", str(tmp_path / "elsewhere"))
+    other = RunFolder(run_path(url))
+    found = measure(other, [other.path / "scores"])
+    assert [p.name for p in Path(str(other.scores("a"))).iterdir()] == ["1.parquet"]
+    for n, content in enumerate((b"0", b"9", b"2")):
+        write_bytes(tmp_path / "same", content)
+        assert found[f"scores/a/{n}.parquet"][3] == hash_file(tmp_path / "same")

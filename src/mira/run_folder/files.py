@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mira.run_folder.store import hash_file
 from mira.run_folder.stored import StoredPath
 from mira.run_folder.working_copy import upload
 
@@ -264,12 +265,6 @@ def hash_json(value: Any) -> str:
     """Return the hash of a JSON value, independent of key order: 16 hex digits."""
     data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
     return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """Return the hash of a file's content: 16 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def hash_path(path: Path) -> str:

@@ -5,6 +5,7 @@ its content. Nothing depends on clocks, which differ between machines.
 """
 
 import errno
+import hashlib
 import os
 import random
 import secrets
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from mira.errors import MiraError, install_hint
 from mira.urls import shown_url
 
-__all__ = ["AT_ONCE", "Object", "Store", "UrlStore", "each", "one_wins", "way_out_of"]
+__all__ = ["AT_ONCE", "Object", "Store", "UrlStore", "each", "hash_file", "one_wins", "way_out_of"]
 
 AT_ONCE = 16
 """Objects that are read or written at the same time."""
@@ -260,6 +261,12 @@ class UrlStore:
         except Exception as error:
             number = getattr(error, "errno", None) or _number(error)
             raise OSError(number, _first_line(error), f"{self.url}/{name}".rstrip("/")) from None
+
+
+def hash_file(path: Path) -> str:
+    """Return the hash of a file's content: 16 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def each(function: Callable[[str], None], names: list[str]) -> None:

@@ -16,9 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+import orjson
+
 from mira.errors import RunError
 from mira.run_folder.machine import user_cache
-from mira.run_folder.store import Object, Store, UrlStore, each, way_out_of
+from mira.run_folder.store import Object, Store, UrlStore, each, hash_file, way_out_of
 
 __all__ = [
     "Change",
@@ -33,9 +35,11 @@ __all__ = [
     "upload",
     "working_copy",
     "working_copy_of",
+    "write_receipt",
 ]
 
 _OF_THIS_MACHINE = ("values",)
+_RECEIPTS = "receipts"
 _LATEST = (1 << 31) * 10**9  # ns; every file system has times below it
 
 Item = TypeVar("Item")
@@ -43,11 +47,12 @@ Result = TypeVar("Result")
 
 
 class Change(NamedTuple):
-    """An object that was put (or, if None, removed) below a URL."""
+    """An object that was put (or, if None, removed) below a URL, and the hash of its content."""
 
     url: str
     name: str
     object: Object | None
+    hash: str = ""
 
 
 class _Listed:
@@ -84,6 +89,9 @@ class WorkingCopy:
     def __init__(self, url: str, root: str, store: Store) -> None:
         self.url, self.root, self.store = url, root, store
         self._listed: dict[str, _Listed] = {}
+        self._hashes: dict[str, tuple[Object, str]] = {}
+        self._receipts_read = False
+        self._put: dict[str, tuple[int, str, str]] = {}  # since the last receipt: size, identity, hash
         self._guard = threading.RLock()
 
     def path(self, name: str) -> str:
@@ -94,6 +102,7 @@ class WorkingCopy:
         """Forget what was listed: it is asked again when it is needed."""
         with self._guard:
             self._listed = {}
+            self._receipts_read = False
 
     def is_shared(self, name: str) -> bool:
         """Return whether a name is of the run, not of this machine alone."""
@@ -129,9 +138,14 @@ class WorkingCopy:
         start = f"{name}/"
         return sorted(n for n in self._of_top(name.partition("/")[0]).objects if n.startswith(start))
 
-    def set(self, name: str, known: Object | None) -> None:
+    def set(self, name: str, known: Object | None, content_hash: str = "") -> None:
         """Take note that an object was put, or removed."""
         with self._guard:
+            if known is not None and content_hash:
+                self._hashes[name] = (known, content_hash)
+                self._put[name] = (*known, content_hash)
+            elif known is None:
+                self._put.pop(name, None)
             top = self._listed.get(name.partition("/")[0] if "/" in name else "")
             if top is not None:
                 top.set(name, known)
@@ -173,11 +187,44 @@ class WorkingCopy:
         if not self.is_shared(name):
             return
         path = self.path(name)
+        content_hash = hash_file(Path(path))
         known = self.store.put(name, Path(path))
         with suppress(FileNotFoundError):  # another process replaces it
             _mark(path, known)
-        self.set(name, known)
-        _record(Change(self.url, name, known))
+        self.set(name, known, content_hash)
+        _record(Change(self.url, name, known, content_hash))
+
+    def hash_of(self, name: str) -> str:
+        """Return the hash of an object's content, where whoever put it has told; else ""."""
+        known = self.find(name)
+        if self._hashes.get(name, (None, ""))[0] != known and not self._receipts_read:
+            self._read_receipts()
+        told, content_hash = self._hashes.get(name, (None, ""))
+        return content_hash if told == known else ""
+
+    def _read_receipts(self) -> None:
+        receipts = self.below(_RECEIPTS)
+        fetch(self.path(name) for name in receipts)
+        for receipt in receipts:
+            told: dict[str, tuple[int, str, str]] = orjson.loads(Path(self.path(receipt)).read_bytes())
+            for name, (size, identity, content_hash) in told.items():
+                known = Object(size, identity)
+                if self._hashes.get(name, (None, ""))[0] != self.find(name):
+                    self._hashes[name] = (known, content_hash)
+        self._receipts_read = True
+
+    def write_receipt(self, worker: str) -> None:
+        """Tell others the hashes of what this process has put since the last time: they need not read it.
+
+        Args:
+            worker: A name that no other process has.
+        """
+        with self._guard:
+            put, self._put = self._put, {}
+        told = {name: facts for name, facts in put.items() if name.partition("/")[0] not in (_RECEIPTS, "leases")}
+        if told:
+            name = f"{_RECEIPTS}/{worker}-{secrets.token_hex(4)}.json"
+            self.store.put(name, orjson.dumps(told))
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects and their copies."""
@@ -269,6 +316,12 @@ def upload(paths: Iterable[Path]) -> None:
     each(lambda text: places[text][0].upload(places[text][1]), list(places))
 
 
+def write_receipt(path: Path, worker: str) -> None:
+    """Do as `WorkingCopy.write_receipt` for a run folder at a URL; nothing for a folder of this machine."""
+    if place := working_copy_of(path):
+        place[0].write_receipt(worker)
+
+
 def shown(text: str) -> str:
     """Return a text for people, in which the URLs of runs stand for their working copies."""
     for root, copy in _copies.items():
@@ -329,4 +382,4 @@ def apply_changes(changes: Iterable[Change]) -> None:
     by_url = {copy.url: copy for copy in _copies.values()}
     for change in changes:
         if change.url in by_url:
-            by_url[change.url].set(change.name, change.object)
+            by_url[change.url].set(change.name, change.object, change.hash)
