@@ -53,7 +53,7 @@ def _measure_stored(copy: WorkingCopy, name: str, known: Mapping[str, tuple[int,
     objects = {name: there for name in names if (there := copy.find(name))}
     states = {name: (there.size, time_of(there), 0) for name, there in objects.items()}
     new = [name for name in objects if name not in known or known[name][:3] != states[name]]
-    hashes = {name: told for name in new if (told := copy.hash_of(name))}
+    hashes = {name: known_hash for name in new if (known_hash := copy.hash_of(name))}
     unknown = [name for name in new if name not in hashes]
     fetch(copy.path(name) for name in unknown)
     hashes |= {name: hash_file(Path(copy.path(name))) for name in unknown}

@@ -56,7 +56,7 @@ class Store(Protocol):
         ...
 
     def list(self, below: str = "", *, deep: bool = True) -> dict[str, Object]:
-        """Return all objects whose name is `below` or begins with it and a slash; empty where there are none.
+        """Return all objects whose name is `below` or begins with it and a slash; empty if none exist.
 
         Args:
             below: The folder, or one object.
@@ -155,7 +155,7 @@ class UrlStore:
 
     def list(self, below: str = "", *, deep: bool = True) -> dict[str, Object]:
         """Return all objects at or below a name."""
-        with self._told(below):
+        with self._named(below):
             try:
                 if deep:
                     listed = self._system.find(self._at(below), detail=True).values()
@@ -171,7 +171,7 @@ class UrlStore:
 
     def stat(self, name: str) -> Object | None:
         """Return size and identity of an object; None if it is not there."""
-        with self._told(name):
+        with self._named(name):
             try:
                 info = self._system.info(self._at(name))
             except FileNotFoundError:
@@ -180,14 +180,14 @@ class UrlStore:
 
     def read(self, name: str) -> bytes:
         """Return an object's content."""
-        with self._told(name):
+        with self._named(name):
             return bytes(self._system.cat_file(self._at(name)))
 
     def fetch(self, name: str, path: Path) -> Object:
         """Write an object's content to a local file; read again if it was replaced meanwhile."""
         before = self.stat(name)
         for _ in range(_TRIES):
-            with self._told(name):
+            with self._named(name):
                 self._system.get_file(self._at(name), os.fspath(path))
             after = self.stat(name)
             if after is not None and after == before and path.stat().st_size == after.size:
@@ -197,7 +197,7 @@ class UrlStore:
 
     def put(self, name: str, content: bytes | Path) -> Object:
         """Put an object with one request, or in parts that appear together."""
-        with self._told(name):
+        with self._named(name):
             if isinstance(content, bytes):
                 self._system.pipe_file(self._at(name), content)
                 size = len(content)
@@ -217,7 +217,7 @@ class UrlStore:
         writer puts (a worker's name in it) is known again as one's own.
         """
         for attempt in range(_TRIES):
-            with self._told(name):
+            with self._named(name):
                 try:
                     self._system.pipe_file(self._at(name), content, mode="create")
                 except FileExistsError:
@@ -239,7 +239,7 @@ class UrlStore:
         """Remove objects, several at once."""
 
         def one(name: str) -> None:
-            with self._told(name), suppress(FileNotFoundError):
+            with self._named(name), suppress(FileNotFoundError):
                 self._system.rm_file(self._at(name))
 
         each(one, list(names))
@@ -252,7 +252,7 @@ class UrlStore:
             return self._wins
 
     @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _named(self, name: str) -> Iterator[None]:
         """Turn what a file system raises, each its own kinds, into an OSError of one line that names the object."""
         try:
             yield

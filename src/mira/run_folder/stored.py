@@ -88,7 +88,7 @@ class StoredPath(PosixPath):
         return copy.is_folder(name)
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make the folder here; at a URL there are none."""
+        """Make the folder here; a URL needs no folders."""
         os.makedirs(str(self), mode, exist_ok=True)  # noqa: PTH103
 
     def iterdir(self) -> Generator["StoredPath", None, None]:

@@ -1,7 +1,7 @@
 """The copy on this machine of a run folder at a URL.
 
 What is at the URL counts. A file of the copy is current if its size and its time say so: the time is made of the
-object's identity, it is no clock. Names with a part that begins with a dot, and what is below `values/`, are of this
+object's identity, not of a clock. Names with a part that begins with a dot, and what is below `values/`, are of this
 machine alone.
 """
 
@@ -122,7 +122,7 @@ class WorkingCopy:
             return self._listed[top]
 
     def find(self, name: str) -> Object | None:
-        """Return what is known of an object; None if there is none."""
+        """Return what is known of an object; None if it is missing."""
         return self._top(name).objects.get(name)
 
     def is_folder(self, name: str) -> bool:
@@ -195,36 +195,36 @@ class WorkingCopy:
         _record(Change(self.url, name, known, content_hash))
 
     def hash_of(self, name: str) -> str:
-        """Return the hash of an object's content, where whoever put it has told; else ""."""
+        """Return the hash of an object's content, if whoever put it reported it; else ""."""
         known = self.find(name)
         if self._hashes.get(name, (None, ""))[0] != known and not self._receipts_read:
             self._read_receipts()
-        told, content_hash = self._hashes.get(name, (None, ""))
-        return content_hash if told == known else ""
+        of, content_hash = self._hashes.get(name, (None, ""))
+        return content_hash if of == known else ""
 
     def _read_receipts(self) -> None:
         receipts = self.below(_RECEIPTS)
         fetch(self.path(name) for name in receipts)
         for receipt in receipts:
-            told: dict[str, tuple[int, str, str]] = orjson.loads(Path(self.path(receipt)).read_bytes())
-            for name, (size, identity, content_hash) in told.items():
+            reported: dict[str, tuple[int, str, str]] = orjson.loads(Path(self.path(receipt)).read_bytes())
+            for name, (size, identity, content_hash) in reported.items():
                 known = Object(size, identity)
                 if self._hashes.get(name, (None, ""))[0] != self.find(name):
                     self._hashes[name] = (known, content_hash)
         self._receipts_read = True
 
     def write_receipt(self, worker: str) -> None:
-        """Tell others the hashes of what this process has put since the last time: they need not read it.
+        """Report the hashes of what this process has put since the last time: others need not read it.
 
         Args:
             worker: A name that no other process has.
         """
         with self._guard:
             put, self._put = self._put, {}
-        told = {name: facts for name, facts in put.items() if name.partition("/")[0] not in (_RECEIPTS, "leases")}
-        if told:
+        reported = {name: facts for name, facts in put.items() if name.partition("/")[0] not in (_RECEIPTS, "leases")}
+        if reported:
             name = f"{_RECEIPTS}/{worker}-{secrets.token_hex(4)}.json"
-            self.store.put(name, orjson.dumps(told))
+            self.store.put(name, orjson.dumps(reported))
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects and their copies."""
