@@ -260,3 +260,26 @@ def test_a_receipt_tells_hashes_of_what_others_need_not_read(
     for n, content in enumerate((b"0", b"9", b"2")):
         write_bytes(tmp_path / "same", content)
         assert found[f"scores/a/{n}.parquet"][3] == hash_file(tmp_path / "same")
+
+
+def test_a_worker_process_lists_anew_for_each_map(url: str) -> None:
+    folder = run_path(url)
+
+    def listed(_: int) -> list[str]:
+        return sorted(path.name for path in (folder / "index").glob("*"))
+
+    first, second = Recorded(listed), Recorded(listed)
+    assert first(0)[0] == []
+    _put(url, "index/other", b"by another machine")
+    assert first(0)[0] == []
+    assert second(0)[0] == ["other"]
+
+
+def test_leftovers_of_a_folder_that_is_gone_are_no_hindrance(url: str) -> None:
+    students = run_path(url) / "students"
+    (students / "A").mkdir()
+    Path(str(students / "A" / "left")).write_bytes(b"here alone")
+    write_bytes(students / ".A.new" / "bundle.json", b"new")
+    (students / ".A.new").replace(students / "A")
+    assert _objects(url) == {"students/A/bundle.json": b"new"}
+    assert [p.name for p in Path(str(students / "A")).iterdir()] == ["bundle.json"]

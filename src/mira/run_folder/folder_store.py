@@ -52,7 +52,7 @@ class FolderStore:
         """Return a file's content."""
         return (self._path / name).read_bytes()
 
-    def fetch(self, name: str, path: Path) -> Object:
+    def fetch(self, name: str, path: Path, known: Object | None = None) -> Object:
         """Copy a file."""
         path.write_bytes(self.read(name))
         return _of_file(path)

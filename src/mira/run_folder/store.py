@@ -80,8 +80,13 @@ class Store(Protocol):
         """
         ...
 
-    def fetch(self, name: str, path: Path) -> Object:
+    def fetch(self, name: str, path: Path, known: Object | None = None) -> Object:
         """Write an object's content to a local file, and return which version of it that is.
+
+        Args:
+            name: The object's name.
+            path: The file.
+            known: The version that was there lately, if known: saves a request.
 
         Raises:
             FileNotFoundError: It is not there.
@@ -183,9 +188,9 @@ class UrlStore:
         with self._named(name):
             return bytes(self._system.cat_file(self._at(name)))
 
-    def fetch(self, name: str, path: Path) -> Object:
+    def fetch(self, name: str, path: Path, known: Object | None = None) -> Object:
         """Write an object's content to a local file; read again if it was replaced meanwhile."""
-        before = self.stat(name)
+        before = known or self.stat(name)
         for _ in range(_TRIES):
             with self._named(name):
                 self._system.get_file(self._at(name), os.fspath(path))

@@ -136,6 +136,8 @@ class StoredPath(PosixPath):
         names = [] if copy is None else [name] if copy.find(name) is not None else copy.below(name)
         fetch(f"{copy.root}/{inside}" for inside in names) if copy is not None else None
         old = new._names_at()
+        if not old and os.path.isdir(str(new)) and new._shared()[0] is not None:  # noqa: PTH112
+            shutil.rmtree(str(new))  # what is left here of a folder that is gone
         os.replace(str(self), str(new))  # noqa: PTH105
         new_copy, _ = new._shared()
         if new_copy is not None:

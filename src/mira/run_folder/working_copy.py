@@ -170,7 +170,7 @@ class WorkingCopy:
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         temporary = f"{folder}/.{base[:100]}.{os.getpid()}.{secrets.token_hex(6)}.tmp"
         try:
-            found = self.store.fetch(name, Path(temporary))
+            found = self.store.fetch(name, Path(temporary), known)
             _mark(temporary, found)
             os.replace(temporary, path)  # noqa: PTH105
         finally:
@@ -347,6 +347,7 @@ def _mark(path: str, known: Object) -> None:
     os.utime(path, ns=(time_of(known), time_of(known)))
 
 
+_listed_for = ""
 _recorded: list[Change] | None = None  # of the task that this process works on
 
 
@@ -366,13 +367,22 @@ def _recording() -> Iterator[list[Change]]:
 
 
 class Recorded(Generic[Item, Result]):
-    """A function for a worker process: returns its result, and what it put or removed at URLs."""
+    """A function for a worker process: returns its result, and what it put or removed at URLs.
+
+    A worker process may have worked for an earlier stage: it lists anew what is at the URLs for each `Recorded`.
+    """
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
         self.function = function
+        self._listed_for = secrets.token_hex(8)
 
     def __call__(self, item: Item) -> tuple[Result, list[Change]]:
         """Call the function."""
+        global _listed_for  # noqa: PLW0603
+        if _listed_for != self._listed_for:
+            for copy in _copies.values():
+                copy.refresh()
+            _listed_for = self._listed_for
         with _recording() as changes:
             return self.function(item), changes
 
