@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mira.errors import ConfigError
-from mira.urls import check_local, join_url, problem_of_url, shown_url
+from mira.urls import check_local, check_place, join_url, problem_of_place, problem_of_url, shown_url
 
 KEY = "sk-abcdef0123456789"
 
@@ -63,3 +63,30 @@ def test_urls_are_no_places_to_write_to(place: str) -> None:
             check_local(given, "run")
     check_local("/tmp/run", "run")
     check_local("a:b/run", "run")
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("s3:/bucket/run", "one slash"),
+        ("/home/me/s3:/bucket/run", "one slash"),
+        ("https://host/run", "cannot write to https://"),
+        ("hf://datasets/a/b", "cannot write to hf://"),
+        ("simplecache::s3://bucket/run", "cannot write to simplecache::s3://"),
+        ("s3:///run", "names no bucket"),
+        ("s3://", "names no bucket"),
+        (f"s3://me:{KEY}@bucket/run", "user name"),
+        (f"gs://bucket/run?token={KEY}", "a query"),
+        (f"gs://bucket/run#{KEY}", "a query"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_unasked(place: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem) as caught:
+        check_place(place, "run")
+    assert KEY not in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("place", ["s3://bucket", "gs://b/run", "az://c/x", "memory://x", "file:///x", "run", "/a:/b"])
+def test_places_in_order(place: str) -> None:
+    assert problem_of_place(place) is None

@@ -25,6 +25,7 @@ __all__ = [
     "MiraError",
     "RunError",
     "install_hint",
+    "noted",
     "refused_by_system",
     "together",
     "way_out",
@@ -103,8 +104,16 @@ def refused_by_system(error: OSError) -> MiraError:
     return MiraError(f"{where}{error.strerror or error}", way_out(error, otherwise))
 
 
+def noted(error: OSError, note: str) -> OSError:
+    """Return an error with its way out, which `way_out` gives back."""
+    error.add_note(note)
+    return error
+
+
 def way_out(error: OSError, otherwise: str) -> str:
-    """Return the way out of a system error: the open-files limit if that was reached, else `otherwise`."""
+    """Return the way out of a system error: the noted one, the open-files limit if that was reached, or `otherwise`."""
+    if notes := getattr(error, "__notes__", None):
+        return str(notes[0])
     if error.errno not in (errno.EMFILE, errno.ENFILE):
         return otherwise
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

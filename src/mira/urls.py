@@ -1,4 +1,4 @@
-"""Base URLs of endpoints: check them, show them without keys, and join paths to them.
+"""URLs of endpoints and of places to write to: check them, show them without keys, and join paths to them.
 
 A URL ends up in errors, journals and manifests, so it must not hold a key, and parts that look like keys are masked.
 """
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mira.errors import ConfigError
 
-__all__ = ["check_local", "join_url", "problem_of_url", "shown_url"]
+__all__ = ["check_local", "check_place", "join_url", "problem_of_place", "problem_of_url", "shown_url"]
 
 _HARMLESS = frozenset({"api-version", "api_version", "version", "region"})
 _HARMLESS_VALUE = re.compile(r"[A-Za-z0-9.-]{1,32}")
@@ -21,6 +21,12 @@ _KEY_LIKE = re.compile(
 )
 _NAMED_KEY = re.compile(r"(?:key|token|secret|password|signature|auth\w*)[=:].|bearer\s", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?:/|:)")  # a Path has one slash where the URL had two
+_ONE_SLASH = re.compile(r"(?:^|/)((?:s3a?|gc?s|az|abfss?|memory|hf|https?):)/(?!/)", re.IGNORECASE)
+# What fsspec opens for reading only, or cannot hold a run: a file is a commit, a part of an archive, a copy.
+_READ_ONLY = frozenset({
+    "http", "https", "data", "github", "gist", "git", "hf", "zip", "tar", "libarchive", "reference", "generic", "dir",
+    "simplecache", "filecache", "cached", "blockcache", "jupyter", "jlab", "asynclocal", "ftp",
+})  # fmt: skip
 
 
 def check_local(path: Path | str, what: str) -> None:
@@ -38,6 +44,41 @@ def check_local(path: Path | str, what: str) -> None:
             f"{what}: '{shown_url(str(path))}' is a URL, and mira writes to local folders only",
             "Name a folder of this machine, and copy what is in it afterwards.",
         )
+
+
+def problem_of_place(place: str) -> tuple[str, str] | None:
+    """Return why nothing can be written to a folder or URL, and the way out, or None. Asks nobody; repeats no key."""
+    shown = shown_url(place)
+    if one := _ONE_SLASH.search(place):
+        return f"'{shown}' has one slash after {one[1]}", f"Write {one[1]}//, as in {one[1]}//bucket/run."
+    scheme, mark, rest = place.partition("://")
+    if not mark or not _URL.match(place):
+        return None
+    scheme = scheme.lower()
+    if "::" in scheme or scheme in _READ_ONLY:
+        return f"'{shown}': mira cannot write to {scheme}://", "Name a bucket, such as s3://bucket/run, or a folder."
+    if re.search(r"[@?#\\]", rest):
+        return (
+            f"'{shown}' carries a user name, a password or a query",
+            "Take it out: credentials come from the environment, or from the configuration files of the cloud.",
+        )
+    if scheme not in ("file", "memory") and not rest.partition("/")[0]:
+        return f"'{shown}' names no bucket", f"Write {scheme}://bucket/folder."
+    return None
+
+
+def check_place(place: str, what: str) -> None:
+    """Refuse a place to write to that cannot be one, whoever is asked.
+
+    Args:
+        place: A folder, or a URL as it was given.
+        what: The option or setting, for the message.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    if problem := problem_of_place(place):
+        raise ConfigError(f"{what}: {problem[0]}", problem[1])
 
 
 def problem_of_url(url: str) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from mira.config.settings import Config
-from mira.errors import RunError
+from mira.errors import ConfigError
 from mira.pipeline.outputs import measure
 from mira.pipeline.runner import run_stages, stage_states
 from mira.run_folder.files import atomic, hash_file, remove_folder, remove_others, together, write_bytes
@@ -223,7 +223,7 @@ def test_many_are_fetched_at_once_by_name(url: str, tmp_path: Path, monkeypatch:
 
 def test_a_place_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     config = _config(tmp_path, "http://127.0.0.1:9/run")
-    with pytest.raises(RunError, match="cannot be used as a run folder"):
+    with pytest.raises(ConfigError, match="cannot write to http://"):
         run_stages(config)
 
 
@@ -238,8 +238,8 @@ def test_the_command_line_shows_the_url(tmp_path: Path) -> None:
     env = {**os.environ, "MIRA_CACHE": str(tmp_path / "cache"), "COLUMNS": "300"}
     command = [sys.executable, "-m", "mira", "run", str(tmp_path / "mira.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    assert done.returncode == 1
-    assert "http://127.0.0.1:9/r: cannot be used as a run folder" in done.stderr
+    assert done.returncode == 2
+    assert "run: 'http://127.0.0.1:9/r': mira cannot write to http://" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -15,7 +15,8 @@ from mira.config.overrides import Override, apply_override
 from mira.config.paths import resolve_paths
 from mira.config.settings import Config, EmbeddingSettings, SourceSettings
 from mira.errors import ConfigError
-from mira.urls import problem_of_url
+from mira.run_folder.working_copy import working_copy_of
+from mira.urls import check_place, problem_of_url
 
 __all__ = ["config_from", "load_config"]
 
@@ -209,6 +210,8 @@ def _model_in(annotation: Any) -> Any:
 
 
 def _check(config: Config, origin: _Origin) -> None:
+    place = working_copy_of(config.run)
+    check_place(place[0].url if place else str(config.run), origin.setting("run"))
     names = [s.name for s in config.sources]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:

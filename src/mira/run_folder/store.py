@@ -19,10 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from mira.errors import MiraError, install_hint
-from mira.urls import shown_url
+from mira.errors import ConfigError, MiraError
+from mira.run_folder.trouble import code_of, told
+from mira.urls import check_place, shown_url
 
-__all__ = ["AT_ONCE", "Object", "Store", "UrlStore", "each", "hash_file", "one_wins", "way_out_of"]
+__all__ = ["AT_ONCE", "Object", "Store", "UrlStore", "each", "hash_file", "one_wins"]
 
 AT_ONCE = 16
 """Objects that are read or written at the same time."""
@@ -144,12 +145,11 @@ class UrlStore:
     def _system(self) -> Any:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - takes a while, and few runs are at a URL
 
+        check_place(self._url, "a place to write to")
         try:
             return url_to_fs(self._url, use_listings_cache=False)[0]
-        except (ImportError, ValueError) as error:
-            scheme = self._url.partition("://")[0]
-            hint = install_hint("s3") if scheme in ("s3", "s3a") else "Install the package that it names, or check it."
-            raise MiraError(f"{self.url}: {_first_line(error)}", hint) from None
+        except ValueError as error:  # an unknown scheme
+            raise ConfigError(f"{self.url}: {error}", "Name a bucket, such as s3://bucket/run, or a folder.") from None
 
     @cached_property
     def _root(self) -> str:
@@ -167,7 +167,7 @@ class UrlStore:
                 else:
                     listed = self._system.ls(self._at(below), detail=True)
             except FileNotFoundError as error:
-                if _code(error) == "NoSuchBucket":
+                if code_of(error) == "NoSuchBucket":
                     raise
                 return {}
         start = len(self._root) + 1
@@ -228,9 +228,9 @@ class UrlStore:
                 except FileExistsError:
                     break
                 except OSError as error:
-                    if _code(error) == "PreconditionFailed":
+                    if code_of(error) == "PreconditionFailed":
                         break
-                    if _code(error) != "ConditionalRequestConflict" or attempt == _TRIES - 1:
+                    if code_of(error) != "ConditionalRequestConflict" or attempt == _TRIES - 1:
                         raise
                     time.sleep(random.uniform(0.05, 0.5))
                     continue
@@ -264,8 +264,7 @@ class UrlStore:
         except MiraError:
             raise
         except Exception as error:
-            number = getattr(error, "errno", None) or _number(error)
-            raise OSError(number, _first_line(error), f"{self.url}/{name}".rstrip("/")) from None
+            raise told(error, f"{self._url}/{name}".rstrip("/")) from None
 
 
 def hash_file(path: Path) -> str:
@@ -313,29 +312,3 @@ def one_wins(store: Store) -> bool:
             with suppress(OSError):
                 store.remove([name])
     return True
-
-
-def _code(error: BaseException) -> str:
-    """Return what a cloud calls an error, such as "NoSuchBucket"; "" where it does not say."""
-    response = getattr(error.__cause__, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
-
-def _number(error: BaseException) -> int:
-    if isinstance(error, FileNotFoundError):
-        return errno.ENOENT
-    return errno.EACCES if isinstance(error, PermissionError) else errno.EIO
-
-
-def _first_line(error: BaseException) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (str(said).strip() or type(error).__name__).partition("\n")[0]
-
-
-def way_out_of(error: OSError) -> str:
-    """Return what to do about an error of a place at a URL."""
-    if error.errno == errno.ENOENT:
-        return "Make the bucket first, or correct its name; check the region and the endpoint, too."
-    if error.errno == errno.EACCES:
-        return "Check the credentials in the environment, and that they may list, read, write and delete there."
-    return "Check the URL, the endpoint, the region and the network. Finished work is kept: run again to go on."

@@ -18,9 +18,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 import orjson
 
-from mira.errors import RunError
+from mira.errors import RunError, way_out
 from mira.run_folder.machine import user_cache
-from mira.run_folder.store import Object, Store, UrlStore, each, hash_file, way_out_of
+from mira.run_folder.store import Object, Store, UrlStore, each, hash_file
 
 __all__ = [
     "Change",
@@ -288,7 +288,8 @@ def check_reachable(path: Path) -> None:
             raise OSError(errno.EIO, "what was put is not what is read", f"{store.url}/{name}")
         store.remove([name])
     except OSError as error:
-        raise RunError(f"{store.url}: cannot be used as a run folder: {error.strerror}", way_out_of(error)) from None
+        problem = f"{store.url}: cannot be used as a run folder: {error.strerror}"
+        raise RunError(problem, way_out(error, "Check the URL and the network.")) from None
 
 
 def fetch(paths: Iterable[Path | str]) -> None:
