@@ -10,13 +10,25 @@ from uuid import uuid4
 
 import fsspec
 import orjson
+import pyarrow as pa
 import pytest
 
 from mira.config.settings import Config
 from mira.errors import ConfigError
 from mira.pipeline.outputs import measure
 from mira.pipeline.runner import run_stages, stage_states
-from mira.run_folder.files import atomic, hash_file, remove_folder, remove_others, together, write_bytes
+from mira.run_folder.files import (
+    KEY,
+    atomic,
+    hash_file,
+    read_key,
+    remove_folder,
+    remove_others,
+    together,
+    write_bytes,
+    write_parquet,
+)
+from mira.run_folder.footers import prefetch_footers, read_footer
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.stored import StoredPath, run_path
 from mira.run_folder.working_copy import Recorded, apply_changes, fetch, refresh, working_copy_of, write_receipt
@@ -283,3 +295,21 @@ def test_leftovers_of_a_folder_that_is_gone_are_no_hindrance(url: str) -> None:
     (students / ".A.new").replace(students / "A")
     assert _objects(url) == {"students/A/bundle.json": b"new"}
     assert [p.name for p in Path(str(students / "A")).iterdir()] == ["bundle.json"]
+
+
+def test_a_footer_is_read_without_the_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_path(url) / "scores" / "a"
+    long = {b"long": b"x" * 200_000}
+    for n, facts in enumerate(({KEY: b"0"}, {KEY: b"1", **long})):
+        table = pa.table({"n": range(100_000)}).replace_schema_metadata(facts)
+        write_parquet(folder / f"{n}.parquet", table)
+    write_bytes(folder / "torn.parquet", b"PAR1 torn")
+    monkeypatch.setenv("MIRA_CACHE", str(tmp_path / "elsewhere"))
+    folder = run_path(url) / "scores" / "a"
+    prefetch_footers(folder.glob("*"))
+    assert [read_key(folder / f"{n}.parquet") for n in range(2)] == ["0", "1"]
+    assert [read_footer(folder / f"{n}.parquet").num_rows for n in range(2)] == [100_000] * 2
+    assert read_key(folder / "torn.parquet") == read_key(folder / "missing.parquet") == ""
+    assert not Path(str(folder)).exists()
+    write_parquet(folder / "0.parquet", pa.table({"n": [1]}).replace_schema_metadata({KEY: b"new"}))
+    assert read_key(folder / "0.parquet") == "new"

@@ -14,6 +14,7 @@ from mira.corpus.record import Record
 from mira.corpus.shards import Shard
 from mira.progress import Task
 from mira.run_folder.files import write_parquet
+from mira.run_folder.footers import read_footer
 
 __all__ = ["FINGERPRINT", "Place", "ShardResult", "SidecarWriter", "read_result", "write_sidecars"]
 
@@ -147,10 +148,23 @@ def write_sidecars(
 def read_result(path: Path, source: str) -> ShardResult | None:
     """Return the result that a finished sidecar holds; None if it is missing or damaged."""
     try:
+        footer = read_footer(path)
+        if _all_scored(footer):
+            return ShardResult(source, footer.num_rows, Counter(), path.name.removesuffix(".parquet"))
         table = pq.read_table(path, columns=["reason_unscored"])
     except (OSError, pa.ArrowException):
         return None
     return ShardResult(source, len(table), _reasons(table), path.name.removesuffix(".parquet"))
+
+
+def _all_scored(footer: pq.FileMetaData) -> bool:
+    """Return whether a sidecar's footer says that no row has a reason for being unscored."""
+    at = footer.schema.names.index("reason_unscored") if "reason_unscored" in footer.schema.names else -1
+    if at < 0 or not footer.num_rows:
+        return False
+    columns = (footer.row_group(group).column(at) for group in range(footer.num_row_groups))
+    nulls = [column.statistics.null_count if column.statistics else None for column in columns]
+    return None not in nulls and sum(n for n in nulls if n) == footer.num_rows
 
 
 def _reasons(table: pa.Table) -> Counter[str]:

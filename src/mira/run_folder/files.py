@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mira.run_folder.footers import read_footer
 from mira.run_folder.store import hash_file
 from mira.run_folder.stored import StoredPath
 from mira.run_folder.working_copy import upload
@@ -234,7 +235,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 def read_key(path: Path) -> str:
     """Return what a Parquet file carries under `KEY`; "" if the file is missing or damaged."""
     try:
-        return str((pq.read_metadata(path).metadata or {}).get(KEY, b"").decode())
+        return str((read_footer(path).metadata or {}).get(KEY, b"").decode())
     except (OSError, pa.ArrowException):
         return ""
 

@@ -52,6 +52,10 @@ class FolderStore:
         """Return a file's content."""
         return (self._path / name).read_bytes()
 
+    def read_end(self, name: str, size: int) -> bytes:
+        """Return the end of a file."""
+        return self.read(name)[-size:]
+
     def fetch(self, name: str, path: Path, known: Object | None = None) -> Object:
         """Copy a file."""
         path.write_bytes(self.read(name))

@@ -150,6 +150,11 @@ class WorkingCopy:
             if top is not None:
                 top.set(name, known)
 
+    def is_current(self, name: str) -> bool:
+        """Return whether this machine has the object as it is at the URL."""
+        known = self.find(name)
+        return known is not None and _is_current(self.path(name), known)
+
     def fetch(self, name: str) -> None:
         """Bring an object's copy up to date; of a folder, make the folder. Nothing where there is neither.
 
