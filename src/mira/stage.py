@@ -1,5 +1,6 @@
 """What a stage is. Every stage's folder holds its `Stage`; `mira.pipeline.registry` lists them in order."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "ShardItem",
     "ShardPart",
     "ShardStep",
+    "Share",
     "Stage",
     "Wanted",
     "Work",
@@ -27,6 +29,7 @@ __all__ = [
     "do_parts",
     "needs",
     "reads",
+    "worker_of",
 ]
 
 # Tokens of prompts and replies, for estimates before there is anything to measure: 15 slots, 12 of them with three
@@ -62,13 +65,34 @@ class Work:
     notes: tuple[str, ...] = ()
 
 
-Wanted = Callable[[str, str], bool]
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The shards that fall to one of several workers: a fixed part of them, whatever other shards there are.
+
+    Attributes:
+        index: The worker's number, from 0.
+        of: How many workers there are.
+    """
+
+    index: int = 0
+    of: int = 1
+
+    def __call__(self, source: str, shard: str) -> bool:
+        """Whether a shard of a source falls to this worker."""
+        return self.of == 1 or worker_of(source, shard, self.of) == self.index
+
+
+Wanted = Share
 """Source, shard -> whether the shard is to be done here."""
 
+all_shards = Share()
+"""Want every shard: what a stage does that runs alone."""
 
-def all_shards(_source: str, _shard: str) -> bool:
-    """Want every shard: what a stage does that runs alone."""
-    return True
+
+def worker_of(source: str, shard: str, of: int) -> int:
+    """Return the number of the worker that a shard falls to, from 0, of so many."""
+    digest = hashlib.blake2b(f"{source}/{shard}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest) % of
 
 
 class ShardItem(NamedTuple):

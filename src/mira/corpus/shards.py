@@ -20,20 +20,19 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
-
-from fsspec.core import url_to_fs
 
 from mira.config.settings import CorpusSettings, SourceSettings
 from mira.corpus.files.find import Found, find, is_s3
 from mira.corpus.files.formats import KNOWN, Format, format_of, without_extension
-from mira.corpus.files.lines import is_remote, open_file
-from mira.corpus.files.unchanged import file_state, remote_state
+from mira.corpus.files.known import KnownFiles
+from mira.corpus.files.lines import is_remote
+from mira.corpus.files.slices import local_slices, remote_slices
+from mira.corpus.files.unchanged import file_state
 from mira.errors import ConfigError, InputError, MiraError, RunError, together, way_out
-from mira.run_folder.files import hash_json, read_json, write_json
+from mira.run_folder.files import hash_json
 from mira.stage import Wanted, all_shards
 
 __all__ = ["Format", "Shard", "described", "format_of", "shards"]
@@ -95,21 +94,14 @@ class Shard:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    start: int | None
-    stop: int | None
-    first_line: int | None
-    hash: str
-
-
 def shards(corpus: CorpusSettings, *, again: bool = False, wanted: Wanted = all_shards) -> dict[str, list[Shard]]:
     """Find every source's shards.
 
     Args:
         corpus: How the corpus is read.
         again: Read every local file again, even one whose size and time have not changed.
-        wanted: Source, name of a shard -> whether it is wanted.
+        wanted: The shards that are wanted. Of local files only these are read; in a file that is sliced, also what lies
+            before them, because its lines are counted.
 
     Returns:
         Source -> its wanted shards in order of path and position; sources in the config's order.
@@ -119,18 +111,21 @@ def shards(corpus: CorpusSettings, *, again: bool = False, wanted: Wanted = all_
         InputError: A path matches nothing, cannot be read, or has an unknown format; the message lists all such
             sources.
     """
-    found, wrong = find_shards(corpus, again=again)
+    found, wrong = find_shards(corpus, again=again, wanted=wanted)
     if wrong:
         raise together(list(wrong.values()))
-    return {source: [s for s in parts if wanted(source, s.name)] for source, parts in found.items()}
+    return found
 
 
-def find_shards(corpus: CorpusSettings, *, again: bool = False) -> tuple[dict[str, list[Shard]], dict[str, MiraError]]:
+def find_shards(
+    corpus: CorpusSettings, *, again: bool = False, wanted: Wanted = all_shards
+) -> tuple[dict[str, list[Shard]], dict[str, MiraError]]:
     """Find the shards of every source whose files can be read.
 
     Args:
         corpus: How the corpus is read.
         again: As of `shards`.
+        wanted: As of `shards`.
 
     Returns:
         Source -> its shards; and source -> what is wrong with it. Both in the config's order.
@@ -141,15 +136,16 @@ def find_shards(corpus: CorpusSettings, *, again: bool = False) -> tuple[dict[st
     names = Counter(s.name for s in corpus.sources)
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
-    cache = _Cache(Path(corpus.run) / "index" / ".fingerprints.json", empty=again)
+    worker = "" if wanted == all_shards else f"{wanted.index}-of-{wanted.of}"
+    known = KnownFiles(corpus.run, worker, empty=again)
     found: dict[str, list[Shard]] = {}
     wrong: dict[str, MiraError] = {}
     for source in corpus.sources:
         try:
-            found[source.name] = _source_shards(corpus, source, cache)
+            found[source.name] = _source_shards(corpus, source, known, wanted)
         except MiraError as problem:
             wrong[source.name] = problem
-    cache.save()
+    known.save()
     return found, wrong
 
 
@@ -218,14 +214,14 @@ def _outside(found: Found, home: str) -> Found:
     return found
 
 
-def _source_shards(corpus: CorpusSettings, source: SourceSettings, cache: "_Cache") -> list[Shard]:
+def _source_shards(corpus: CorpusSettings, source: SourceSettings, known: KnownFiles, wanted: Wanted) -> list[Shard]:
     stems = {path: _stem(inside) for path, inside in _find(source, corpus.run).files.items()}
     counts = Counter(stem.lower() for stem in stems.values())
     try:
         return [
             shard
             for path, stem in sorted(stems.items())
-            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, corpus.shard_bytes, cache)
+            for shard in _file_shards(path, stem, counts[stem.lower()] > 1, source, corpus.shard_bytes, known, wanted)
         ]
     except OSError as error:
         raise InputError(
@@ -235,16 +231,42 @@ def _source_shards(corpus: CorpusSettings, source: SourceSettings, cache: "_Cach
 
 
 def _file_shards(
-    path: str, stem: str, doubled: bool, source: SourceSettings, shard_bytes: int, cache: "_Cache"
+    path: str,
+    stem: str,
+    doubled: bool,
+    source: SourceSettings,
+    shard_bytes: int,
+    known: KnownFiles,
+    wanted: Wanted,
 ) -> Iterator[Shard]:
     if doubled or stem.lower() in _OWN_NAMES or _LIKE_A_SLICE.search(stem):
         stem = f"{stem}-{_short_hash(path)}"
-    state = "" if is_remote(path) else file_state(path)
-    for piece in _slices(path, shard_bytes, cache, source.name):
-        name = stem if piece.start is None else f"{stem}.{piece.start:012d}"
+
+    def name_of(start: int | None) -> str:
+        return stem if start is None else f"{stem}.{start:012d}"
+
+    def is_wanted(start: int | None) -> bool:
+        return wanted(source.name, name_of(start))
+
+    fmt = format_of(path)
+    sliced = shard_bytes if fmt.kind == "jsonl" and not fmt.compression else 0
+    state = "" if is_remote(path) else file_state(path)  # before it is read: a change meanwhile is noticed
+    if is_remote(path):
+        with _asking(path, source.name):
+            found = remote_slices(path, sliced, is_wanted)
+    else:
+        found = local_slices(path, sliced, known, is_wanted)
+    for piece in found:
         fingerprint = hash_json([piece.hash, piece.start, piece.stop, piece.first_line])
         yield Shard(
-            source.name, path, name, fingerprint, piece.start, piece.stop, piece.first_line, state or piece.hash
+            source.name,
+            path,
+            name_of(piece.start),
+            fingerprint,
+            piece.start,
+            piece.stop,
+            piece.first_line,
+            state or piece.hash,
         )
 
 
@@ -272,109 +294,3 @@ def _stem(inside: str) -> str:
 
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-
-
-def _slices(path: str, shard_bytes: int, cache: "_Cache", source: str) -> list[_Slice]:
-    fmt = format_of(path)
-    sliced = fmt.kind == "jsonl" and not fmt.compression
-    if is_remote(path):
-        with _asking(path, source):
-            return _remote_slices(path, shard_bytes if sliced else None)
-    stat = Path(path).stat()
-    folder, name = os.path.split(path)
-    key = f"{cache.place(folder)}/{name}|{stat.st_size}|{stat.st_mtime_ns}|{shard_bytes if sliced else 0}"
-    known = cache.get(key)
-    if known is None:
-        with open_file(path) as file:
-            ends = _ends(file, stat.st_size, shard_bytes if sliced else stat.st_size or 1)
-            file.seek(0)
-            known = _hash_slices(file, ends)
-        cache.put(key, known)
-    pieces = [_Slice(*values) for values in known]
-    return pieces if len(pieces) > 1 else [_Slice(None, None, 1, p.hash) for p in pieces]
-
-
-def _remote_slices(url: str, shard_bytes: int | None) -> list[_Slice]:
-    fs, path = url_to_fs(url)
-    state = remote_state(fs, path)
-    size = fs.size(path)
-    if shard_bytes is None or size is None or size <= shard_bytes:
-        return [_Slice(None, None, 1, state)]
-    with open_file(url) as file:
-        ends = _ends(file, size, shard_bytes)
-    starts = [0, *ends[:-1]]
-    if len(ends) == 1:
-        return [_Slice(None, None, 1, state)]
-    return [_Slice(a, b, 1 if a == 0 else None, state) for a, b in zip(starts, ends, strict=True)]
-
-
-def _ends(file: IO[bytes], size: int, shard_bytes: int) -> list[int]:
-    """Return the bytes after each slice: the ends of the lines that hold the multiples of `shard_bytes`."""
-    ends: list[int] = []
-    nominal = shard_bytes
-    while nominal < size:
-        end = _line_end(file, nominal - 1, size)
-        if end >= size:
-            break
-        ends.append(end)
-        nominal = (end // shard_bytes + 1) * shard_bytes
-    return [*ends, size]
-
-
-def _line_end(file: IO[bytes], position: int, size: int) -> int:
-    """Return the position after the first line break at or after `position`."""
-    file.seek(position)
-    while block := file.read(65536):
-        at = block.find(b"\n")
-        if at >= 0:
-            return position + at + 1
-        position += len(block)
-    return size
-
-
-def _hash_slices(file: IO[bytes], ends: list[int]) -> list[list[Any]]:
-    slices: list[list[Any]] = []
-    start, line = 0, 1
-    for end in ends:
-        digest, lines, left = hashlib.blake2b(digest_size=8), 0, end - start
-        while left > 0 and (block := file.read(min(2**20, left))):
-            digest.update(block)
-            lines += block.count(b"\n")
-            left -= len(block)
-        slices.append([start, end, line, digest.hexdigest()])
-        start, line = end, line + lines
-    return slices
-
-
-class _Cache:
-    """Slices and hashes of local files, under (path from the cache's folder, size, mtime, shard_bytes)."""
-
-    def __init__(self, path: Path, *, empty: bool = False) -> None:
-        self._path, self._changed = path, False
-        try:
-            self._known: dict[str, list[list[Any]]] = read_json(path) if path.exists() and not empty else {}
-        except (OSError, ValueError):
-            self._known = {}
-        self._used: dict[str, list[list[Any]]] = {}
-        self._home = os.path.realpath(str(path.parent))
-        self._places: dict[str, str] = {}
-
-    def place(self, folder: str) -> str:
-        """Return where a folder is as seen from the cache."""
-        if folder not in self._places:
-            self._places[folder] = os.path.relpath(os.path.realpath(folder), self._home)
-        return self._places[folder]
-
-    def get(self, key: str) -> list[list[Any]] | None:
-        found = self._known.get(key)
-        if found is not None:
-            self._used[key] = found
-        return found
-
-    def put(self, key: str, value: list[list[Any]]) -> None:
-        self._used[key], self._changed = value, True
-
-    def save(self) -> None:
-        if self._changed or self._used.keys() != self._known.keys():
-            with suppress(OSError):  # it only saves time; a stage that cannot write says so itself
-                write_json(self._path, self._used)
