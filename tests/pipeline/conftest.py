@@ -15,6 +15,8 @@ from mira.errors import MiraError
 from mira.pipeline.runner import run_stages
 from mira.progress import Quiet
 from support.encoder_case import RUBRIC
+from support.notes import Notes
+from support.once import made_once
 from support.served_case import Server, serving
 from support.tiny_world import TinyWorld
 
@@ -27,6 +29,7 @@ sources:
   - {name: examples, path: examples.jsonl}
 teacher:
   replies: teacher_replies.jsonl
+embedding: {windows: 1, window_tokens: 16}  # most of a run's time goes into the embedder
 group: {sample: 10, given: {text_group_A: [release_notes], text_group_B: [api_reference, examples]}}
 discover:
   slots: 15
@@ -43,25 +46,20 @@ DATA = Path(str(resources.files("mira.demo_project") / "data"))
 
 @pytest.fixture(scope="session")
 def demo_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        distributions = fetch_distributions(Quiet())
-    except MiraError as error:
-        if "could not download" in error.message:
-            pytest.skip(f"no package index: {error.message}")
-        raise
-    path = tmp_path_factory.mktemp("demo") / "corpus.jsonl"
-    build_corpus(distributions, path, Quiet())
-    return path
+    return made_once(tmp_path_factory, "demo", _build) / "corpus.jsonl"
 
 
 @pytest.fixture(scope="session")
 def finished(demo_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that has run once."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    folder.mkdir()
-    _fill(folder, demo_corpus)
-    run_stages(load_config(folder / "mira.yaml"))
-    return folder
+    """A project that has run once; what that said is in said.txt."""
+
+    def make(folder: Path) -> None:
+        _fill(folder, demo_corpus)
+        notes = Notes()
+        run_stages(load_config(folder / "mira.yaml"), log=notes)
+        (folder / "said.txt").write_text("\n".join(notes.lines))
+
+    return made_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture
@@ -87,6 +85,16 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def world(tmp_path: Path) -> TinyWorld:
     return TinyWorld(tmp_path)
+
+
+def _build(folder: Path) -> None:
+    try:
+        distributions = fetch_distributions(Quiet())
+    except MiraError as error:
+        if "could not download" in error.message:
+            pytest.skip(f"no package index: {error.message}")
+        raise
+    build_corpus(distributions, folder / "corpus.jsonl", Quiet())
 
 
 def _fill(folder: Path, demo_corpus: Path) -> None:

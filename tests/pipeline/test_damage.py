@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,18 +23,26 @@ sources:
   - {name: s, family: text, path: data}
 select: {method: random, scope: source, budget: 50%}
 flags: {duplicates: drop}
+score: {workers: 1}
 """
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
-    (tmp_path / "data").mkdir()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "data").mkdir()
     for name, start in (("a", 0), ("b", 20)):
         lines = [json.dumps({"id": f"r{i}", "text": f"record {i} " * 9}) for i in range(start, start + 20)]
-        (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    (tmp_path / "mira.yaml").write_text(SETTINGS)
-    run_stages(_config(tmp_path))
-    return tmp_path
+        (folder / "data" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "mira.yaml").write_text(SETTINGS)
+    run_stages(_config(folder))
+    return folder
+
+
+@pytest.fixture
+def world(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project, its files as old as the originals."""
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
 def _config(folder: Path) -> Config:

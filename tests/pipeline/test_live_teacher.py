@@ -33,6 +33,7 @@ sources:
   - {name: examples, path: examples.jsonl}
 teacher:
   endpoint: {base_url: "URL", model: replay, api_key_env: REPLAY_KEY, price_in: 1, price_out: 2}
+embedding: {windows: 1, window_tokens: 16}
 group: {sample: 5, given: {text_group_A: [release_notes], text_group_B: [api_reference, examples]}}
 discover: {sample: 20, rubrics: {text_group_B: text_group_B_dim_anchors.jsonl}}
 label: {sample: 50, replicates: 0}
@@ -162,7 +163,7 @@ def test_the_cost_guard_stops_cleanly_and_a_rerun_goes_on(live: tuple[Path, Repl
 def test_batch_files_give_the_same_labels(live: tuple[Path, Replay]) -> None:
     project, server = live
     settings = project / "mira.yaml"
-    run_stages(load_config(settings))
+    run_stages(load_config(settings), ["index", "group", "discover", "label"])
     expected = pq.read_table(project / "run/labels/text_group_B.parquet")
 
     offline = ["--set", "teacher.offline=true", "--set", "run=batch"]

@@ -26,24 +26,9 @@ from mira.progress import Quiet
 from mira.reliability.students.report import compare_group_students
 from mira.run_folder.paths import RunFolder
 from mira.tokens import tokenizer
+from support.notes import Notes
 
 ALL = [stage.name for stage in STAGES if stage.name not in ("flag", "join")]  # which the settings ask for
-
-
-class Notes(Quiet):
-    """Keeps what stages say."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-    def ran(self) -> list[str]:
-        return [line.split()[0] for line in self.lines if " running" in line]
-
-    def why(self, stage: str) -> str:
-        return next(line for line in self.lines if line.startswith(stage) and " running" in line)
 
 
 def _run(config: Config, *names: str) -> Notes:
@@ -65,16 +50,11 @@ def _config(project: Path, *overrides: str) -> Config:
     return load_config(project / "mira.yaml", overrides)
 
 
-def test_everything_runs_and_a_rerun_does_nothing(project: Path) -> None:
-    config = _config(project)
-    assert [s.reasons for s in stage_states(config)][:2] == [("not run yet",), ("waits for index",)]
-    assert _run(config).ran() == ALL
-    assert _run(config).ran() == []
-    assert not any(state.reasons for state in stage_states(config))
-
-
-def test_a_project_can_be_moved(done: Path) -> None:
+def test_everything_runs_and_a_rerun_in_another_place_does_nothing(project: Path, done: Path) -> None:
+    assert [s.reasons for s in stage_states(_config(project))][:2] == [("not run yet",), ("waits for index",)]
+    assert Notes((done / "said.txt").read_text().splitlines()).ran() == ALL
     assert _run(_config(done)).ran() == []
+    assert not any(state.reasons for state in stage_states(_config(done)))
 
 
 def test_an_embedding_model_in_a_folder_is_known_by_its_content(project: Path) -> None:
@@ -274,7 +254,8 @@ def test_ray_gives_the_same_bytes(done: Path) -> None:
     assert len(found[0]) > 6
 
 
-def test_a_new_file_is_only_new_work(project: Path) -> None:
+def test_a_new_file_is_only_new_work(done: Path) -> None:
+    project = done
     (project / "api_reference").mkdir()
     (project / "api_reference.jsonl").rename(project / "api_reference" / "a.jsonl")
     text = (project / "mira.yaml").read_text().replace("path: api_reference.jsonl", "path: api_reference/*.jsonl")

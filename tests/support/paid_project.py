@@ -36,6 +36,7 @@ sources:
 SOURCES
 teacher:
   endpoint: {{base_url: URL, model: fake, price_in: 1, price_out: 2}}
+embedding: {{windows: 1, window_tokens: 32}}
 group:
   sample: 8
   k: {{text: 2}}  # kitchen and network

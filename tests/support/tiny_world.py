@@ -34,7 +34,8 @@ class TinyWorld:
         self.settings: dict[str, Any] = {
             "run": "run",
             "sources": [{"name": s, "path": f"{s}.jsonl"} for s in SOURCES],
-            "group": {"given": {GROUP: list(SOURCES)}},
+            "embedding": {"windows": 1, "window_tokens": 32},
+            "group": {"given": {GROUP: list(SOURCES)}, "sample": 10},
             "discover": {"rubrics": {GROUP: "rubric.jsonl"}},
             "distill": {"folds": 2},
             "score": {"workers": 1},
