@@ -136,7 +136,7 @@ def _join_files(config: Config, run: RunFolder, name: str, own: Sequence[Shard])
     kept.unlink(missing_ok=True)
     temporary = run.path / "foreign" / name / ".given.parquet"
     try:
-        with connect(run) as con:
+        with connect(run, alone=True) as con:
             given = given_scores(con, name, settings, found, temporary)
             temporary.unlink()
             for source, parts in groupby(own, lambda shard: shard.source):

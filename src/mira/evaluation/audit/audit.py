@@ -117,7 +117,7 @@ def audit(
     if reference:
         judge = (reference, values[reference])
     audited: dict[str, ScorerAudit] = {}
-    with connect(run) as con:
+    with connect(run, alone=True) as con:
         con.execute("SET threads = 1")  # sums of one order, so that the same input gives the same digits
         for scorer in scorers:
             counts = count_values(con, scorer, every)

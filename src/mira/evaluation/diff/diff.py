@@ -64,7 +64,10 @@ def diff(a: RunFolder, b: RunFolder, manifests: tuple[Manifest, Manifest], log: 
     names = list(dict.fromkeys([*chosen[0]["sources"], *chosen[1]["sources"]]))
     sources: dict[str, SourceDiff] = {}
     shown: list[Flipped] = []
-    with tempfile.TemporaryDirectory(prefix="mira-diff-") as folder, connect(RunFolder(Path(folder))) as con:
+    with (
+        tempfile.TemporaryDirectory(prefix="mira-diff-") as folder,
+        connect(RunFolder(Path(folder)), alone=True) as con,
+    ):
         groups = group_diffs(con, a, b)
         with log.task("diff", len(names)) as task:
             for source in names:
