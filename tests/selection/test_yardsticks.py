@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mira.cli.tables import print_explanation, print_summary
 from mira.run_folder.results import read_result
 from mira.selection.explain.explain import explain
-from mira.selection.stage import _recorded
+from mira.selection.ranks.rules import recorded
 from mira.selection.yardstick.figures import Kept
 from mira.selection.yardstick.yardsticks import Yardstick, competitors, load_yardsticks
 from support.selection_world import Item, World, items
@@ -60,8 +60,8 @@ def test_own_is_the_default_and_leaves_bytes_and_hashes_as_they_were(world):
     world.select(compare_by="own")
     assert [path.read_bytes() for path in files] == before
     assert "compare_by" not in json.loads(before[0])
-    assert "compare_by" not in _recorded(world.config().select)
-    assert _recorded(world.config(compare_by="shared").select)["compare_by"] == "shared"
+    assert "compare_by" not in recorded(world.config().select)
+    assert recorded(world.config(compare_by="shared").select)["compare_by"] == "shared"
 
 
 def test_competitors_share_a_threshold_and_a_rubric():

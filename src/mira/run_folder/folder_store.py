@@ -52,6 +52,12 @@ class FolderStore:
         """Return a file's content."""
         return (self._path / name).read_bytes()
 
+    def read_part(self, name: str, start: int, stop: int) -> bytes:
+        """Return some bytes of a file."""
+        with (self._path / name).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
     def read_end(self, name: str, size: int) -> bytes:
         """Return the end of a file."""
         return self.read(name)[-size:]

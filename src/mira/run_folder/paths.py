@@ -73,6 +73,11 @@ class RunFolder:
         return self.path / "kept.json"
 
     @property
+    def plan(self) -> Path:
+        """The selection that workers write: every shard's rule, and what it follows from."""
+        return self.path / "plan.json"
+
+    @property
     def audit(self) -> Path:
         """What an audit found of the scorers."""
         return self.path / "audit.json"
@@ -148,6 +153,10 @@ class RunFolder:
     def flags(self, source: str) -> Path:
         """Folder of a source's flag sidecars, one per shard: duplicates and contamination."""
         return self.path / "flags" / source
+
+    def written(self, source: str) -> Path:
+        """Folder of marks of what workers wrote of the selection, one per shard."""
+        return self.path / "written" / source
 
     def selection(self, source: str) -> Path:
         """Folder of a source's selection sidecars, one per shard."""

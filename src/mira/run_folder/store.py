@@ -81,6 +81,15 @@ class Store(Protocol):
         """
         ...
 
+    def read_part(self, name: str, start: int, stop: int) -> bytes:
+        """Return the bytes of an object from `start` up to `stop`, fewer where it ends before.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            OSError: It cannot be read.
+        """
+        ...
+
     def read_end(self, name: str, size: int) -> bytes:
         """Return the last `size` bytes of an object, or all of a smaller one.
 
@@ -196,6 +205,11 @@ class UrlStore:
         """Return an object's content."""
         with self._named(name):
             return bytes(self._system.cat_file(self._at(name)))
+
+    def read_part(self, name: str, start: int, stop: int) -> bytes:
+        """Return some bytes of an object."""
+        with self._named(name):
+            return bytes(self._system.cat_file(self._at(name), start=start, end=stop))
 
     def read_end(self, name: str, size: int) -> bytes:
         """Return the end of an object."""

@@ -10,7 +10,7 @@ import numpy as np
 from mira.arrays import Floats, Words
 from mira.hashing import mix, uniform
 
-__all__ = ["gumbel", "rank_keys", "value_of_key"]
+__all__ = ["gumbel", "rank_keys", "value_of_key", "values_of_keys"]
 
 
 _SIGN = np.uint64(1 << 63)
@@ -26,9 +26,13 @@ def rank_keys(values: Floats) -> Words:
 
 def value_of_key(key: int) -> float:
     """Return the value whose rank key is `key`: the inverse of `rank_keys`."""
-    ascending = ~np.uint64(key)
-    bits = ascending ^ _SIGN if ascending & _SIGN else ~ascending
-    return float(np.asarray(bits, dtype=np.uint64).view(np.float64))
+    return float(values_of_keys(np.array([key], np.uint64))[0])
+
+
+def values_of_keys(keys: Words) -> Floats:
+    """Return the values whose rank keys are `keys`."""
+    ascending = ~keys
+    return np.asarray(np.where(ascending & _SIGN, ascending ^ _SIGN, ~ascending), np.uint64).view(np.float64)
 
 
 def gumbel(ties: Words) -> Floats:

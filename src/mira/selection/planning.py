@@ -1,10 +1,8 @@
 """Decide a selection: rank every record by a method, and find the cutoffs under the budget."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-
-import pyarrow.parquet as pq
 
 from mira.config.settings import LengthSettings, SelectSettings
 from mira.config.tokens import Tokens
@@ -12,6 +10,7 @@ from mira.corpus import Shard, shards
 from mira.corpus.index import check_shard
 from mira.errors import RunError
 from mira.run_folder.files import read_json
+from mira.run_folder.footers import read_footer
 from mira.run_folder.paths import RunFolder
 from mira.selection.competing.gates import Gate, GateTask, apply_gates, check_gates, find_gates
 from mira.selection.competing.rewrite import CopyTask, without_copies
@@ -20,6 +19,7 @@ from mira.selection.cuts import ALL, Cutoff
 from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import load_method
 from mira.selection.ordering import value_of_key
+from mira.selection.ranks.rank_file import Head
 from mira.selection.retention import Retention, retain
 from mira.selection.values import (
     SelectionInputs,
@@ -49,6 +49,7 @@ class Plan:
         group_of: Source -> group; empty if groups.json is missing.
         gates: The gates that records passed to compete.
         ungated: The folder of `values/` with the values of all records, before gates and duplicates.
+        heads: Source -> what its rank files tell, where workers ranked the records; else empty.
     """
 
     settings: SelectSettings
@@ -59,6 +60,7 @@ class Plan:
     group_of: Mapping[str, str]
     gates: Sequence[Gate] = ()
     ungated: str = ""
+    heads: Mapping[str, Head] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -208,7 +210,7 @@ def in_effect(settings: SelectSettings, method: SelectionMethod) -> SelectSettin
 def rows_of(run: RunFolder, of_source: Mapping[str, Sequence[Shard]]) -> int:
     """Return the rows of all existing index files."""
     files = (run.index(source) / f"{shard.name}.parquet" for source, parts in of_source.items() for shard in parts)
-    return sum(pq.read_metadata(path).num_rows for path in files if path.is_file())
+    return sum(read_footer(path).num_rows for path in files if path.is_file())
 
 
 def threshold_of(cutoff: Cutoff) -> float | None:

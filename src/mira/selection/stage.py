@@ -9,7 +9,6 @@ from mira.config.base import Settings
 from mira.config.settings import Config, SelectSettings
 from mira.corpus import describe_kept
 from mira.progress import Log
-from mira.rubric.rubric import Rubric
 from mira.run_folder.files import hash_json, read_json, remove_folder, write_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import write_result
@@ -17,15 +16,17 @@ from mira.selection.map_shards import map_shards
 from mira.selection.methods.column import column_name
 from mira.selection.methods.method import Method, find_method, load_method
 from mira.selection.planning import Plan, make_plan, rows_of
-from mira.selection.thresholds import place, thresholds
+from mira.selection.ranks.plan_file import plan_content, plan_identity
+from mira.selection.ranks.rules import recorded, rubrics_of, rules_of
+from mira.selection.ranks.shared import shared_plan
+from mira.selection.ranks.steps import value_parts, write_parts, write_shared
+from mira.selection.thresholds import thresholds
 from mira.selection.values import SelectionInputs, Summary, gated, of_all
-from mira.selection.write import Rule, WriteTask, write_shard
+from mira.selection.write import Counts, WriteTask, write_shard
 from mira.selection.yardstick.figures import kept_figures
-from mira.stage import TEMPLATE_TOKENS, Stage, Work, reads
+from mira.stage import TEMPLATE_TOKENS, ShardStep, Stage, Work, reads
 
 __all__ = ["STAGE", "is_selected", "select", "select_from", "selection_inputs"]
-
-_LATER = ("fit", "compare_by", "length", "gates", "column")
 
 
 def selection_inputs(config: Config, run: RunFolder, log: Log) -> SelectionInputs:
@@ -68,17 +69,13 @@ def select_from(inputs: SelectionInputs, *, figures: bool = True) -> dict[str, A
         ConservationError: A source's records are not all accounted for.
     """
     run, settings, log = inputs.run, inputs.select, inputs.log
-    plan = make_plan(inputs, load_method(settings.method, inputs))
+    method = load_method(settings.method, inputs)
+    plan = shared_plan(inputs, method) or make_plan(inputs, method)
     for note in plan.retention.notes:
         log.note(note)
-    _clear(run, plan, settings)
-    tasks = _write_tasks(inputs, plan)
-    counts = []
-    with log.task("select: write", len(tasks)) as task:
-        copied = rows_of(run, plan.shards) if settings.write_selected else 0
-        for part in map_shards(inputs.score, write_shard, tasks, rows=copied):
-            counts.append(part)
-            task.advance()
+    for path in (run.thresholds, run.kept):
+        path.unlink(missing_ok=True)
+    counts = _write_shared(inputs, plan) if plan.heads else _write(inputs, plan)
     if settings.write_selected:
         for source, found in plan.shards.items():
             describe_kept(found, run.selected(source), settings.provenance_field)
@@ -94,25 +91,53 @@ def select_from(inputs: SelectionInputs, *, figures: bool = True) -> dict[str, A
     return result
 
 
+def _write(inputs: SelectionInputs, plan: Plan) -> list[Counts]:
+    """Write every shard that is not done."""
+    run, settings = inputs.run, inputs.select
+    _clear(run, plan, settings)
+    rules, longest = rules_of(inputs, plan), inputs.corpus.max_record_bytes
+    tasks = [
+        WriteTask(settings, longest, run, plan.folder, shard, rules[source])
+        for source, parts in plan.shards.items()
+        for shard in parts
+    ]
+    counts = []
+    with inputs.log.task("select: write", len(tasks)) as task:
+        copied = rows_of(run, plan.shards) if settings.write_selected else 0
+        for part in map_shards(inputs.score, write_shard, tasks, rows=copied):
+            counts.append(part)
+            task.advance()
+    return counts
+
+
 def _clear(run: RunFolder, plan: Plan, settings: SelectSettings) -> None:
     """Remove the files of another selection, and record which selection is being written."""
     identity, state = _identity(run, plan, settings), _state(run)
-    for path in (run.thresholds, run.kept):
-        path.unlink(missing_ok=True)
-    if _read_state(state) == {"identity": identity}:
+    if _read_state(state) == {"identity": identity} and not run.plan.is_file():
         return
     state.unlink(missing_ok=True)
+    run.plan.unlink(missing_ok=True)
     for folder in (run.path / "selection", run.path / "selected"):
         if folder.is_dir():
             remove_folder(folder)
     write_json(state, {"identity": identity})
 
 
+def _write_shared(inputs: SelectionInputs, plan: Plan) -> list[Counts]:
+    """Write every shard that workers have not written, and record that this plan is done."""
+    _state(inputs.run).unlink(missing_ok=True)
+    counts = write_shared(inputs, plan)
+    state = {"identity": _identity(inputs.run, plan, inputs.select), "plan": plan_identity(inputs.run)}
+    write_json(_state(inputs.run), state)
+    return counts
+
+
 def _identity(run: RunFolder, plan: Plan, settings: SelectSettings) -> str:
     return hash_json(
         [
-            _recorded(settings), [_summary(s) for s in plan.summaries],
-            {str(unit): list(rule.cutoff) for unit, rule in plan.retention.rules.items()}, _rubrics(run, plan),
+            recorded(settings), [_summary(s) for s in plan.summaries],
+            {str(unit): list(rule.cutoff) for unit, rule in plan.retention.rules.items()},
+            rubrics_of(run, plan.method.name, plan.group_of, plan.shards),
         ]
     )  # fmt: skip
 
@@ -135,14 +160,12 @@ def is_selected(inputs: SelectionInputs) -> bool:
     run = inputs.run
     if not run.thresholds.is_file():
         return False
-    plan = make_plan(inputs, load_method(inputs.select.method, inputs))
-    return bool(_read_state(_state(run)) == {"identity": _identity(run, plan, inputs.select)})
-
-
-def _recorded(settings: SelectSettings) -> dict[str, Any]:
-    """Return the settings that hashes are made of. Defaults of settings that came later leave hashes as they were."""
-    recorded, given = settings.model_dump(mode="json"), settings.model_dump(mode="json", exclude_defaults=True)
-    return {name: value for name, value in recorded.items() if name in given or name not in _LATER}
+    method = load_method(inputs.select.method, inputs)
+    plan = shared_plan(inputs, method) or make_plan(inputs, method)
+    state = {"identity": _identity(run, plan, inputs.select)}
+    if plan.heads:
+        state["plan"] = plan_content(inputs, plan)["identity"]
+    return bool(_read_state(_state(run)) == state and plan_identity(run) == state.get("plan"))
 
 
 def _read_state(path: Path) -> Any:
@@ -150,34 +173,6 @@ def _read_state(path: Path) -> Any:
         return read_json(path)
     except (OSError, ValueError):  # missing or damaged
         return None
-
-
-def _write_tasks(inputs: SelectionInputs, plan: Plan) -> list[WriteTask]:
-    run, longest = inputs.run, inputs.corpus.max_record_bytes
-    rubrics = _rubrics(run, plan)
-    settings = hash_json([_recorded(plan.settings), inputs.seed])
-    tasks = []
-    for source, parts in plan.shards.items():
-        rules = plan.retention.of_source(source)
-        provenance = {
-            "method": plan.method.name,
-            **place(rules),
-            "settings": settings,
-            **({"rubric": rubrics[source]} if source in rubrics else {}),
-        }
-        rule = Rule(tuple(rules), plan.method.has_quality, provenance)
-        tasks += [WriteTask(inputs.select, longest, run, plan.folder, shard, rule) for shard in parts]
-    return tasks
-
-
-def _rubrics(run: RunFolder, plan: Plan) -> dict[str, str]:
-    if plan.method.name != "mira":
-        return {}
-    groups = sorted({g for s, g in plan.group_of.items() if s in plan.shards and run.rubric(g).is_file()})
-    if not groups:
-        return {}
-    hashes = {group: Rubric.load(run.rubric(group)).hash for group in groups}
-    return {source: hashes[g] for source, g in plan.group_of.items() if g in hashes}
 
 
 def _methods(settings: SelectSettings) -> list[Method]:
@@ -231,6 +226,9 @@ def _resumed(config: Config, run: RunFolder) -> list[Path]:
         ranked = gated(methods[0].name)
         folders += [ranked, of_all(ranked)]
     values = [run.path / "values" / name for name in folders]
+    workers = plan_identity(run)
+    if workers is not None and (_read_state(_state(run)) or {}).get("plan") != workers:
+        return [*values, *answers]  # what workers wrote since is theirs: marks tell what is whole
     return [run.path / "selection", run.path / "selected", *values, *answers]
 
 
@@ -253,4 +251,8 @@ STAGE = Stage(
     resumed=_resumed,
     files=_files,
     work=_work,
+    steps=(
+        ShardStep("values", lambda config, run, log, wanted: value_parts(selection_inputs(config, run, log), wanted)),
+        ShardStep("write", lambda config, run, log, wanted: write_parts(selection_inputs(config, run, log), wanted)),
+    ),
 )

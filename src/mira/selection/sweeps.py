@@ -18,10 +18,10 @@ from mira.selection.cuts import Chunk, Counts, Cutoff, Interval, Sweep, Tally, m
 from mira.selection.exact_moments import Moments
 from mira.selection.ordering import gumbel, rank_keys, value_of_key
 from mira.selection.units import Unit
-from mira.selection.value_reader import read_values
+from mira.selection.value_reader import ValueChunk, read_values
 from mira.selection.yardstick.length import NO_FIT, LengthFit, Lengths, LengthSums
 
-__all__ = ["AS_IT_IS", "Keeps", "KeptCount", "MapShards", "Ranking", "Sweeps"]
+__all__ = ["AS_IT_IS", "Keeps", "KeptCount", "MapShards", "Ranking", "Read", "Sweeps"]
 
 _IN_MEMORY = 1_000_000  # ranked records whose values are kept between sweeps, 24 bytes each
 
@@ -81,10 +81,15 @@ class _Rows(NamedTuple):
         return _Rows(self.values[inside], self.ties[inside], self.tokens[inside])
 
 
+Read = Callable[[Path], Iterator[ValueChunk]]
+"""Reads the records of a file, those that compete among them."""
+
+
 class _Task(NamedTuple):
-    """One file of values, the units to read, their rankings, and the intervals to tally."""
+    """One file of values, how it is read, the units to read, their rankings, and the intervals to tally."""
 
     path: Path
+    read: Read
     rankings: Mapping[Unit, Ranking]
     intervals: Mapping[Unit, Sequence[Interval]]
 
@@ -122,12 +127,18 @@ class Sweeps:
         records: How many records compete; few are read once and kept in memory.
         map_shards: Runs a function over the files.
         in_memory: The most records that count as few.
+        read: Reads a file.
     """
 
     def __init__(
-        self, paths: Mapping[str, Sequence[Path]], records: int, map_shards: MapShards, in_memory: int = _IN_MEMORY
+        self,
+        paths: Mapping[str, Sequence[Path]],
+        records: int,
+        map_shards: MapShards,
+        in_memory: int = _IN_MEMORY,
+        read: Read = read_values,
     ) -> None:
-        self._paths, self._map = paths, map_shards
+        self._paths, self._map, self._read = paths, map_shards, read
         self._small = records <= in_memory
         self._rows: dict[Unit, _Rows] | None = None
 
@@ -207,7 +218,7 @@ class Sweeps:
         for unit, ranking in rankings.items():
             by_source.setdefault(unit.source, {})[unit] = ranking
         return [
-            _Task(path, units, {unit: intervals[unit] for unit in units} if intervals else {})
+            _Task(path, self._read, units, {unit: intervals[unit] for unit in units} if intervals else {})
             for source, units in by_source.items()
             for path in self._paths[source]
         ]
@@ -220,7 +231,7 @@ def _concatenated(parts: Sequence[_Rows]) -> _Rows:
 
 def _rows_of_file(task: _Task) -> Iterator[tuple[Unit, _Rows]]:
     """Yield the competing records of a file's units, a block at a time."""
-    for part in read_values(task.path):
+    for part in task.read(task.path):
         tokens = part.n_tokens.astype(np.int64)
         for unit in task.rankings:
             has = part.ranked(unit)

@@ -30,6 +30,7 @@ from mira.errors import RunError
 from mira.flags import Dropped, dropped_rows, flags_path
 from mira.hashing import hash_ids
 from mira.progress import Log
+from mira.run_folder.content import state_of
 from mira.run_folder.files import atomic, hash_json
 from mira.run_folder.paths import RunFolder
 
@@ -45,8 +46,8 @@ __all__ = [
     "Summary",
     "ValueTask",
     "added",
-    "file_state",
     "gated",
+    "identity_of",
     "known_summary",
     "left_out",
     "make_values",
@@ -244,17 +245,22 @@ def make_values(task: ValueTask) -> Summary:
     Raises:
         RunError: A sidecar is missing, or does not match the index.
     """
-    run, method, shard, folder, seed, flags = task
-    path = values_path(run, folder, shard.source, shard.name)
+    path = values_path(task.run, task.folder, task.shard.source, task.shard.name)
+    identity = identity_of(task)
+    return known_summary(path, task.shard, identity) or _write(task, path, identity)
+
+
+def identity_of(task: ValueTask) -> str:
+    """Hash everything that a shard's values depend on."""
+    run, method, shard, _, seed, flags = task
     index = run.index(shard.source)
-    identity = hash_json(
+    return hash_json(
         [
             method.identity(run, shard), seed,
-            file_state(index / f"{shard.name}.parquet"), file_state(index / "duplicates.parquet"),
+            state_of(index / f"{shard.name}.parquet"), state_of(index / "duplicates.parquet"),
             *_flags_identity(flags, run, shard),
         ]
     )  # fmt: skip
-    return known_summary(path, shard, identity) or _write(task, path, identity)
 
 
 def _write(task: ValueTask, path: Path, identity: str) -> Summary:
@@ -282,7 +288,7 @@ def _write(task: ValueTask, path: Path, identity: str) -> Summary:
 def _flags_identity(settings: FlagSettings, run: RunFolder, shard: Shard) -> list[Any]:
     if settings.duplicates == "keep" and settings.contaminated == "keep":
         return []
-    return [settings.duplicates, settings.contaminated, file_state(flags_path(run, shard))]
+    return [settings.duplicates, settings.contaminated, state_of(flags_path(run, shard))]
 
 
 def values_writer(path: Path) -> pq.ParquetWriter:
@@ -364,12 +370,3 @@ def known_summary(path: Path, shard: Shard, identity: str) -> Summary | None:
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None
     return found if (found.source, found.shard, found.identity) == (shard.source, shard.name, identity) else None
-
-
-def file_state(path: Path) -> list[int]:
-    """Return [size, time of change in ns] of a file; [] if it is missing."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return []
-    return [stat.st_size, stat.st_mtime_ns]

@@ -28,7 +28,7 @@ from mira.selection.ordering import rank_keys
 from mira.selection.retention import SourceRule
 from mira.selection.units import Unit
 from mira.selection.value_reader import ValueChunk, aligned
-from mira.selection.values import FLAGGED, GATED, MASKED
+from mira.selection.values import FLAGGED, GATED, MASKED, ValueTask, make_values
 
 __all__ = ["Counts", "Rule", "WriteTask", "keep_mask", "write_shard"]
 
@@ -87,6 +87,8 @@ class WriteTask(NamedTuple):
     Attributes:
         longest: Bytes of the longest line that counts as a record.
         folder: Folder of `values/` with the values of the records that compete.
+        values: How these are made where they may be missing, as on another machine. The shard is then written even if
+            it was before: who gives them knows which selection that was.
     """
 
     select: SelectSettings
@@ -95,6 +97,7 @@ class WriteTask(NamedTuple):
     folder: str
     shard: Shard
     rule: Rule
+    values: ValueTask | None = None
 
 
 def keep_mask(rule: Rule, chunk: ValueChunk) -> npt.NDArray[np.bool_]:
@@ -114,15 +117,17 @@ def write_shard(task: WriteTask) -> Counts:
     Raises:
         RunError: The shard's values do not match the index, or its file changes meanwhile.
     """
-    select, longest, run, folder, shard, rule = task
+    select, longest, run, folder, shard, rule, values = task
     path = run.selection(shard.source) / f"{shard.name}.parquet"
-    if (done := _known(task)) is not None:
+    if values is None and (done := _known(task)) is not None:
         return done
     tally: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     units: dict[str, Counter[str]] = {}
     kept_rows = _KeptRows(rule.provenance)
-    with atomic(path) as temporary:  # noqa: SIM117 - the kept records come while the sidecar is open
+    with atomic(path) as temporary:  # what is written while the sidecar is open can be read at once
+        if values is not None:
+            make_values(values)
         with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd", use_dictionary=["reason"]) as writer:
             for block, chunk in aligned(run, folder, shard):
                 kept, quality = keep_mask(rule, chunk), _quality(rule, chunk)

@@ -15,10 +15,10 @@ from mira.pipeline.manifest import read_manifest
 from mira.pipeline.registry import STAGES
 from mira.report.overview import Overview, made_for_demo, overview
 from mira.report.spent import spent_rows
+from mira.run_folder.content import state_of
 from mira.run_folder.files import read_json
 from mira.run_folder.lock import holder_of
 from mira.run_folder.paths import RunFolder
-from mira.selection.values import file_state
 from mira.viewer.site import Site, site_of
 
 __all__ = ["ROUTES", "Step", "overview_of", "steps"]
@@ -56,7 +56,7 @@ def overview_of(site: Site) -> Overview | None:
             budget=config.select.budget, seed=config.seed, demo=made_for_demo(config.teacher),
         )  # fmt: skip
 
-    return site.keep("overview", [file_state(folder.thresholds), file_state(folder.manifest), group_of], make)
+    return site.keep("overview", [state_of(folder.thresholds), state_of(folder.manifest), group_of], make)
 
 
 def steps(folder: RunFolder, manifest: Mapping[str, Any], *, working: bool) -> list[Step]:

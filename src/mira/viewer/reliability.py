@@ -16,7 +16,7 @@ from mira.reliability.stage import load_evidence
 from mira.report.behind import rationale_of, rationales
 from mira.report.heatmap import Cell, SlotRow, heat_maps
 from mira.rubric.slots import slot_index
-from mira.selection.values import file_state
+from mira.run_folder.content import state_of
 from mira.viewer.site import Site, site_of
 
 __all__ = ["ROUTES", "Point", "evidence_of", "points"]
@@ -54,7 +54,7 @@ def evidence_of(site: Site, group: Group) -> GroupEvidence:
     """
     student = site.folder.student(group.name)
     files = [site.folder.labels(group.name), student / "out_of_fold.parquet", student / "held_out.parquet"]
-    state = [file_state(path) for path in files]
+    state = [state_of(path) for path in files]
     return site.keep(f"evidence {group.name}", state, lambda: load_evidence(site.folder, group))
 
 

@@ -21,12 +21,12 @@ from mira.errors import MiraError
 from mira.grouping.groups import Group, load_groups
 from mira.progress import Quiet
 from mira.report.render import environment
+from mira.run_folder.content import state_of
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.scratch import scratch_folder
 from mira.run_view import Run
 from mira.selection.rehearsal import Rehearsal, written_inputs
 from mira.selection.stage import selection_inputs
-from mira.selection.values import file_state
 from mira.viewer.records import Records
 
 __all__ = ["EXPORT", "Site", "href", "site_of"]
@@ -115,7 +115,7 @@ class Site:
 
     def shards(self) -> dict[str, list[Shard]]:
         """Return the shards of every source."""
-        state = file_state(self.folder.path / "index" / ".fingerprints.json")
+        state = state_of(self.folder.path / "index" / ".fingerprints.json")
         return self.keep("shards", state, lambda: shards(self.config.corpus))
 
     def shard(self, source: str, name: str) -> Shard | None:
@@ -128,7 +128,7 @@ class Site:
         Raises:
             RunError: Nothing is selected yet, or settings or files have changed since.
         """
-        state = [file_state(self.folder.thresholds), file_state(self.folder.path / "values" / "selection.json")]
+        state = [state_of(self.folder.thresholds), state_of(self.folder.path / "values" / "selection.json")]
         inputs = selection_inputs(self.config, self.folder, Quiet())
         return self.keep("rehearsal", state, lambda: Rehearsal(written_inputs(inputs), self.shards()))
 

@@ -11,10 +11,11 @@ from mira.corpus import Shard
 from mira.corpus.index_reader import Block
 from mira.errors import ConfigError
 from mira.foreign.sidecars import NO_SUCH_SOURCE, foreign_path, read_foreign
+from mira.run_folder.content import state_of
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import BaseMethod, Method
-from mira.selection.values import Ranked, SelectionInputs, file_state
+from mira.selection.values import Ranked, SelectionInputs
 
 __all__ = ["METHOD", "Column", "column_name", "of_score"]
 
@@ -44,7 +45,7 @@ class Column(BaseMethod):
     def identity(self, run: RunFolder, shard: Shard) -> str:
         """The sidecar, and which way is better."""
         better, covered = self.settings.better, self.settings.covers(shard.source)
-        return hash_json([better, covered, file_state(foreign_path(run, self.score, shard)) if covered else []])
+        return hash_json([better, covered, state_of(foreign_path(run, self.score, shard)) if covered else []])
 
     def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its score. Records without one are not ranked, with the reason why it is missing.

@@ -21,12 +21,13 @@ from mira.corpus.index_reader import Block
 from mira.corpus.record import Record
 from mira.corpus.sidecar import Sidecar
 from mira.errors import ConfigError
+from mira.run_folder.content import state_of
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.dataman_endpoint import open_dataman
 from mira.selection.methods.method import BaseMethod
 from mira.selection.methods.rating import rate_records
-from mira.selection.values import Ranked, SelectionInputs, file_state
+from mira.selection.values import Ranked, SelectionInputs
 
 __all__ = ["DataMan", "dataman_scores"]
 
@@ -47,7 +48,7 @@ class DataMan(BaseMethod):
     def identity(self, run: RunFolder, shard: Shard) -> str:
         """The sidecar and how it is read."""
         settings = self.settings
-        return hash_json([settings.min_overall, settings.by_domain, file_state(dataman_scores(settings, run, shard))])
+        return hash_json([settings.min_overall, settings.by_domain, state_of(dataman_scores(settings, run, shard))])
 
     def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its overall score.

@@ -40,4 +40,10 @@ def _files(select: SelectSettings, _corpus: CorpusSettings, run: RunFolder) -> d
     return {"select.dataman.scores": hash_json([[p.relative_to(folder).as_posix(), hash_file(p)] for p in found])}
 
 
-METHOD = Method(name="dataman", load=_load, files=_files, endpoint=_endpoint)
+METHOD = Method(
+    name="dataman",
+    load=_load,
+    files=_files,
+    endpoint=_endpoint,
+    alone=lambda select: "select.dataman.endpoint is asked for every record" if _endpoint(select) else "",
+)

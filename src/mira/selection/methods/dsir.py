@@ -227,4 +227,5 @@ METHOD = Method(
     load=fit_dsir,
     needs=lambda select: target_needs(select.dsir.target),
     files=lambda select, corpus, _run: target_files(corpus, "select.dsir.target", select.dsir.target),
+    alone=lambda _select: "dsir is fitted to the whole corpus",
 )

@@ -72,6 +72,7 @@ class Method:
         needs: Stages whose output it reads besides `index`.
         files: Files that it reads but no setting names: name -> hash.
         endpoint: The endpoint that it calls; None if it uses none.
+        alone: Why workers cannot value shards each on its own, such as a fit to the whole corpus; "" where they can.
     """
 
     name: str
@@ -79,9 +80,10 @@ class Method:
     needs: Callable[[SelectSettings], Sequence[str]] = lambda _select: ()
     files: Callable[[SelectSettings, CorpusSettings, RunFolder], Mapping[str, str]] = lambda _select, _corpus, _run: {}
     endpoint: Callable[[SelectSettings], EndpointSettings | None] = lambda _select: None
+    alone: Callable[[SelectSettings], str] = lambda _select: ""
 
 
-_ARGUMENTS = {"load": 1, "needs": 1, "files": 3, "endpoint": 1}
+_ARGUMENTS = {"load": 1, "needs": 1, "files": 3, "endpoint": 1, "alone": 1}
 
 
 def method_names() -> tuple[str, ...]:

@@ -13,12 +13,13 @@ from mira.corpus.index_reader import Block
 from mira.corpus.sidecar import Sidecar
 from mira.errors import RunError
 from mira.foreign.sidecars import MADE_BY, foreign_path, foreign_slots
+from mira.run_folder.content import state_of
 from mira.run_folder.files import hash_file, hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import BaseMethod, Method
 from mira.selection.methods.simple import random_values
 from mira.selection.score_sidecars import CASCADE, check_merged, made_by, scores_path
-from mira.selection.values import MASKED, Ranked, file_state
+from mira.selection.values import MASKED, Ranked
 from mira.selection.yardstick.yardsticks import Yardstick, load_yardsticks
 
 __all__ = ["METHOD", "Mira"]
@@ -44,12 +45,12 @@ class Mira(BaseMethod):
         """Scores, the yardstick, and how slots are averaged."""
         select, yardstick = self.select, self._yardstick(shard.source)
         scores = run.scores(shard.source) / f"{shard.name}.parquet"
-        foreign = {slot: file_state(foreign_path(run, slot, shard)) for slot in yardstick.foreign}
+        foreign = {slot: state_of(foreign_path(run, slot, shard)) for slot in yardstick.foreign}
         return hash_json(
             [
-                yardstick.slots, select.trim, select.min_slots, select.masked_source, file_state(scores),
-                *([foreign, file_state(run.foreign_slots)] if foreign else []),
-                *([CASCADE, file_state(scores_path(select, run, shard))] if select.scores == CASCADE else []),
+                yardstick.slots, select.trim, select.min_slots, select.masked_source, state_of(scores),
+                *([foreign, state_of(run.foreign_slots)] if foreign else []),
+                *([CASCADE, state_of(scores_path(select, run, shard))] if select.scores == CASCADE else []),
                 *([yardstick.means, yardstick.deviations] if yardstick.means else []),
             ]
         )  # fmt: skip
@@ -129,4 +130,9 @@ METHOD = Method(
     load=lambda inputs: Mira(load_yardsticks(inputs.select, inputs.run), inputs.select, inputs.seed),
     needs=lambda _select: ("group", "score", "reliability"),
     files=_cascade_files,
+    alone=lambda select: (
+        "select.compare_by: centred takes the level of every slot over all shards"
+        if select.compare_by == "centred"
+        else ""
+    ),
 )

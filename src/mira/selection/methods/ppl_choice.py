@@ -1,11 +1,18 @@
 """The selection method `ppl`: which model measures, a local one or a served one."""
 
+from mira.config.settings import SelectSettings
 from mira.selection.methods.method import Method, target_files, target_needs
 from mira.selection.methods.ppl import fit_ppl
 from mira.selection.methods.ppl_endpoint import MeasuredPpl, score_ppl
 from mira.selection.values import SelectionInputs, SelectionMethod
 
 __all__ = ["METHOD"]
+
+
+def _alone(select: SelectSettings) -> str:
+    if select.ppl.endpoint:
+        return "select.ppl.endpoint is asked for every record"
+    return "the n-gram model of ppl is trained on records of all shards" if select.ppl.model == "ngram" else ""
 
 
 def _load(inputs: SelectionInputs) -> SelectionMethod:
@@ -22,4 +29,5 @@ METHOD = Method(
     needs=lambda select: () if select.ppl.endpoint else target_needs(select.ppl.reference),
     files=lambda select, corpus, _run: target_files(corpus, "select.ppl.reference", select.ppl.reference),
     endpoint=lambda select: select.ppl.endpoint,
+    alone=_alone,
 )

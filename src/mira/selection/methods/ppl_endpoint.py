@@ -28,11 +28,12 @@ from mira.llm.answer import Answer, Failed
 from mira.llm.client import Client
 from mira.llm.request import Request
 from mira.llm.responses.prompt_logprobs import Likelihood, likelihood_form
+from mira.run_folder.content import state_of
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.method import BaseMethod
 from mira.selection.methods.rating import Rater, RatingJob, open_caller, rate_corpus, rate_records
-from mira.selection.values import TOO_SHORT, Ranked, SelectionInputs, file_state
+from mira.selection.values import TOO_SHORT, Ranked, SelectionInputs
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
 
@@ -74,7 +75,7 @@ class MeasuredPpl(BaseMethod):
 
     def identity(self, run: RunFolder, shard: Shard) -> str:
         """The sidecar and the slice's direction."""
-        return hash_json([self.slice == "low", file_state(_path(run, shard))])
+        return hash_json([self.slice == "low", state_of(_path(run, shard))])
 
     def rank(self, run: RunFolder, shard: Shard, blocks: Iterator[Block]) -> Iterator[Ranked]:
         """Value every record by its bits per byte; those without have the sidecar's reason.

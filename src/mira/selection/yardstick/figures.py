@@ -6,19 +6,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from mira.arrays import Floats, Words
 from mira.hashing import uniform
 from mira.run_folder.paths import RunFolder
 from mira.selection.map_shards import map_shards
 from mira.selection.methods.mira import Mira
+from mira.selection.ordering import values_of_keys
 from mira.selection.planning import Plan, make_plan
-from mira.selection.value_reader import read_values
-from mira.selection.values import SelectionInputs, values_path
+from mira.selection.ranks.kept import kept_below
+from mira.selection.ranks.rank_file import Head, ranks_path, read_ranks
+from mira.selection.ranks.shared import shared_plan
+from mira.selection.sweeps import Read
+from mira.selection.value_reader import ValueChunk, read_values
+from mira.selection.values import SelectionInputs, SelectionMethod, values_path
 from mira.selection.write import Counts, Rule, keep_mask
 from mira.selection.yardstick.yardsticks import (
     CompareBy,
-    Yardstick,
     load_yardsticks,
     unshared,
     yardstick_notes,
@@ -30,6 +35,7 @@ __all__ = ["HIGH_RHO", "Kept", "SourceFigures", "kept_figures"]
 _SAMPLE = 50_000  # records of a source that its rank correlation is taken over, chosen by hash
 HIGH_RHO = 0.6
 """Above this rank correlation with length, records rank by length as much as by quality (ours)."""
+_COMPARED: tuple[CompareBy, ...] = ("own", "shared")
 _FAR = 0.1  # share of a source's tokens; what a mask moves beyond it is a warning (ours)
 
 
@@ -127,18 +133,22 @@ def _notes(plan: Plan, sources: Mapping[str, SourceFigures]) -> Iterator[str]:
 
 
 class _Task(NamedTuple):
-    """One file of values, and the share of its records that is sampled."""
+    """One file of values, how it is read, and the share of its records that is sampled."""
 
     source: str
     path: Path
+    read: Read
     rule: Rule
     share: float
 
 
 def _tasks(run: RunFolder, plan: Plan, share: Mapping[str, float]) -> list[_Task]:
+    read: Read = read_ranks if plan.heads else read_values
+    path = ranks_path if plan.heads else values_path
     return [
-        _Task(source, values_path(run, plan.folder, source, shard.name), plan.rule(source), share.get(source, 0.0))
+        _Task(source, path(run, plan.folder, source, shard.name), read, plan.rule(source), share[source])
         for source, parts in plan.shards.items()
+        if source in share
         for shard in parts
     ]
 
@@ -148,8 +158,13 @@ def _length_rhos(inputs: SelectionInputs, plan: Plan) -> Iterator[tuple[str, flo
     for summary in plan.summaries:
         if not summary.masked:
             ranked[summary.source] = ranked.get(summary.source, 0) + summary.ranked_records
-    tasks = _tasks(inputs.run, plan, {source: min(1.0, _SAMPLE / n) for source, n in ranked.items() if n})
+    share = {source: min(1.0, _SAMPLE / n) for source, n in ranked.items() if n}
     samples: dict[str, list[tuple[Words, Floats, Floats]]] = {}
+    for source, head in plan.heads.items():
+        rule = plan.rule(source)
+        if source in share and _suffices(head, share[source], rule):
+            samples[source] = [_sample(_chunk_of(head), rule, share[source])]
+    tasks = _tasks(inputs.run, plan, {source: part for source, part in share.items() if source not in samples})
     for source, sample in map_shards(inputs.score, _sampled, tasks):
         samples.setdefault(source, []).append(sample)
     for source, parts in samples.items():
@@ -160,16 +175,34 @@ def _length_rhos(inputs: SelectionInputs, plan: Plan) -> Iterator[tuple[str, flo
             yield source, rho
 
 
+def _suffices(head: Head, share: float, rule: Rule) -> bool:
+    """Return whether the sample of a source's rank files has all the records that are wanted."""
+    by_stratum = any(part.unit.stratum for part in rule.parts)
+    return not by_stratum and bool(uniform(np.array([head.sampled], np.uint64))[0] >= share)
+
+
+def _chunk_of(head: Head) -> ValueChunk:
+    keys, ties, tokens = head.sample
+    nothing = pa.nulls(len(keys), pa.string())
+    return ValueChunk(values_of_keys(keys), ties, tokens.astype(np.int32), nothing, nothing)
+
+
 def _sampled(task: _Task) -> tuple[str, tuple[Words, Floats, Floats]]:
     """Return tie hashes, ranking values and tokens of a file's sample."""
     parts = [(np.zeros(0, np.uint64), np.zeros(0), np.zeros(0))]
-    for chunk in read_values(task.path):
-        for part in task.rule.parts:
-            has = chunk.ranked(part.unit) & (uniform(chunk.ties) < task.share)
-            values = part.ranking(chunk.values[has], chunk.ties[has], chunk.n_tokens[has])
-            parts.append((chunk.ties[has], values, chunk.n_tokens[has].astype(np.float64)))
+    parts += [_sample(chunk, task.rule, task.share) for chunk in task.read(task.path)]
     ties, values, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
     return task.source, (ties, values, tokens)
+
+
+def _sample(chunk: ValueChunk, rule: Rule, share: float) -> tuple[Words, Floats, Floats]:
+    parts = [(np.zeros(0, np.uint64), np.zeros(0), np.zeros(0))]
+    for part in rule.parts:
+        has = chunk.ranked(part.unit) & (uniform(chunk.ties) < share)
+        values = part.ranking(chunk.values[has], chunk.ties[has], chunk.n_tokens[has])
+        parts.append((chunk.ties[has], values, chunk.n_tokens[has].astype(np.float64)))
+    ties, values, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return ties, values, tokens
 
 
 def _shares(
@@ -179,28 +212,52 @@ def _shares(
     if not isinstance(plan.method, Mira):
         return {}
     tokens_in = {source: _totals(source, counts)[1] for source in plan.shards}
-    chosen = plan.method.yardsticks
-    own = load_yardsticks(plan.settings, inputs.run, "own")
-    shared = load_yardsticks(plan.settings, inputs.run, "shared")
+    others = compared(inputs, plan.method)
 
-    def shares(name: CompareBy, yardsticks: Mapping[str, Yardstick]) -> dict[str, float | None]:
-        if yardsticks == chosen:
-            kept = {source: _totals(source, counts)[3] for source in plan.shards}
+    def shares(name: CompareBy) -> dict[str, float | None]:
+        if name in others:
+            kept = _kept_by(_compared_by(inputs, name), others[name])
         else:
-            settings = inputs.select.model_copy(update={"compare_by": name})
-            method = Mira(yardsticks, settings, inputs.seed, f"mira.{name}")
-            other = make_plan(replace(inputs, select=settings), method)
-            kept = dict.fromkeys(plan.shards, 0)
-            for source, tokens in map_shards(inputs.score, _kept_tokens, _tasks(inputs.run, other, {})):
-                kept[source] += tokens
+            kept = {source: _totals(source, counts)[3] for source in plan.shards}
         return {source: kept[source] / tokens if tokens else None for source, tokens in tokens_in.items()}
 
-    by_own = shares("own", own)
-    by_shared = by_own if own == shared else shares("shared", shared)
+    by_own = shares("own")
+    shared = load_yardsticks(plan.settings, inputs.run, "shared")
+    by_shared = by_own if "own" in others and shared == others["own"].yardsticks else shares("shared")
     lacking = unshared(plan.settings, inputs.run)
     return {source: (by_own[source], None if source in lacking else by_shared[source]) for source in plan.shards}
 
 
+def compared(inputs: SelectionInputs, method: SelectionMethod) -> dict[CompareBy, Mira]:
+    """Return what else sources are compared by, to tell what masks move: by own masks, or by shared slots.
+
+    What equals the method, or is there already, is left out.
+    """
+    found: dict[CompareBy, Mira] = {}
+    if isinstance(method, Mira):
+        for name in _COMPARED:
+            yardsticks = load_yardsticks(inputs.select, inputs.run, name)
+            if all(yardsticks != other.yardsticks for other in (method, *found.values())):
+                select = _compared_by(inputs, name).select
+                found[name] = Mira(yardsticks, select, inputs.seed, f"mira.{name}")
+    return found
+
+
+def _compared_by(inputs: SelectionInputs, name: CompareBy) -> SelectionInputs:
+    return replace(inputs, select=inputs.select.model_copy(update={"compare_by": name}))
+
+
+def _kept_by(inputs: SelectionInputs, method: Mira) -> dict[str, int]:
+    """Return source -> the tokens that a selection by another method would keep."""
+    plan = shared_plan(inputs, method) or make_plan(inputs, method)
+    quick = kept_below(inputs, plan)
+    kept = {source: quick.get(source, 0) for source in plan.shards}
+    others = {source: 0.0 for source in plan.shards if source not in quick}
+    for source, tokens in map_shards(inputs.score, _kept_tokens, _tasks(inputs.run, plan, others)):
+        kept[source] += tokens
+    return kept
+
+
 def _kept_tokens(task: _Task) -> tuple[str, int]:
-    chunks = read_values(task.path)
+    chunks = task.read(task.path)
     return task.source, sum(int(c.n_tokens[keep_mask(task.rule, c)].sum(dtype=np.int64)) for c in chunks)

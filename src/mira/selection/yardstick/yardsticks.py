@@ -29,13 +29,13 @@ from mira.config.settings import SelectSettings
 from mira.errors import RunError
 from mira.foreign.sidecars import ForeignSlot, foreign_slots
 from mira.rubric.slots import is_slot
+from mira.run_folder.content import state_of
 from mira.run_folder.files import hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.exact_moments import Moments
 from mira.selection.planning import read_groups
 from mira.selection.quality import Mask, Scores, load_mask, trimmed_mean
 from mira.selection.score_sidecars import CASCADE
-from mira.selection.values import file_state
 
 __all__ = ["CompareBy", "Yardstick", "competitors", "load_yardsticks", "own_slots", "unshared", "yardstick_notes"]
 
@@ -194,10 +194,10 @@ def _levels(
     lacking = [source for source, paths in files.items() if not paths]
     if lacking:
         raise RunError(f"{folder(lacking[0])}: there are no scores yet", "Run `mira score` first.")
-    states = {source: [[path.name, file_state(path)] for path in paths] for source, paths in files.items()}
+    states = {source: [[path.name, state_of(path)] for path in paths] for source, paths in files.items()}
     foreign = foreign_slots(run)
     states |= {
-        f"foreign/{slot}/{source}": [[path.name, file_state(path)] for path in _foreign_files(run, slot, source)]
+        f"foreign/{slot}/{source}": [[path.name, state_of(path)] for path in _foreign_files(run, slot, source)]
         for slot in foreign
         for source in rivals
     }
