@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mira.run_folder.files import hash_file, sync, write_bytes
-from mira.run_folder.store import Object, one_wins
+from mira.run_folder.store import Object, Store, one_wins
+from mira.run_folder.working_copy import working_copy_of
 
-__all__ = ["FolderStore"]
+__all__ = ["FolderStore", "store_of"]
 
 
 class FolderStore:
@@ -96,6 +97,12 @@ class FolderStore:
     def conditional(self) -> bool:
         """Return whether the file system has links."""
         return one_wins(self)
+
+
+def store_of(run: Path) -> Store:
+    """Return where the files of a run folder are: at its URL, or in the folder itself."""
+    place = working_copy_of(run)
+    return place[0].store if place else FolderStore(run)
 
 
 def _of_file(path: Path) -> Object:
