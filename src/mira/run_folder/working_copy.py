@@ -1,8 +1,7 @@
 """The copy on this machine of a run folder at a URL.
 
 What is at the URL counts. A file of the copy is current if its size and its time say so: the time is made of the
-object's identity, not of a clock. Names with a part that begins with a dot, and what is below `values/`, are of this
-machine alone.
+object's identity. Names with a part that begins with a dot, and what is below `values/`, are of this machine alone.
 """
 
 import errno
@@ -98,10 +97,10 @@ class WorkingCopy:
         """Return where an object's copy is."""
         return f"{self.root}/{name}" if name else self.root
 
-    def refresh(self) -> None:
-        """Forget what was listed: it is asked again when it is needed."""
+    def refresh(self, name: str = "") -> None:
+        """Forget what was listed, of the folder at the top that a name is in or of all: it is asked for again."""
         with self._guard:
-            self._listed = {}
+            self._listed.pop(name.partition("/")[0], None) if name else self._listed.clear()
             self._receipts_read = False
 
     def is_shared(self, name: str) -> bool:
@@ -271,9 +270,9 @@ def working_copy_of(path: Path | str) -> tuple[WorkingCopy, str] | None:
 
 
 def refresh(path: Path) -> None:
-    """Ask the URL of a run folder again what is there; nothing for a folder of this machine."""
+    """Ask again what is at the URL of a run folder, or in a folder of it; nothing for a folder of this machine."""
     if place := working_copy_of(path):
-        place[0].refresh()
+        place[0].refresh(place[1])
 
 
 def check_reachable(path: Path) -> None:

@@ -91,17 +91,17 @@ def read_group(file: BinaryIO, offset: int, size: int) -> dict[bytes, bytes]:
     return dict(zip(keys, lines, strict=True))
 
 
-def scan(file: BinaryIO, size: int) -> Iterator[Group | Damage]:
+def scan(file: BinaryIO, size: int, position: int = 0) -> Iterator[Group | Damage]:
     """Walk a journal file's groups, reading keys only (the last group's data too: it may be torn).
 
     Args:
         file: The journal, open for reading.
         size: Its size in bytes.
+        position: Where to start: at a group, or at the end of one.
 
     Yields:
         Groups, and the stretches between them that are none.
     """
-    position = 0
     while position < size:
         group = _group_at(file, position, size)
         if group is not None:

@@ -5,21 +5,30 @@ Files in a journal folder, all of which are read and one of which a process writ
     <name>.jsonl.zst        replies; `zstd -dc` prints them
     <name>.failures.jsonl   requests that got no reply in the last run; they are requested again
     <name>.lock             held while a process writes; names its pid
+
+The journal of a run at a URL is written in segments on this machine; see `mira.llm.journal.segments`. Of several
+workers, each writes files of its own.
 """
 
 import errno
 import os
+import threading
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import orjson
 
-from mira.errors import RunError, way_out
+from mira.errors import MiraError, RunError, way_out
 from mira.llm.journal.frames import pack
-from mira.llm.journal.reader import OFFSET_BITS, SUFFIX, JournalReader
+from mira.llm.journal.reader import OFFSET_BITS, JournalReader
+from mira.llm.journal.segments import FAILURES, SUFFIX, Segments
 from mira.llm.responses.reply import Reply
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
+from mira.run_folder.stored import StoredPath
+from mira.run_folder.worker import this_worker
 
 __all__ = ["Entry", "Journal"]
 
@@ -43,11 +52,13 @@ class Journal(JournalReader):
 
     Args:
         folder: The journal folder; created.
-        name: Name of the file to write: one per process at a time.
+        name: Name of the file to write: one per process at a time. A worker among several appends its own name.
+        segmented: Whether to write segments; by default, if the folder is at a URL.
 
     Attributes:
         cut: Bytes of torn tail that were cut on opening.
         damaged: Damaged stretches that were found; the replies in them are requested again.
+        recovered: Segments that a killed process had left on this machine, and that were sealed on opening.
         full: Whether the disk is full. What was written is safe (space was held back for replies in flight); no more
             requests should be sent.
 
@@ -55,28 +66,52 @@ class Journal(JournalReader):
         RunError: The folder cannot be written, or another process writes this file.
     """
 
-    def __init__(self, folder: Path, name: str = "replies") -> None:
-        self.path = folder / f"{name}{SUFFIX}"
-        self.cut = 0
+    def __init__(self, folder: Path, name: str = "replies", *, segmented: bool | None = None) -> None:
+        self.cut = self.recovered = 0
         self.full = False
-        self._failures = folder / f"{name}.failures.jsonl"
-        self._ballast = folder / f".{name}.ballast"
-        self._descriptor = self._end = -1
+        self._descriptor = self._end = self._lock = -1
+        self._segments: Segments | None = None
+        self._writing = threading.Lock()
+        name += this_worker().label
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / f"{name}.lock")
+            if isinstance(folder, StoredPath) if segmented is None else segmented:
+                self._begin_segments(folder, name)
+            else:
+                self._take_file(folder, name)
         except OSError as error:
             raise _unwritable(folder, error) from None
         try:
             self._open(folder)
         except OSError as error:
-            self.close()
+            self._abandon()
             raise _unwritable(folder, error) from None
 
+    def _take_file(self, folder: Path, name: str) -> None:
+        for number in count(1):
+            own = name if number == 1 else f"{name}-{number}"
+            try:
+                self._lock = _lock(folder / f"{own}.lock")
+                break
+            except RunError:
+                if not this_worker().label:  # two workers may do the same shards, if somebody says so
+                    raise
+        self.path = folder / f"{own}{SUFFIX}"
+        self._failures = folder / f"{own}{FAILURES}"
+        self._ballast = folder / f".{own}.ballast"
+
+    def _begin_segments(self, folder: Path, name: str) -> None:
+        self._segments = Segments(folder, name, self._rotate)
+        self.recovered = self._segments.recovered
+        self.path = self._segments.next()
+        self._failures, self._ballast = self._segments.failures, self._segments.ballast
+        (folder / self._failures.name).unlink(missing_ok=True)
+
     def _open(self, folder: Path) -> None:
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        super().__init__(folder)
-        self._end = self._ends[self._files.index(self.path)]
+        self._descriptor = _open_file(self.path)
+        super().__init__(folder, segmented=self._segments is not None)
+        self._number = self._files.index(self.path)
+        self._end = self._ends[self._number]
         self.cut = os.fstat(self._descriptor).st_size - self._end
         os.ftruncate(self._descriptor, self._end)
         os.fsync(self._descriptor)
@@ -90,11 +125,34 @@ class Journal(JournalReader):
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except RunError:
+            if error is None:  # else the error is what is shown; `seal` named what is not sealed
+                raise
 
     def close(self) -> None:
-        """Let another process write this file."""
+        """Let another process write this file; seal what is not sealed.
+
+        Raises:
+            RunError: It cannot be sealed. It is safe on this machine.
+        """
+        try:
+            if self._segments is not None:
+                self._segments.close()
+        finally:
+            self._release()
+
+    def _abandon(self) -> None:
+        if self._segments is not None:
+            self._segments.abandon()
+        self._release()
+
+    def _release(self) -> None:
+        self._segments = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -102,6 +160,36 @@ class Journal(JournalReader):
         if self._lock >= 0:
             unlock_file(self._lock)
             self._lock = -1
+
+    def seal(self) -> str:
+        """Seal what is not sealed yet, in a run at a URL.
+
+        Returns:
+            A sentence about it, for people; "" for a journal that is not written in segments.
+        """
+        if self._segments is None:
+            return ""
+        try:
+            self._segments.seal()
+        except (OSError, MiraError) as error:
+            unsealed = self._segments.unsealed(error)
+            return f"{unsealed.message}. {unsealed.hint}"
+        return f"All of them are sealed in {self.folder}."
+
+    def _rotate(self) -> Path | None:
+        """End the segment that is written and begin the next one."""
+        with self._writing:
+            if not self._end or self._segments is None:
+                return None
+            ended, begun = self.path, self._segments.next()
+            descriptor = _open_file(begun)
+            os.close(self._descriptor)
+            self._descriptor, self.path = descriptor, begun
+            with self._guard:
+                self._number, self._end = len(self._files), 0
+                self._files.append(begun)
+                self._ends.append(0)
+            return ended
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write replies durably: when this returns they survive a crash of the machine.
@@ -120,16 +208,18 @@ class Journal(JournalReader):
 
     def _append(self, packed: Sequence[tuple[bytes, bytes]]) -> None:
         blocks = [pack(packed[i : i + FRAME_RECORDS]) for i in range(0, len(packed), FRAME_RECORDS)]
-        try:
-            self._write(b"".join(blocks))
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
-        number = self._files.index(self.path)
-        with self._guard:
-            for i, block in enumerate(blocks):
-                keys = [key for key, _ in packed[i * FRAME_RECORDS : (i + 1) * FRAME_RECORDS]]
-                self._index.add(keys, number << OFFSET_BITS | self._end)
-                self._end += len(block)
+        with self._writing:
+            try:
+                self._write(b"".join(blocks))
+            except OSError as error:
+                raise _unwritable(self.path, error) from None
+            with self._guard:
+                for i, block in enumerate(blocks):
+                    keys = [key for key, _ in packed[i * FRAME_RECORDS : (i + 1) * FRAME_RECORDS]]
+                    self._index.add(keys, self._number << OFFSET_BITS | self._end)
+                    self._end += len(block)
+        if self._segments is not None:
+            self._segments.grown(sum(map(len, blocks)))
 
     def _write(self, data: bytes) -> None:
         try:
@@ -173,6 +263,10 @@ def _lines(entries: Sequence[Entry]) -> tuple[list[tuple[bytes, bytes]], str]:
         except (TypeError, ValueError) as error:  # a number beyond 64 bits, half a surrogate pair
             refused = refused or f"the reply about {entry.tag} cannot be written: {error}"
     return lines, refused
+
+
+def _open_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def _lock(path: Path) -> int:

@@ -5,19 +5,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from mira.llm.journal.frames import KEY_BYTES, Damage, Group, read_group, scan
 from mira.llm.journal.index import Index
+from mira.llm.journal.segments import SUFFIX, unsealed
 from mira.llm.responses.finish import Ending, ending
 from mira.llm.responses.reply import Reply
+from mira.run_folder.stored import StoredPath
+from mira.run_folder.working_copy import fetch, refresh
 
 __all__ = ["OFFSET_BITS", "SUFFIX", "JournalReader"]
 
-SUFFIX = ".jsonl.zst"
-OFFSET_BITS = 48
+OFFSET_BITS = 40  # a terabyte per file, and 16 million files
 _CACHED_FRAMES = 64
 
 
@@ -25,15 +29,17 @@ class JournalReader:
     """Replies of a journal folder by request key, read only: another process may be writing there.
 
     Opening indexes all files: 16 bytes per reply in memory and nothing decompressed, so 50 million replies take 0.8 GB.
+    The journal of a run at a URL is what is sealed there and what processes of this machine have not sealed yet.
 
     Args:
         folder: The journal folder; it may be missing.
+        segmented: Whether it is written in segments; by default, if it is at a URL.
 
     Attributes:
         damaged: Damaged stretches; the replies in them are requested again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, segmented: bool | None = None) -> None:
         self.folder = folder
         self.damaged = 0
         self._guard = threading.Lock()
@@ -41,22 +47,47 @@ class JournalReader:
         self._ends: list[int] = []  # where the last whole group of each file ends
         self._index = Index()
         self._frames: OrderedDict[tuple[int, int], dict[bytes, bytes]] = OrderedDict()
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            self._read_index(path)
+        self._segmented = isinstance(folder, StoredPath) if segmented is None else segmented
+        self._read_all(self._paths())
 
-    def _read_index(self, path: Path) -> None:
+    def _paths(self) -> list[Path]:
+        """Return all files. What is not sealed is listed first: what is sealed meanwhile is then listed twice."""
+        here = unsealed(self.folder) if self._segmented else []
+        refresh(self.folder)
+        sealed = sorted(self.folder.glob(f"*{SUFFIX}"))
+        fetch(sealed)
+        known = {path.name for path in sealed}
+        return [*sealed, *(path for path in here if path.name not in known)]
+
+    def _read_all(self, paths: Collection[Path]) -> None:
+        """Index files that are not indexed yet."""
+        keys, locations = [], []
+        for path in paths:
+            try:
+                found = self._read_file(path)
+            except FileNotFoundError:  # sealed since it was listed
+                if not self._segmented:
+                    raise
+                refresh(self.folder)
+                found = self._read_file(self.folder / path.name)
+            keys.append(found[0])
+            locations.append(found[1])
+        if keys:
+            self._index.extend(b"".join(keys), np.concatenate(locations))
+
+    def _read_file(self, path: Path) -> tuple[bytes, npt.NDArray[np.uint64]]:
         number = len(self._files)
-        self._files.append(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             parts = list(scan(file, size))
         groups = [part for part in parts if isinstance(part, Group)]
         counts = [len(group.keys) // KEY_BYTES for group in groups]
         offsets = np.array([number << OFFSET_BITS | group.offset for group in groups], np.uint64)
-        self._index.extend(b"".join(group.keys for group in groups), np.repeat(offsets, counts))
         torn = [part.start for part in parts[-1:] if isinstance(part, Damage)]
         self.damaged += len(parts) - len(groups) - len(torn)
+        self._files.append(path)
         self._ends.append(torn[0] if torn else size)
+        return b"".join(group.keys for group in groups), np.repeat(offsets, counts)
 
     def __len__(self) -> int:
         """Number of replies, in all files of the folder, failed generations of older versions included."""
@@ -91,7 +122,7 @@ class JournalReader:
             self._frames.move_to_end(place)
             return self._frames[place]
         try:
-            with self._files[number].open("rb") as file:
+            with self._open_file(number) as file:
                 frame = read_group(file, offset, os.fstat(file.fileno()).st_size)
         except ValueError:
             frame = {}
@@ -100,3 +131,14 @@ class JournalReader:
         if len(self._frames) > _CACHED_FRAMES:
             self._frames.popitem(last=False)
         return frame
+
+    def _open_file(self, number: int) -> BinaryIO:
+        path = self._files[number]
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            if not self._segmented or path.parent == self.folder:
+                raise
+        refresh(self.folder)  # sealed meanwhile
+        self._files[number] = self.folder / path.name
+        return self._files[number].open("rb")
