@@ -21,6 +21,7 @@ FLOORS = (
     {"config"},
     {"engine", "llm"},
     {"stage"},
+    {"leased"},
     {"corpus", "embedding"},
     {"flags", "foreign", "grouping", "judging"},
     {"discovery", "labelling"},

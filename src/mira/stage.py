@@ -122,10 +122,12 @@ class ShardPart(NamedTuple):
         items: The shards that are wanted, those that are done among them. The order is always the same.
         run: Does the items that it is given and yields each as it ends, with its result or with its error. Items that
             are done are yielded at once. It may take the next item only when it is ready for it.
+        paid: Whether its requests may cost money, so that no two workers should do one shard.
     """
 
     items: Sequence[ShardItem]
     run: Callable[[Iterable[ShardItem]], Iterator[ShardItem]]
+    paid: bool = False
 
 
 def do_items(

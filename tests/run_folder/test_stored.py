@@ -47,7 +47,8 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def _objects(url: str) -> dict[str, bytes]:
     top = MEMORY._strip_protocol(url)
-    return {path[len(top) + 1 :]: MEMORY.cat(path) for path in MEMORY.find(top)}
+    found = {path[len(top) + 1 :]: MEMORY.cat(path) for path in MEMORY.find(top)}
+    return {name: content for name, content in found.items() if not name.startswith("leases/")}
 
 
 def _put(url: str, name: str, content: bytes) -> None:

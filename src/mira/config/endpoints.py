@@ -47,6 +47,9 @@ class EndpointSettings(Settings):
     """Order of the slots in the prompt: fixed, as in the model card, or permuted by a hash of (record, replicate)."""
     max_concurrency: int = Field(default=256, ge=1)
     """Maximum requests in flight. The limiter finds the right number below it."""
+    shared_by: int = Field(default=0, ge=0)
+    """Workers of `mira work` that use this endpoint at once: each gets its share of max_concurrency. 0 means all of
+    them, 1 means that every worker has a server of its own."""
     timeout_s: float = Field(default=600, gt=0)
     """Seconds to wait for one reply."""
     max_retries: int = Field(default=6, ge=0)

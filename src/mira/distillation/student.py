@@ -106,7 +106,7 @@ def released_prompt(rubric: Rubric, discover: DiscoverSettings, endpoint: Endpoi
 def write_endpoint_bundle(folder: Path, rubric: Rubric, settings: EndpointSettings | None) -> None:
     """Write and seal the bundle of a student that is served elsewhere: its rubric, and what its answers depend on."""
     assert settings is not None, "the settings are checked when they are loaded"
-    beside = {"api_key_env", "api_key_header", "headers", "price_in", "price_out"}
+    beside = {"api_key_env", "api_key_header", "headers", "price_in", "price_out", "shared_by"}
     answers = settings.model_dump(mode="json", exclude=beside)
     rubric.save(folder / "rubric.jsonl")
     facts = {"kind": ENDPOINT, "group": rubric.group, "rubric": rubric.hash, "endpoint": hash_json(answers)}

@@ -19,6 +19,8 @@ from mira.llm.session import Session
 from mira.llm.stats import Stats
 from mira.llm.transport import HttpTransport, Transport
 from mira.progress import Log, Quiet
+from mira.run_folder.lease import check_leases
+from mira.run_folder.worker import Worker, this_worker
 from mira.unscored import Unscored
 
 __all__ = ["Client"]
@@ -46,6 +48,7 @@ class Client:
 
     Attributes:
         stats: Counts of this client.
+        most: Requests in flight at most: this worker's share of `max_concurrency`.
         journal: The journal.
         identity: Hash of endpoint, model, sampling, extra body and purpose.
 
@@ -64,6 +67,11 @@ class Client:
         self.identity = self._builder.identity
         self._transport, self._spending = transport, spending or Spending()
         self._patience, self._offline, self._log = patience or Patience(), offline, log or Quiet()
+        if journal.recovered:
+            self._log.note(f"  {journal.folder}: put there what a stopped process had left on this machine.")
+            journal.recovered = 0
+        self._worker = Worker(this_worker().index, settings.shared_by or this_worker().of)
+        self.most = max(1, self._worker.share(settings.max_concurrency))
 
     def request(
         self, content: Sequence[Message] | str, *, index: Sequence[int] = (0, 0), tokens: int, source: str,
@@ -96,6 +104,7 @@ class Client:
             JudgeError: The endpoint cannot be used.
             SpendingStop: A limit was reached. All answers so far have been yielded.
             RunError: The journal cannot be written.
+            LeaseLost: A lease under which this thread works was lost.
         """
         stream = _Stream(self, requests)
         try:
@@ -105,7 +114,7 @@ class Client:
 
     def _open(self) -> Session:
         settings, urls = self.settings, self._builder.urls
-        transport = self._transport or HttpTransport.of(settings, settings.max_concurrency, urls)
+        transport = self._transport or HttpTransport.of(settings, self.most, urls)
 
         async def find(key: bytes) -> Reply | None:
             return self.journal.find([key]).get(key)
@@ -114,7 +123,7 @@ class Client:
             return Sender(
                 settings, urls, transport,
                 spending=self._spending, stats=self.stats, patience=self._patience, find=find,
-                say=self._log.note,
+                say=self._log.note, maximum=self.most, workers=self._worker.of,
             )  # fmt: skip
 
         return Session(sender, transport, self.journal, self._patience.drain_s)
@@ -144,8 +153,10 @@ class _Stream:
         if self._session is not None:
             self._client._log.note("  Stopping: waiting for replies in flight; they are saved to the journal.")
             self._session.stop()
+            journal = self._client.journal
             self._client._log.note(
-                f"  Stopped. The journal holds {len(self._client.journal):,} replies, which are not requested again."
+                f"  Stopped. The journal holds {len(journal):,} replies, which are not requested again. "
+                f"{journal.seal()}".rstrip()
             )
             self._session = None
             self._say_failures()
@@ -167,11 +178,12 @@ class _Stream:
             self._client._log.note(f"  Without a reply: {stats.failed:,} requests. The first, {stats.first_failure}")
 
     def _has_room(self) -> bool:
-        ahead = 2 * self._client.settings.max_concurrency + 4 * _CHUNK
+        ahead = 2 * self._client.most + 4 * _CHUNK
         return self._count < ahead and self._bytes < _MAX_BYTES
 
     def _read(self) -> Iterator[Answer]:
         """Read a chunk of requests; answer those that need not be sent, and send the others."""
+        check_leases()
         chunk = list(islice(self._requests, _CHUNK))
         self._all_read = len(chunk) < _CHUNK
         known = self._client.journal.find({r.key for r in chunk if not r.unsendable})
@@ -195,6 +207,7 @@ class _Stream:
             self._session.submit(missing)
 
     def _take(self, *, block: bool) -> Iterator[Answer]:
+        check_leases()
         if self._session is None:
             return
         for answer in self._session.answers(block=block):

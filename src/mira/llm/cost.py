@@ -12,6 +12,7 @@ from mira.llm.request import Request, about_tokens
 from mira.llm.responses.reply import Reply
 from mira.llm.responses.usage import billed_tokens
 from mira.llm.stats import Stats
+from mira.run_folder.worker import this_worker
 from mira.tokens import tokenizer
 
 __all__ = [
@@ -109,8 +110,11 @@ _SHARED: ContextVar[Spending | None] = ContextVar("spending", default=None)
 
 @contextmanager
 def shared_spending(settings: TeacherSettings) -> Iterator[None]:
-    """Make all judges that are opened inside share one cost guard: the limits are a command's, not a stage's."""
-    token = _SHARED.set(Spending(settings.max_cost, settings.max_requests))
+    """Make all judges that are opened inside share one cost guard: the limits are a command's, not a stage's.
+
+    Of several workers, each has its share of the limits.
+    """
+    token = _SHARED.set(_spending(settings))
     try:
         yield
     finally:
@@ -119,7 +123,14 @@ def shared_spending(settings: TeacherSettings) -> Iterator[None]:
 
 def current_spending(settings: TeacherSettings) -> Spending:
     """Return the shared cost guard, or one of its own outside `shared_spending`."""
-    return _SHARED.get() or Spending(settings.max_cost, settings.max_requests)
+    return _SHARED.get() or _spending(settings)
+
+
+def _spending(settings: TeacherSettings) -> Spending:
+    """Return a cost guard with a worker's share of the limits."""
+    worker = this_worker()
+    cost = None if settings.max_cost is None else settings.max_cost / worker.of
+    return Spending(cost, None if settings.max_requests is None else worker.share(settings.max_requests))
 
 
 @dataclass(frozen=True, slots=True)

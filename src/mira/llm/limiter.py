@@ -74,6 +74,7 @@ class Limiter:
     Args:
         maximum: Most permits there will be.
         clock: Seconds, for tests.
+        workers: How many processes ask the replica at once: each starts with its share of permits.
 
     Attributes:
         limit: Permits there are now.
@@ -81,8 +82,9 @@ class Limiter:
         down: Whether the replica is taken for dead: one probe at a time until one is answered.
     """
 
-    def __init__(self, maximum: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit = float(min(maximum, _START))
+    def __init__(self, maximum: int, clock: Callable[[], float] = time.monotonic, *, workers: int = 1) -> None:
+        self._start = max(1, _START // workers)
+        self.limit = float(min(maximum, self._start))
         self.in_use = 0
         self.down = False
         self._maximum, self._clock = maximum, clock
@@ -177,7 +179,7 @@ class Limiter:
         self.down = False
         self._epoch += 1
         self._paused_until = 0.0
-        self.limit = min(self.limit, float(_START))
+        self.limit = min(self.limit, float(self._start))
 
     def _cut(self, after: float | None) -> None:
         if self.down:

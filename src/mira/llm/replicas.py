@@ -14,9 +14,9 @@ __all__ = ["Replica", "ReplicaPool"]
 class Replica:
     """One base URL and its permits. `shown` is the URL for messages: what may be a key is not in it."""
 
-    def __init__(self, url: str, maximum: int) -> None:
+    def __init__(self, url: str, maximum: int, workers: int) -> None:
         self.url, self.shown = url, shown_url(url)
-        self.limiter = Limiter(maximum)
+        self.limiter = Limiter(maximum, workers=workers)
 
 
 class ReplicaPool:
@@ -25,6 +25,7 @@ class ReplicaPool:
     Args:
         urls: Base URLs.
         maximum: Permits of all replicas together.
+        workers: How many processes ask the replicas at once: each starts with its share of permits.
 
     Attributes:
         replicas: One a URL.
@@ -32,8 +33,8 @@ class ReplicaPool:
         answered: Whether any replica has answered yet.
     """
 
-    def __init__(self, urls: Sequence[str], maximum: int) -> None:
-        self.replicas = [Replica(url, maximum) for url in urls]
+    def __init__(self, urls: Sequence[str], maximum: int, workers: int = 1) -> None:
+        self.replicas = [Replica(url, maximum, workers) for url in urls]
         self._maximum = maximum
         self.in_use = 0
         self._waiting: deque[tuple[int, asyncio.Future[tuple[Replica, Permit]]]] = deque()

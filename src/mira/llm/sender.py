@@ -47,6 +47,8 @@ class Sender:
         patience: How long to wait.
         find: Looks a key up in the journal.
         say: Called at most once per minute and cause with the reason why requests are sent again.
+        maximum: Permits at most; by default, `max_concurrency` of the settings.
+        workers: How many processes ask the endpoint at once.
 
     Attributes:
         flying: Tasks whose request is at the server.
@@ -56,10 +58,11 @@ class Sender:
     def __init__(
         self, settings: EndpointSettings, urls: list[str], transport: Transport, *, spending: Spending, stats: Stats,
         patience: Patience, find: Callable[[bytes], Awaitable[Reply | None]], say: Callable[[str], None],
+        maximum: int = 0, workers: int = 1,
     ) -> None:  # fmt: skip
         self._settings, self._urls, self._transport = settings, urls, transport
         self._spending, self._stats, self._patience, self._find = spending, stats, patience, find
-        self._pool = ReplicaPool(urls, settings.max_concurrency)
+        self._pool = ReplicaPool(urls, maximum or settings.max_concurrency, workers)
         self._shown = ", ".join(map(shown_url, urls))
         self._returned = asyncio.Event()
         self._say = say

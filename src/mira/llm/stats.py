@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mira.progress import per_time
 
-__all__ = ["Stats"]
+__all__ = ["Stats", "added"]
 
 _WINDOW_S = 20.0
 _EVERY_S = 0.5
@@ -116,3 +116,15 @@ class Stats:
             "cut_prompts": self.cut_prompts,
             "failures": {source: dict(counts) for source, counts in sorted(self.failures.items())},
         }
+
+
+def added(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sum of two summaries."""
+    names = [*first, *(name for name in second if name not in first)]
+    return {name: _sum(first.get(name), second.get(name)) for name in names}
+
+
+def _sum(first: Any, second: Any) -> Any:
+    if isinstance(first, Mapping) or isinstance(second, Mapping):
+        return added(first or {}, second or {})
+    return (first or 0) + (second or 0)

@@ -20,6 +20,7 @@ from mira.config.settings import Config, SourceSettings
 from mira.corpus.provenance import check_provenance
 from mira.errors import ConfigError, RunError, way_out
 from mira.grouping.groups import load_groups
+from mira.leased.only_one import alone_at_url
 from mira.llm.cost import shared_spending
 from mira.pipeline.damage import (
     Output,
@@ -38,6 +39,7 @@ from mira.pipeline.registry import EXTRAS, STAGES, needed_stages
 from mira.pipeline.stage_counts import awaits_replies, check_budget, journal_state
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable, hash_file, hash_json, write_json
+from mira.run_folder.lease import check_leases
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.working_copy import check_reachable, refresh
@@ -95,7 +97,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     check_mask(config.reliability, config.teacher, wanted)
     if "select" in wanted or (config.teacher.endpoint and wanted & {"discover", "label"}):
         check_provenance(config.corpus, config.select)
-    with _locked(run), shared_spending(config.teacher):
+    with _locked(run, log), shared_spending(config.teacher):
         manifest = read_manifest(run)
         read = {stage.name: stage_settings(stage, config) for stage in STAGES}
         manifest["config"] = hash_json({name: settings for name, settings in read.items() if settings})
@@ -131,7 +133,7 @@ def run_extra(
     if run.groups.is_file() and _needed_by("group", {"select"}, config):
         _check_groups(config.sources, run)
     before = _extras(run)
-    with _locked(run), shared_spending(config.teacher):
+    with _locked(run, log), shared_spending(config.teacher):
         if not repairs:
             refuse_changed((stage for stage in STAGES if stage.name != REPORT), run, read_manifest(run))
         result = function(config, run, log)
@@ -245,6 +247,7 @@ def _run_stage(
         if stage.edited is not None:  # else an edit of what it did write would not be seen
             save_sums(run, stage.name, measure(run, stage.outputs(run)))
         raise
+    check_leases()
     seconds = time.monotonic() - started
     sums = measure(run, stage.outputs(run))
     save_sums(run, stage.name, sums)
@@ -344,7 +347,7 @@ def unwritable(folder: Path, error: OSError) -> RunError:
 
 
 @contextmanager
-def _locked(run: RunFolder) -> Iterator[None]:
+def _locked(run: RunFolder, log: Log) -> Iterator[None]:
     try:
         check_writable(run.path)
         check_reachable(run.path)
@@ -357,6 +360,7 @@ def _locked(run: RunFolder) -> Iterator[None]:
     except OSError as error:
         raise unwritable(run.path, error) from None
     try:
-        yield
+        with alone_at_url(run, log.note):
+            yield
     finally:
         unlock_file(lock)

@@ -23,8 +23,10 @@ from mira.errors import ConservationError
 from mira.grouping.groups import Group, known_groups, load_groups
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.windows import count_windows
+from mira.leased.shards import do_shards
 from mira.llm.failures import Failures, check_failures
 from mira.llm.progress import watch
+from mira.llm.stats import added
 from mira.progress import QUIET, Log, Quiet, Task
 from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
 from mira.rubric.slots import slot_columns
@@ -41,7 +43,6 @@ from mira.stage import (
     Wanted,
     Work,
     do_items,
-    do_parts,
     needs,
 )
 from mira.unscored import Unscored
@@ -79,7 +80,15 @@ def score(config: Config, run: RunFolder, log: Log) -> dict[str, Any]:
     requests: dict[str, Any] = {}
     valid = {source: counts["valid"] for source, counts in totals.items()}
     failures = Failures(sum(valid.values()), config.teacher.failure_budget, run.journal)
-    for item in do_parts(_groups(config, run, log, shards, _Whole(valid, failures, requests))):
+    whole = _Whole(valid, failures, requests)
+
+    def parts(wanted: Wanted) -> Iterator[ShardPart]:
+        chosen = {source: [s for s in found if wanted(source, s.name)] for source, found in shards.items()}
+        return _groups(config, run, log, chosen, whole)
+
+    for item in do_shards(parts, run, "score", log):
+        if item.error is not None:
+            raise item.error
         rows[item.source] += item.result.rows
         unscored[item.source] += item.result.unscored
     for source, total in totals.items():
@@ -202,7 +211,9 @@ def _groups(
         with open_student(config.students, run, group.name, log) as student:
             jobs = [_Job(config, run, group.name, student.identity, shard) for shard in own]
             items = [ShardItem(job.shard.source, job.shard.name, _is_done(job), job) for job in jobs]
-            yield ShardPart(items, partial(_score_group, config, run, group, student, log, whole))
+            paid = not runs_here(config.distill, run, group.name)
+            of_all = whole or _of_items(config, run, items)
+            yield ShardPart(items, partial(_score_group, config, run, group, student, log, of_all), paid)
 
 
 def _score_group(
@@ -211,15 +222,10 @@ def _score_group(
     group: Group,
     student: Judge,
     log: Log,
-    whole: _Whole | None,
+    whole: _Whole,
     given: Iterable[ShardItem],
 ) -> Iterator[ShardItem]:
-    if whole is None:
-        given = list(given)
-        total = sum(_records(run, item) for item in given)
-        whole = _Whole({}, Failures(total, config.teacher.failure_budget, run.journal), {})
-    else:
-        total = sum(whole.valid[source] for source in group.sources)
+    total = sum(whole.valid.get(source, 0) for source in group.sources)
     with watch(student.stats, log, f"scoring {group.name}", total) as task:
         student.failures = whole.failures
         if runs_here(config.distill, run, group.name):
@@ -231,7 +237,16 @@ def _score_group(
         else:
             yield from _score_stream(config, run, student, map(_with_result, given), task)
         if student.stats is not None:
-            whole.requests[group.name] = student.stats.summary()
+            before = whole.requests.get(group.name, {})  # of shards that were done before others let go of the rest
+            whole.requests[group.name] = added(before, student.stats.summary())
+
+
+def _of_items(config: Config, run: RunFolder, items: Sequence[ShardItem]) -> _Whole:
+    """Return what is common to the shards that one worker does."""
+    valid: Counter[str] = Counter()
+    for item in items:
+        valid[item.source] += sum(len(block.rows) for block in index_blocks(run, item.source, item.shard))
+    return _Whole(valid, Failures(valid.total(), config.teacher.failure_budget, run.journal), {})
 
 
 def _score_stream(
@@ -251,12 +266,10 @@ def _score_stream(
                 yield item.job.shard
 
     for result in _score_here(config, run, student, todo(), task):
+        if student.client is not None and any(result.unscored[why] for why in AGAIN):
+            student.client.journal.seal()  # others may do the shard again, and are to find its replies
         yield waiting.pop((result.source, result.shard))._replace(result=result)
     yield from done
-
-
-def _records(run: RunFolder, item: ShardItem) -> int:
-    return sum(len(block.rows) for block in index_blocks(run, item.source, item.shard))
 
 
 def _with_result(item: ShardItem) -> ShardItem:
