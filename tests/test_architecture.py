@@ -17,7 +17,7 @@ FLOORS = (
     {"_version", "arrays", "errors", "family", "unscored"},
     {"urls"},
     {"demo_files", "hashing", "plugins", "progress", "run_folder", "stats"},
-    {"html", "rubric", "tokens"},
+    {"html", "rubric", "tokens", "workers"},
     {"config"},
     {"engine", "llm"},
     {"stage"},

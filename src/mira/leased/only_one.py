@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from mira.errors import RunError
 from mira.run_folder.files import write_bytes
 from mira.run_folder.folder_store import store_of
-from mira.run_folder.lease import Leases, under
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.store import Store
 from mira.run_folder.stored import StoredPath
+from mira.workers.lease import Leases, under
 
 __all__ = ["alone_at_url", "only_one"]
 

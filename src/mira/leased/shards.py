@@ -14,13 +14,13 @@ from typing import TypeVar
 from mira.errors import RunError
 from mira.progress import Log
 from mira.run_folder.folder_store import store_of
-from mira.run_folder.lease import LEASES, LeaseLost, Leases, under
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.store import Store
 from mira.run_folder.stored import StoredPath
-from mira.run_folder.worker import this_worker
 from mira.run_folder.working_copy import refresh
 from mira.stage import ShardItem, ShardPart, Share, Wanted, all_shards
+from mira.workers.lease import LEASES, LeaseLost, Leases, under
+from mira.workers.worker import this_worker
 
 __all__ = ["do_shards", "leased_store"]
 

@@ -39,11 +39,11 @@ from mira.pipeline.registry import EXTRAS, STAGES, needed_stages
 from mira.pipeline.stage_counts import awaits_replies, check_budget, journal_state
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable, hash_file, hash_json, write_json
-from mira.run_folder.lease import check_leases
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.working_copy import check_reachable, refresh
 from mira.stage import Stage
+from mira.workers.lease import check_leases
 
 __all__ = ["StageState", "check_edited", "refresh_report", "run_extra", "run_stages", "stage_states", "unwritable"]
 

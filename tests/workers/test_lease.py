@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mira.run_folder.folder_store import FolderStore
-from mira.run_folder.lease import LeaseLost, Leases, check_leases, under
 from mira.run_folder.store import Object
+from mira.workers.lease import LeaseLost, Leases, check_leases, under
 
 SHARD = ("web", "part-0")
 BEAT = 10.0

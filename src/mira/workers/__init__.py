@@ -1,0 +1,1 @@
+"""Several processes at one run: which worker this is, and leases."""
