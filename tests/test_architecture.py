@@ -17,7 +17,7 @@ FLOORS = (
     {"_version", "arrays", "errors", "family", "unscored"},
     {"urls"},
     {"demo_files", "hashing", "plugins", "progress", "run_folder", "stats"},
-    {"html", "rubric", "tokens", "workers"},
+    {"html", "rubric", "sharing", "tokens"},
     {"config"},
     {"engine", "llm"},
     {"stage"},

@@ -7,7 +7,7 @@ import pytest
 from mira.errors import RunError
 from mira.leased.only_one import only_one
 from mira.run_folder.folder_store import FolderStore
-from mira.workers.lease import Leases
+from mira.sharing.lease import Leases
 
 
 def test_one_command_at_a_time_works_at_a_url(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from mira.run_folder.folder_store import FolderStore, store_of
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.store import UrlStore
 from mira.run_folder.stored import run_path
+from mira.sharing.lease import Leases, check_leases
+from mira.sharing.worker import as_worker
 from mira.stage import ShardItem, ShardPart, Wanted
-from mira.workers.lease import Leases, check_leases
-from mira.workers.worker import as_worker
 
 SHARDS = [("web", f"part-{i}") for i in range(6)]
 BEAT = 10.0

@@ -10,7 +10,7 @@ from mira.run_folder.folder_store import store_of
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.store import Store
 from mira.run_folder.stored import StoredPath
-from mira.workers.lease import Leases, under
+from mira.sharing.lease import Leases, under
 
 __all__ = ["alone_at_url", "only_one"]
 

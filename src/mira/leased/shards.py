@@ -18,9 +18,9 @@ from mira.run_folder.paths import RunFolder
 from mira.run_folder.store import Store
 from mira.run_folder.stored import StoredPath
 from mira.run_folder.working_copy import refresh
+from mira.sharing.lease import LEASES, LeaseLost, Leases, under
+from mira.sharing.worker import this_worker
 from mira.stage import ShardItem, ShardPart, Share, Wanted, all_shards
-from mira.workers.lease import LEASES, LeaseLost, Leases, under
-from mira.workers.worker import this_worker
 
 __all__ = ["do_shards", "leased_store"]
 

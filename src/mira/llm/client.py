@@ -19,9 +19,9 @@ from mira.llm.session import Session
 from mira.llm.stats import Stats
 from mira.llm.transport import HttpTransport, Transport
 from mira.progress import Log, Quiet
+from mira.sharing.lease import check_leases
+from mira.sharing.worker import Worker, this_worker
 from mira.unscored import Unscored
-from mira.workers.lease import check_leases
-from mira.workers.worker import Worker, this_worker
 
 __all__ = ["Client"]
 

@@ -12,8 +12,8 @@ from mira.llm.request import Request, about_tokens
 from mira.llm.responses.reply import Reply
 from mira.llm.responses.usage import billed_tokens
 from mira.llm.stats import Stats
+from mira.sharing.worker import this_worker
 from mira.tokens import tokenizer
-from mira.workers.worker import this_worker
 
 __all__ = [
     "Estimate",

@@ -42,8 +42,8 @@ from mira.run_folder.files import check_writable, hash_file, hash_json, write_js
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.working_copy import check_reachable, refresh
+from mira.sharing.lease import check_leases
 from mira.stage import Stage
-from mira.workers.lease import check_leases
 
 __all__ = ["StageState", "check_edited", "refresh_report", "run_extra", "run_stages", "stage_states", "unwritable"]
 

@@ -18,7 +18,7 @@ from mira.llm.journal.reader import JournalReader
 from mira.llm.journal.segments import scratch_of
 from mira.run_folder.lock import lock_file, unlock_file
 from mira.run_folder.stored import run_path
-from mira.workers.worker import as_worker
+from mira.sharing.worker import as_worker
 
 
 @pytest.fixture(params=["folder", "url"])

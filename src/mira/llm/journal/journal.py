@@ -28,7 +28,7 @@ from mira.llm.journal.segments import FAILURES, SUFFIX, Segments
 from mira.llm.responses.reply import Reply
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.stored import StoredPath
-from mira.workers.worker import this_worker
+from mira.sharing.worker import this_worker
 
 __all__ = ["Entry", "Journal"]
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from mira.run_folder.folder_store import FolderStore
 from mira.run_folder.store import Object
-from mira.workers.lease import LeaseLost, Leases, check_leases, under
+from mira.sharing.lease import LeaseLost, Leases, check_leases, under
 
 SHARD = ("web", "part-0")
 BEAT = 10.0
