@@ -10,7 +10,9 @@ import pytest
 from mira.corpus.database import connect
 from mira.run_folder.paths import RunFolder
 
-SPILLS = "CREATE TEMP TABLE large AS SELECT md5(range::VARCHAR) AS a, md5((range + 1)::VARCHAR) AS b FROM range(1000000)"
+SPILLS = (
+    "CREATE TEMP TABLE large AS SELECT md5(range::VARCHAR) AS a, md5((range + 1)::VARCHAR) AS b FROM range(1000000)"
+)
 
 
 def setting(con: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -59,10 +59,6 @@ class FolderStore:
             file.seek(start)
             return file.read(stop - start)
 
-    def read_end(self, name: str, size: int) -> bytes:
-        """Return the end of a file."""
-        return self.read(name)[-size:]
-
     def fetch(self, name: str, path: Path, known: Object | None = None) -> Object:
         """Copy a file."""
         path.write_bytes(self.read(name))

@@ -90,15 +90,6 @@ class Store(Protocol):
         """
         ...
 
-    def read_end(self, name: str, size: int) -> bytes:
-        """Return the last `size` bytes of an object, or all of a smaller one.
-
-        Raises:
-            FileNotFoundError: It is not there.
-            OSError: It cannot be read.
-        """
-        ...
-
     def fetch(self, name: str, path: Path, known: Object | None = None) -> Object:
         """Write an object's content to a local file, and return which version of it that is.
 
@@ -210,11 +201,6 @@ class UrlStore:
         """Return some bytes of an object."""
         with self._named(name):
             return bytes(self._system.cat_file(self._at(name), start=start, end=stop))
-
-    def read_end(self, name: str, size: int) -> bytes:
-        """Return the end of an object."""
-        with self._named(name):
-            return bytes(self._system.cat_file(self._at(name), start=-size))
 
     def fetch(self, name: str, path: Path, known: Object | None = None) -> Object:
         """Write an object's content to a local file; read again if it was replaced meanwhile."""
