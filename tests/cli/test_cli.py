@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, messages, exit status. Real processes, no mocks."""
+"""The command line as a user meets it: help, messages, exit status. Whole commands run in processes of their own."""
 
 import json
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from support.command_line import mira_here
 
 VERBS = ("init", "validate", "plan", "run", "demo", "index", "group", "discover", "label", "distill", "score")
 VERBS += ("reliability", "flag", "select", "report", "compare", "evaluate", "explain", "cascade", "students", "proxy")
@@ -26,7 +28,7 @@ def test_help_names_every_verb() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb: str) -> None:
-    said = mira(verb, "--help")
+    said = mira_here(verb, "--help")
     assert said.returncode == 0
     assert "Usage:" in said.stdout
 
@@ -65,7 +67,7 @@ def test_init_then_validate_tells_what_is_missing(tmp_path: Path) -> None:
 def test_mistakes_end_in_a_message(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "docs.jsonl").write_text('{"text": "Some text."}\n')
     (tmp_path / "mira.yaml").write_text("sources: [{name: docs, path: docs.jsonl}]\n")
-    said = mira(*arguments, cwd=tmp_path)
+    said = mira_here(*arguments, cwd=tmp_path)
     assert message in said.stderr.replace("\n", " ").replace("│", "")
     assert said.returncode in (1, 2)
     assert "Traceback" not in said.stderr
@@ -76,11 +78,11 @@ def test_what_a_corpus_holds_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     (tmp_path / "mira.yaml").write_text(
         "sources: [{name: docs, path: docs.jsonl}]\nselect: {method: raw, scope: global}\n"
     )
-    said = mira("run", "mira.yaml", cwd=tmp_path)
+    said = mira_here("run", "mira.yaml", cwd=tmp_path)
     assert "it has: \ufffd[2Jtext" in said.stderr
     mapping = ["--set", 'sources=[{name: docs, path: docs.jsonl, fields: {text: "\\e[2Jtext"}}]']
     for arguments in (["validate", "mira.yaml", *mapping], ["run", "mira.yaml", *mapping]):
-        said = mira(*arguments, cwd=tmp_path)
+        said = mira_here(*arguments, cwd=tmp_path)
         assert said.returncode == 0, said.stderr
         assert "\x1b" not in said.stdout + said.stderr
 
@@ -114,12 +116,12 @@ def test_flag_tells_what_it_found_and_select_what_it_left_out(tmp_path: Path) ->
         "sources: [{name: docs, path: docs.jsonl}]\nselect: {method: random, scope: source, budget: 100%}\n"
         "flags: {benchmarks: [{name: gsm, path: bench.jsonl}], contaminated: drop, duplicates: drop}\n"
     )
-    assert mira("index", "mira.yaml", cwd=tmp_path).returncode == 0
-    said = mira("flag", "mira.yaml", cwd=tmp_path)
+    assert mira_here("index", "mira.yaml", cwd=tmp_path).returncode == 0
+    said = mira_here("flag", "mira.yaml", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     row = next(line for line in said.stdout.splitlines() if "docs" in line)
     assert [int(word) for word in row.split() if word.isdigit()] == [33, 2, 0, 1, 1]
     assert str(tmp_path / "run" / "flags") in said.stdout
-    said = mira("run", "mira.yaml", cwd=tmp_path)
+    said = mira_here("run", "mira.yaml", cwd=tmp_path)
     assert "Left out as contaminated (flags): 1 of 33 records (3.0%): 1 of docs" in said.stdout
     assert "Left out as duplicate (flags): 2 of 33 records (6.1%): 2 of docs" in said.stdout

@@ -75,6 +75,7 @@ def settings(folder, min_n=30, **distill_settings):
             "run": folder / "run",
             "sources": [{"name": s, "path": str(folder / f"{s}.jsonl")} for s in SOURCES],
             "teacher": {"replies": str(folder / "replies.jsonl")},
+            "embedding": {"windows": 1, "window_tokens": 32},
             "distill": {"folds": 3, **distill_settings},
             "reliability": {"bootstrap": 200, "min_n": min_n},
         }
