@@ -252,7 +252,11 @@ STAGE = Stage(
     files=_files,
     work=_work,
     steps=(
-        ShardStep("values", lambda config, run, log, wanted: value_parts(selection_inputs(config, run, log), wanted)),
+        ShardStep(
+            "values",
+            lambda config, run, log, wanted: value_parts(selection_inputs(config, run, log), wanted),
+            paid=lambda config, _run: find_method(config.select.method).endpoint(config.select) is not None,
+        ),
         ShardStep("write", lambda config, run, log, wanted: write_parts(selection_inputs(config, run, log), wanted)),
     ),
 )

@@ -7,8 +7,8 @@ from mira.errors import RunError
 from mira.run_folder.files import hash_file, hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.methods.dataman import DataMan
-from mira.selection.methods.dataman_endpoint import score_dataman
-from mira.selection.methods.method import Method
+from mira.selection.methods.dataman_endpoint import dataman_job, score_dataman
+from mira.selection.methods.method import Asked, Method
 from mira.selection.values import SelectionInputs, SelectionMethod
 
 __all__ = ["METHOD"]
@@ -45,5 +45,5 @@ METHOD = Method(
     load=_load,
     files=_files,
     endpoint=_endpoint,
-    alone=lambda select: "select.dataman.endpoint is asked for every record" if _endpoint(select) else "",
+    asked=lambda select: Asked(dataman_job, DataMan(select.dataman)) if _endpoint(select) else None,
 )

@@ -26,7 +26,7 @@ from mira.selection.values import SelectionInputs
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
 
-__all__ = ["open_dataman", "score_dataman"]
+__all__ = ["dataman_job", "open_dataman", "score_dataman"]
 
 _READING = 1  # raised when equal replies come to be read otherwise, or other prompts are sent
 _TEMPLATE_TOKENS = 40  # of the chat template and its default system message
@@ -65,12 +65,19 @@ def score_dataman(inputs: SelectionInputs) -> dict[str, Any]:
         JudgeError: The endpoint cannot be used, or more records stayed unscored than `teacher.failure_budget` allows.
         RunError: The corpus is not indexed, or `<run>/dataman` holds sidecars of other making.
     """
+    with dataman_job(inputs) as job:
+        return rate_corpus(inputs, job)
+
+
+@contextmanager
+def dataman_job(inputs: SelectionInputs) -> Iterator[RatingJob]:
+    """Open what `score_dataman` does, for workers that do a part of it; raises as `open_dataman` does."""
 
     def path(shard: Shard) -> Path:
         return inputs.run.dataman(shard.source) / f"{shard.name}.parquet"
 
     with open_dataman(inputs) as rater:
-        return rate_corpus(inputs, RatingJob("DataMan", rater, _COLUMNS, path, "select.dataman.scores"))
+        yield RatingJob("DataMan", rater, _COLUMNS, path, "select.dataman.scores")
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Declarations of selection methods: name, stages and files needed, and how a method is loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from inspect import signature
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,15 +16,18 @@ from mira.corpus.record import Record
 from mira.errors import ConfigError
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
+from mira.selection.methods.rating import RatingJob
 from mira.selection.values import SelectionInputs, SelectionMethod
 
 __all__ = [
+    "Asked",
     "BaseMethod",
     "Method",
     "by_source",
     "find_method",
     "load_method",
     "method_names",
+    "ready_method",
     "target_files",
     "target_needs",
 ]
@@ -62,6 +67,18 @@ def by_source(
     return values
 
 
+class Asked(NamedTuple):
+    """A method that ranks by what an endpoint says of every record, for workers that ask it shard by shard.
+
+    Attributes:
+        job: Opens what there is to ask.
+        method: The method; ranks the records of a shard that has been asked about.
+    """
+
+    job: Callable[[SelectionInputs], AbstractContextManager[RatingJob]]
+    method: SelectionMethod
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """A selection method as `select.method` names it.
@@ -72,6 +89,7 @@ class Method:
         needs: Stages whose output it reads besides `index`.
         files: Files that it reads but no setting names: name -> hash.
         endpoint: The endpoint that it calls; None if it uses none.
+        asked: How workers ask that endpoint; None if it uses none.
         alone: Why workers cannot value shards each on its own, such as a fit to the whole corpus; "" where they can.
     """
 
@@ -80,10 +98,11 @@ class Method:
     needs: Callable[[SelectSettings], Sequence[str]] = lambda _select: ()
     files: Callable[[SelectSettings, CorpusSettings, RunFolder], Mapping[str, str]] = lambda _select, _corpus, _run: {}
     endpoint: Callable[[SelectSettings], EndpointSettings | None] = lambda _select: None
+    asked: Callable[[SelectSettings], Asked | None] = lambda _select: None
     alone: Callable[[SelectSettings], str] = lambda _select: ""
 
 
-_ARGUMENTS = {"load": 1, "needs": 1, "files": 3, "endpoint": 1, "alone": 1}
+_ARGUMENTS = {"load": 1, "needs": 1, "files": 3, "endpoint": 1, "asked": 1, "alone": 1}
 
 
 def method_names() -> tuple[str, ...]:
@@ -126,6 +145,12 @@ def load_method(name: str, inputs: SelectionInputs) -> SelectionMethod:
         RunError: What the method needs is not in the run folder yet.
     """
     return find_method(name).load(inputs)
+
+
+def ready_method(name: str, inputs: SelectionInputs) -> SelectionMethod:
+    """Return a method for shards that are done, one by one: as `load_method`, but no endpoint is asked."""
+    asked = find_method(name).asked(inputs.select)
+    return asked.method if asked else load_method(name, inputs)
 
 
 def target_needs(target: SourceSettings | str) -> tuple[str, ...]:

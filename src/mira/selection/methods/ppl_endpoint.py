@@ -37,7 +37,7 @@ from mira.selection.values import TOO_SHORT, Ranked, SelectionInputs
 from mira.tokens import tokenizer
 from mira.unscored import Unscored
 
-__all__ = ["MeasuredPpl", "open_ppl", "score_ppl"]
+__all__ = ["MeasuredPpl", "open_ppl", "ppl_job", "score_ppl"]
 
 _READING = 1  # raised when equal replies come to be read otherwise
 _SHRINK = 0.5  # the server's tokenizer may need up to twice the tokens of the one that is configured
@@ -127,9 +127,16 @@ def score_ppl(inputs: SelectionInputs) -> dict[str, Any]:
             than `teacher.failure_budget` allows.
         RunError: The corpus is not indexed.
     """
-    with open_ppl(inputs) as rater:
-        job = RatingJob("bits per byte", rater, _COLUMNS, partial(_path, inputs.run), excused=frozenset({TOO_SHORT}))
+    with ppl_job(inputs) as job:
         return rate_corpus(inputs, job)
+
+
+@contextmanager
+def ppl_job(inputs: SelectionInputs) -> Iterator[RatingJob]:
+    """Open what `score_ppl` does, for workers that do a part of it; raises as `open_ppl` does."""
+    with open_ppl(inputs) as rater:
+        path = partial(_path, inputs.run)
+        yield RatingJob("bits per byte", rater, _COLUMNS, path, excused=frozenset({TOO_SHORT}))
 
 
 @contextmanager

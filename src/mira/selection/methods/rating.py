@@ -6,9 +6,10 @@ is journalled before it counts, so a stopped shard pays nothing twice.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 from mira import corpus
 from mira.config.settings import CorpusSettings, EndpointSettings, TeacherSettings
 from mira.corpus import Shard, records_key
+from mira.corpus.index_reader import index_blocks
 from mira.corpus.record import Record
 from mira.corpus.sidecar_writer import FINGERPRINT, Place, ShardResult, SidecarWriter, read_result, write_sidecars
 from mira.errors import RunError
+from mira.leased.shards import do_shards
 from mira.llm.answer import Answer
 from mira.llm.client import Client
 from mira.llm.cost import current_spending
@@ -32,9 +35,13 @@ from mira.progress import Log, Task
 from mira.run_folder.files import hash_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.values import SelectionInputs
+from mira.stage import ShardItem, ShardPart, Wanted
 from mira.unscored import Unscored
 
-__all__ = ["Rater", "RatingJob", "open_caller", "rate_corpus", "rate_records"]
+__all__ = ["LEASED", "Rater", "RatingJob", "open_caller", "rate_corpus", "rate_records", "rating_part"]
+
+LEASED = "values"
+"""Where leases of shards that are rated lie: the step in which workers do it."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +121,37 @@ def rate_corpus(inputs: SelectionInputs, job: RatingJob) -> dict[str, Any]:
         SpendingStop: A limit of cost or requests was reached. What is paid for is in the journal.
         RunError: The corpus is not indexed, or a sidecar was made by something else.
     """
-    run, log, budget = inputs.run, inputs.log, inputs.teacher.failure_budget
+    run, budget = inputs.run, inputs.teacher.failure_budget
     totals = corpus.totals(inputs.corpus, run)
     of_source = corpus.shards(inputs.corpus)
     n_valid = sum(counts["valid"] for counts in totals.values())
-    results, todo = _state(run, job, of_source, budget * n_valid)
     _remove_strays(job, of_source)
-    if todo:
-        with watch(job.rater.caller.stats, log, job.name, n_valid) as task:
-            task.advance(sum(result.rows for result in results))
-            results += _ask(inputs.corpus, run, job, todo, task)
     rows: Counter[str] = Counter()
     unscored: dict[str, Counter[str]] = {source: Counter() for source in of_source}
-    for result in results:
-        rows[result.source] += result.rows
-        unscored[result.source] += result.unscored
+
+    def parts(wanted: Wanted) -> Iterator[ShardPart]:
+        chosen = {source: [s for s in found if wanted(source, s.name)] for source, found in of_source.items()}
+        yield _part(inputs, job, chosen, n_valid)
+
+    for item in do_shards(parts, run, LEASED, inputs.log):
+        rows[item.source] += item.result.rows
+        unscored[item.source] += item.result.unscored
     failed = {source: _failed(job, counts) for source, counts in unscored.items()}
-    check_failures(failed, rows.total(), budget, log)
+    check_failures(failed, rows.total(), budget, inputs.log)
     by_source = {source: dict(counts) for source, counts in unscored.items()}
     return {"rows": dict(rows), "unscored": by_source, "requests": job.rater.caller.stats.summary()}
+
+
+def rating_part(inputs: SelectionInputs, job: RatingJob, wanted: Wanted) -> ShardPart:
+    """Return the part that rates a worker's shards; the failure budget holds for these.
+
+    Raises:
+        RunError: The corpus is not indexed, or a sidecar was made by something else.
+    """
+    run, of_source = inputs.run, corpus.shards(inputs.corpus, wanted=wanted)
+    shards = (shard for parts in of_source.values() for shard in parts)
+    n_valid = sum(len(block.rows) for shard in shards for block in index_blocks(run, shard.source, shard.name))
+    return _part(inputs, job, of_source, n_valid)
 
 
 def rate_records(rater: Rater, records: Sequence[Record], failure_budget: float, log: Log) -> list[Mapping[str, Any]]:
@@ -160,18 +179,41 @@ def rate_records(rater: Rater, records: Sequence[Record], failure_budget: float,
     return rows
 
 
-def _state(
-    run: RunFolder, job: RatingJob, of_source: Mapping[str, Sequence[Shard]], may_fail: float
-) -> tuple[list[ShardResult], list[tuple[Shard, str]]]:
-    """Return what came of shards that are done, and the others with the fingerprints that they will have."""
+def _part(inputs: SelectionInputs, job: RatingJob, of_source: Mapping[str, Sequence[Shard]], n_valid: int) -> ShardPart:
+    """Return shards to rate. The job of one that is not done is the fingerprint that its sidecar will have."""
+    run = inputs.run
     shards = [shard for parts in of_source.values() for shard in parts]
     marked = [(shard, hash_json([records_key(run, shard), job.rater.identity])) for shard in shards]
     done = [_done(job, shard, fingerprint) for shard, fingerprint in marked]
     failed = sum(_failed(job, result.unscored).total() for result in done if result)
-    if failed > may_fail:
+    if failed > inputs.teacher.failure_budget * n_valid:
         done = [result if result and not any(result.unscored[why] for why in UNANSWERED) else None for result in done]
-    todo = [which for which, result in zip(marked, done, strict=True) if result is None]
-    return [result for result in done if result], todo
+    items = [
+        ShardItem(which[0].source, which[0].name, result is not None, which, result)
+        for which, result in zip(marked, done, strict=True)
+    ]
+    return ShardPart(items, partial(_rate, inputs, job, n_valid), paid=True)
+
+
+def _rate(inputs: SelectionInputs, job: RatingJob, n_valid: int, given: Iterable[ShardItem]) -> Iterator[ShardItem]:
+    waiting: dict[tuple[str, str], ShardItem] = {}
+    done: list[ShardItem] = []
+
+    def todo() -> Iterator[tuple[Shard, str]]:
+        for item in given:
+            if item.done:
+                task.advance(item.result.rows)
+                done.append(item)
+            else:
+                waiting[item.source, item.shard] = item
+                yield item.job
+
+    with watch(job.rater.caller.stats, inputs.log, job.name, n_valid) as task:
+        for result in _ask(inputs.corpus, inputs.run, job, todo(), task):
+            if any(result.unscored[why] for why in UNANSWERED):
+                job.rater.caller.journal.seal()  # others may do the shard again, and are to find its replies
+            yield waiting.pop((result.source, result.shard))._replace(result=result)
+        yield from done
 
 
 def _failed(job: RatingJob, unscored: Counter[str]) -> Counter[str]:
@@ -179,7 +221,7 @@ def _failed(job: RatingJob, unscored: Counter[str]) -> Counter[str]:
 
 
 def _ask(
-    settings: CorpusSettings, run: RunFolder, job: RatingJob, todo: Sequence[tuple[Shard, str]], task: Task
+    settings: CorpusSettings, run: RunFolder, job: RatingJob, todo: Iterable[tuple[Shard, str]], task: Task
 ) -> Iterator[ShardResult]:
     schema = pa.schema([("row", pa.int64()), ("id", pa.string()), *job.columns])
 

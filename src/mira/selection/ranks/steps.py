@@ -6,10 +6,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from mira.corpus import Shard, shards
+from mira.errors import MiraError
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.ranged import several
 from mira.selection.map_shards import engine_for, group_size
-from mira.selection.methods.method import load_method
+from mira.selection.methods.method import find_method, load_method, ready_method
+from mira.selection.methods.rating import rating_part
 from mira.selection.planning import Plan, rows_of
 from mira.selection.ranks.marks import kept_path, read_mark, write_mark
 from mira.selection.ranks.plan_file import WritePlan, read_plan, write_plan
@@ -33,6 +35,11 @@ def value_parts(inputs: SelectionInputs, wanted: Wanted) -> Iterator[ShardPart]:
         RunError: An earlier stage's output is missing.
     """
     refuse_alone(inputs)
+    asked = find_method(inputs.select.method).asked(inputs.select)
+    if asked is not None:
+        with asked.job(inputs) as rating:
+            yield _asked_part(inputs, asked.method, rating_part(inputs, rating, wanted))
+        return
     method = load_method(inputs.select.method, inputs)
     methods = [method, *compared(inputs, method).values()]
     found = shards(inputs.corpus, wanted=wanted)
@@ -42,6 +49,34 @@ def value_parts(inputs: SelectionInputs, wanted: Wanted) -> Iterator[ShardPart]:
             job = [rank_task(inputs, one, shard) for one in methods]
             items.append(ShardItem(source, shard.name, all(check_ranks(task) for task in job), job))
     yield ShardPart(items, partial(_make_items, inputs, rows_of(inputs.run, found) if method.reads_text else 0))
+
+
+def _asked_part(inputs: SelectionInputs, method: SelectionMethod, rating: ShardPart) -> ShardPart:
+    """Return the part that has an endpoint asked about the records of a shard, and then ranks them."""
+    tasks = {(item.source, item.shard): rank_task(inputs, method, item.job[0]) for item in rating.items}
+    asked = {(item.source, item.shard): item for item in rating.items}
+    items = [item._replace(done=item.done and check_ranks(tasks[key]) is not None) for key, item in asked.items()]
+
+    def run(given: Iterable[ShardItem]) -> Iterator[ShardItem]:
+        done: set[tuple[str, str]] = set()
+
+        def to_ask() -> Iterator[ShardItem]:
+            for item in given:
+                if item.done:
+                    done.add((item.source, item.shard))
+                yield asked[item.source, item.shard]
+
+        for item in rating.run(to_ask()):
+            key = (item.source, item.shard)
+            error = item.error
+            if error is None and key not in done:
+                try:
+                    make_ranks(tasks[key])
+                except (MiraError, OSError) as problem:
+                    error = problem
+            yield item._replace(done=key in done, error=error)
+
+    return ShardPart(items, run, rating.paid)
 
 
 def _make_items(inputs: SelectionInputs, rows: int, items: Iterable[ShardItem]) -> Iterator[ShardItem]:
@@ -78,7 +113,7 @@ def write_parts(inputs: SelectionInputs, wanted: Wanted) -> Iterator[ShardPart]:
         RunError: An earlier stage's output is missing; or, when a shard is to be written, rank files are.
     """
     refuse_alone(inputs)
-    method = load_method(inputs.select.method, inputs)
+    method = ready_method(inputs.select.method, inputs)
     jobs = [
         _Job(shard, rank_task(inputs, method, shard))
         for parts in shards(inputs.corpus, wanted=wanted).values()
