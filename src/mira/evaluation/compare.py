@@ -71,7 +71,7 @@ def compare(config: Config, run: RunFolder, methods: Sequence[str], log: Log) ->
     told = _Told({name: _Sums() for name in plans})
     tasks = [_HashTask(inputs.corpus, run, shard) for parts in any_plan.shards.values() for shard in parts]
     with log.task("compare: duplicates", len(tasks)) as task:
-        for _ in map_shards(config.score, _hash_texts, tasks, rows=sum(s.rows for s in any_plan.summaries)):
+        for _ in map_shards(inputs.near, _hash_texts, tasks, rows=sum(s.rows for s in any_plan.summaries)):
             task.advance()
     for shard in (shard for parts in any_plan.shards.values() for shard in parts):
         _add_shard(told, run, plans, shard)

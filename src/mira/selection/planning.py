@@ -96,14 +96,14 @@ def make_plan(inputs: SelectionInputs, method: SelectionMethod) -> Plan:
         target = of_all(gated(method.name)) if drops else gated(method.name)
         of_shard = {(s.source, s.shard): s for s in summaries}
         past = [GateTask(run, s, of_shard[s.source, s.name], gates, given, target) for s in every]
-        summaries = list(map_shards(inputs.score, apply_gates, past))
+        summaries = list(map_shards(inputs.near, apply_gates, past))
     folder = gated(method.name) if gates else method.name
     if drops:
         summaries = _without_copies(inputs, method, folder, settings, every, summaries)
     summaries.sort(key=lambda s: (s.source, s.shard))
     paths = {s: [values_path(run, folder, s, shard.name) for shard in parts] for s, parts in of_source.items()}
     retention = retain(
-        settings, summaries, group_of, paths, partial(map_shards, inputs.score), to_median=method.to_median
+        settings, summaries, group_of, paths, partial(map_shards, inputs.near), to_median=method.to_median
     )
     return Plan(settings, method, of_source, summaries, retention, group_of, gates, given)
 
@@ -119,7 +119,7 @@ def _values(
     summaries: list[Summary] = []
     with inputs.log.task(f"select: {method.name} values", len(tasks)) as task:
         texts = rows_of(run, of_source) if method.reads_text else 0
-        for summary in map_shards(inputs.score, make_values, tasks, rows=texts):
+        for summary in map_shards(inputs.near, make_values, tasks, rows=texts):
             summaries.append(summary)
             task.advance()
     return summaries
@@ -166,7 +166,7 @@ def _without_copies(
     judges = method.has_quality and not method.to_median
     with find_standing(run, values, caps, judges=judges) as standing:
         tasks = [CopyTask(run, folder, s, of_shard[s.source, s.name], standing.dropped(s)) for s in every]
-    return list(map_shards(inputs.score, without_copies, tasks))
+    return list(map_shards(inputs.near, without_copies, tasks))
 
 
 def read_groups(run: RunFolder, sources: Sequence[str], *, needed: bool = True) -> dict[str, str]:

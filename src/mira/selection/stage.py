@@ -104,7 +104,7 @@ def _write(inputs: SelectionInputs, plan: Plan) -> list[Counts]:
     counts = []
     with inputs.log.task("select: write", len(tasks)) as task:
         copied = rows_of(run, plan.shards) if settings.write_selected else 0
-        for part in map_shards(inputs.score, write_shard, tasks, rows=copied):
+        for part in map_shards(inputs.near, write_shard, tasks, rows=copied):
             counts.append(part)
             task.advance()
     return counts

@@ -33,6 +33,7 @@ from mira.progress import Log
 from mira.run_folder.content import state_of
 from mira.run_folder.files import atomic, hash_json
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.working_copy import working_copy_of
 
 __all__ = [
     "FLAGGED",
@@ -123,6 +124,16 @@ class SelectionInputs:
     seed: int
     log: Log
     scores: Mapping[str, ForeignSettings] = field(default_factory=dict)
+
+    @property
+    def near(self) -> ScoreSettings:
+        """The engine for passes over `values/`: of a run at a URL, these files are on this machine alone."""
+        return self.score.model_copy(update={"engine": "local"}) if working_copy_of(self.run.path) else self.score
+
+    @property
+    def far(self) -> bool:
+        """Whether shards run on machines that share nothing but the run's URL."""
+        return self.near.engine != self.score.engine
 
 
 class SelectionMethod(Protocol):

@@ -1,4 +1,3 @@
-import hashlib
 import random
 import shutil
 
@@ -14,31 +13,12 @@ from mira.run_folder.working_copy import working_copy_of
 from mira.selection.ranks.steps import value_parts, write_parts
 from mira.selection.stage import select, selection_inputs
 from mira.stage import Share, all_shards, do_parts
-from support.selection_world import World, items
-
-WRITTEN = ("selection", "selected", "thresholds.json", "kept.json")
-SOURCES = ("ant", "bee", "cat")
-
-
-def world(folder, n=30):
-    sources = {s: [items(f"{s}{at}", n, seed=at) for at in range(2)] for s in SOURCES}
-    made = World(folder, sources, {"one": ["ant", "bee"], "two": ["cat"]})
-    made.mask({"ant": ["A2"], "cat": ["A1", "A2", "A3", "A4"]})
-    return made
+from support.selection_workers import WRITTEN, hash_bytes, outputs, world
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     return world(tmp_path_factory.mktemp("world"))
-
-
-def outputs(run):
-    paths = [path for name in WRITTEN for path in [run.path / name, *sorted((run.path / name).rglob("*"))]]
-    return {path.relative_to(run.path).as_posix(): hash_bytes(path.read_bytes()) for path in paths if path.is_file()}
-
-
-def hash_bytes(content):
-    return hashlib.blake2b(content).hexdigest()
 
 
 def copy_of(world, folder, **settings):

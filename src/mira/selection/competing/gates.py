@@ -169,7 +169,7 @@ def _gate(
         if tokens[name]
     }
     ranked = sum(s.ranked_records for s in summaries if s.source in paths)
-    sweeps = Sweeps(paths, ranked, partial(map_shards, inputs.score))
+    sweeps = Sweeps(paths, ranked, partial(map_shards, inputs.near))
     problems = [Problem((Unit(name),), int(Fraction(str(settings.drop)) * tokens[name])) for name in paths]
     found = find_cutoffs(problems, sweeps.tallies({Unit(name): Ranking(lowest=True) for name in paths}))
     cutoffs = {name: one.cutoff for name, one in zip(paths, found, strict=True)}

@@ -127,7 +127,9 @@ def _cascade_files(select: SelectSettings, _corpus: CorpusSettings, run: RunFold
 
 METHOD = Method(
     name="mira",
-    load=lambda inputs: Mira(load_yardsticks(inputs.select, inputs.run), inputs.select, inputs.seed),
+    load=lambda inputs: Mira(
+        load_yardsticks(inputs.select, inputs.run, engine=inputs.score), inputs.select, inputs.seed
+    ),
     needs=lambda _select: ("group", "score", "reliability"),
     files=_cascade_files,
     alone=lambda select: (

@@ -154,7 +154,8 @@ def _train(inputs: SelectionInputs, reference: SourceSettings | Ids, at: int) ->
     run, order = inputs.run, inputs.select.ppl.order
     identity, texts = reference_texts(inputs.corpus, run, reference)
     identity = hash_json([identity, order])
-    path = run.path / "values" / "ppl" / f"model_{at}.npz"
+    fits = "fits" if inputs.far else "values"  # at a URL, other machines do not see values/
+    path = run.path / fits / "ppl" / f"model_{at}.npz"
     record = path.with_suffix(".json")
     if not (path.is_file() and record.is_file() and read_json(record) == {"identity": identity}):
         inputs.log.note(f"select: training n-gram model {at + 1}")

@@ -9,7 +9,7 @@ from mira.errors import ConfigError, RunError
 from mira.run_folder.ranged import several
 from mira.selection.map_shards import map_shards
 from mira.selection.methods.method import find_method
-from mira.selection.planning import Plan, in_effect, read_groups
+from mira.selection.planning import Plan, in_effect, read_groups, rows_of
 from mira.selection.ranks.rank_file import Head, RankTask, check_ranks, make_ranks, merged_heads, ranks_path
 from mira.selection.ranks.rank_sweeps import RankSweeps
 from mira.selection.retention import retain
@@ -23,11 +23,14 @@ _ROWS_OF_AN_END = 100  # what reading an end costs, in rows of text: many are wo
 
 def why_alone(inputs: SelectionInputs) -> str:
     """Return why workers cannot do the selection shard by shard; "" if they can."""
+    return _why_together(inputs) or find_method(inputs.select.method).alone(inputs.select)
+
+
+def _why_together(inputs: SelectionInputs) -> str:
+    """Return why a shard's records that compete follow from all shards, even if one machine has the method ready."""
     if inputs.select.gates:
         return "select.gates have floors that follow from all shards"
-    if inputs.flags.duplicates == "drop":
-        return "flags.duplicates: drop keeps the best copy among all shards"
-    return find_method(inputs.select.method).alone(inputs.select)
+    return "flags.duplicates: drop keeps the best copy among all shards" if inputs.flags.duplicates == "drop" else ""
 
 
 def refuse_alone(inputs: SelectionInputs) -> None:
@@ -37,9 +40,10 @@ def refuse_alone(inputs: SelectionInputs) -> None:
         ConfigError: It is one; says why, and what to type.
     """
     if why := why_alone(inputs):
+        on_cluster = "" if _why_together(inputs) else " With score.engine: ray, its shards run on the cluster."
         raise ConfigError(
             f"workers cannot do this selection shard by shard: {why}",
-            "Run `mira select CONFIG` once instead. With score.engine: ray, its shards run on the cluster.",
+            f"Run `mira select CONFIG` once instead.{on_cluster}",
         )
 
 
@@ -62,10 +66,12 @@ def shared_plan(inputs: SelectionInputs, method: SelectionMethod, *, make_missin
     Args:
         inputs: What the selection is made from.
         method: The method.
-        make_missing: Make rank files that are missing or out of date, unless most are.
+        make_missing: Make rank files that are missing or out of date, unless most are and the values are wanted on
+            this machine.
 
     Returns:
-        The plan; None if workers left no rank files of the method, or most are out of date.
+        The plan; None if it takes values on this machine: workers left no rank files of the method, or most are out of
+        date. Where shards run on machines that share the run's URL alone, rank files are all that they can leave.
 
     Raises:
         RunError: Rank files are missing and are not to be made, or cannot be; or an earlier stage's output is missing.
@@ -73,7 +79,7 @@ def shared_plan(inputs: SelectionInputs, method: SelectionMethod, *, make_missin
         BudgetError: Budget, floors and caps contradict each other.
     """
     run = inputs.run
-    if make_missing and (why_alone(inputs) or not (run.path / "ranks" / method.name).is_dir()):
+    if make_missing and _is_local(inputs, method):
         return None
     of_source = shards(inputs.corpus)
     tasks = rank_tasks(inputs, method, of_source)
@@ -83,11 +89,12 @@ def shared_plan(inputs: SelectionInputs, method: SelectionMethod, *, make_missin
             f"{len(missing):,} of {len(tasks):,} shards have no values yet",
             "Run `mira work CONFIG --stage values` for all shards first.",
         )
-    if 2 * len(missing) > len(tasks):
+    if 2 * len(missing) > len(tasks) and not inputs.far:
         return None
     if missing:
         with inputs.log.task(f"select: {method.name} values", len(missing)) as task:
-            for _ in map_shards(inputs.score, make_ranks, missing):
+            texts = rows_of(run, of_source) if method.reads_text else 0
+            for _ in map_shards(inputs.score, make_ranks, missing, rows=texts):
                 task.advance()
         summaries, heads, missing = _read(inputs, tasks)
         if missing:
@@ -102,6 +109,13 @@ def shared_plan(inputs: SelectionInputs, method: SelectionMethod, *, make_missin
     sweeps = RankSweeps(paths, heads, mapped, sum(s.ranked_records for s in summaries))
     retention = retain(settings, summaries, group_of, paths, mapped, to_median=method.to_median, sweeps=sweeps)
     return Plan(settings, method, of_source, summaries, retention, group_of, (), method.name, heads)
+
+
+def _is_local(inputs: SelectionInputs, method: SelectionMethod) -> bool:
+    """Return whether values are ranked on this machine, without rank files."""
+    if inputs.far:
+        return bool(_why_together(inputs))
+    return bool(why_alone(inputs)) or not (inputs.run.path / "ranks" / method.name).is_dir()
 
 
 class _Ends(NamedTuple):

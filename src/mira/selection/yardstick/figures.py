@@ -165,7 +165,7 @@ def _length_rhos(inputs: SelectionInputs, plan: Plan) -> Iterator[tuple[str, flo
         if source in share and _suffices(head, share[source], rule):
             samples[source] = [_sample(_chunk_of(head), rule, share[source])]
     tasks = _tasks(inputs.run, plan, {source: part for source, part in share.items() if source not in samples})
-    for source, sample in map_shards(inputs.score, _sampled, tasks):
+    for source, sample in map_shards(inputs.score if plan.heads else inputs.near, _sampled, tasks):
         samples.setdefault(source, []).append(sample)
     for source, parts in samples.items():
         ties, values, tokens = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -253,7 +253,9 @@ def _kept_by(inputs: SelectionInputs, method: Mira) -> dict[str, int]:
     quick = kept_below(inputs, plan)
     kept = {source: quick.get(source, 0) for source in plan.shards}
     others = {source: 0.0 for source in plan.shards if source not in quick}
-    for source, tokens in map_shards(inputs.score, _kept_tokens, _tasks(inputs.run, plan, others)):
+    for source, tokens in map_shards(
+        inputs.score if plan.heads else inputs.near, _kept_tokens, _tasks(inputs.run, plan, others)
+    ):
         kept[source] += tokens
     return kept
 

@@ -14,18 +14,16 @@ masked do not compete.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from mira.arrays import Floats
-from mira.config.settings import SelectSettings
+from mira.config.settings import ScoreSettings, SelectSettings
 from mira.errors import RunError
 from mira.foreign.sidecars import ForeignSlot, foreign_slots
 from mira.rubric.slots import is_slot
@@ -33,6 +31,7 @@ from mira.run_folder.content import state_of
 from mira.run_folder.files import hash_json, read_json, write_json
 from mira.run_folder.paths import RunFolder
 from mira.selection.exact_moments import Moments
+from mira.selection.map_shards import map_shards
 from mira.selection.planning import read_groups
 from mira.selection.quality import Mask, Scores, load_mask, trimmed_mean
 from mira.selection.score_sidecars import CASCADE
@@ -41,7 +40,7 @@ __all__ = ["CompareBy", "Yardstick", "competitors", "load_yardsticks", "own_slot
 
 CompareBy = Literal["own", "shared", "centred"]
 
-_THREADS = 4
+_HERE = ScoreSettings()
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,10 @@ def competitors(mask: Mask, scope: str, group_of: Mapping[str, str]) -> dict[str
 
 
 def load_yardsticks(
-    settings: SelectSettings, run: RunFolder, compare_by: CompareBy | None = None
+    settings: SelectSettings,
+    run: RunFolder,
+    compare_by: CompareBy | None = None,
+    engine: ScoreSettings = _HERE,
 ) -> dict[str, Yardstick]:
     """Return each source's yardstick.
 
@@ -128,6 +130,7 @@ def load_yardsticks(
         settings: How sources are compared, where records compete, and which scores decide.
         run: A run folder with groups and reliability, and with scores if slots are centred.
         compare_by: In the place of the settings'.
+        engine: Where score sidecars are read, if slots are centred; on this machine by default.
 
     Raises:
         RunError: The reliability table, or a source's scores, are missing.
@@ -139,7 +142,7 @@ def load_yardsticks(
     rivals = competitors(mask, settings.scope, read_groups(run, list(mask), needed=False))
     if chosen == "shared":
         return {source: Yardstick(_shared(mask, rivals.get(source, ())) or slots) for source, slots in mask.items()}
-    levels = _levels(settings, run, mask, rivals)
+    levels = _levels(settings, run, mask, rivals, engine)
     return {source: Yardstick(slots, *levels.get(source, ())) for source, slots in mask.items()}
 
 
@@ -186,7 +189,7 @@ def _shared(mask: Mask, members: Sequence[str]) -> tuple[str, ...]:
 
 
 def _levels(
-    settings: SelectSettings, run: RunFolder, mask: Mask, rivals: Mapping[str, Sequence[str]]
+    settings: SelectSettings, run: RunFolder, mask: Mask, rivals: Mapping[str, Sequence[str]], engine: ScoreSettings
 ) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
     """Return source -> means and deviations of its unmasked slots over the records of all its rivals."""
     folder = run.cascade if settings.scores == CASCADE else run.scores
@@ -208,7 +211,7 @@ def _levels(
     except (OSError, ValueError):
         found = {}
     if found.get("identity") != identity:
-        found = {"identity": identity, "levels": _measured(run, files, mask, rivals)}
+        found = {"identity": identity, "levels": _measured(run, files, mask, rivals, engine)}
         write_json(known, found)
     return {source: (tuple(means), tuple(widths)) for source, (means, widths) in found["levels"].items()}
 
@@ -217,24 +220,43 @@ def _foreign_files(run: RunFolder, slot: str, source: str) -> list[Path]:
     return sorted(run.foreign(slot, source).glob("*.parquet"))
 
 
+class _Task(NamedTuple):
+    """A file of scores, and the slots to measure: those of a score sidecar, or one foreign score."""
+
+    source: str
+    path: Path
+    slots: Sequence[str]
+    foreign: ForeignSlot | None = None
+
+
 def _measured(
-    run: RunFolder, files: Mapping[str, Sequence[Path]], mask: Mask, rivals: Mapping[str, Sequence[str]]
+    run: RunFolder,
+    files: Mapping[str, Sequence[Path]],
+    mask: Mask,
+    rivals: Mapping[str, Sequence[str]],
+    engine: ScoreSettings,
 ) -> dict[str, tuple[list[float], list[float]]]:
-    wanted = {source: sorted({slot for rival in rivals[source] for slot in mask[rival]}) for source in rivals}
+    tasks = []
+    for source, paths in files.items():
+        wanted = sorted({slot for rival in rivals[source] for slot in mask[rival]})
+        tasks += [_Task(source, path, wanted) for path in paths]
+        for name, foreign in foreign_slots(run).items():
+            tasks += [_Task(source, path, [name], foreign) for path in _foreign_files(run, name, source)]
     sums: dict[tuple[str, str], Moments] = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for source, paths in files.items():
-            for part in pool.map(partial(_moments, wanted[source]), paths):
-                for slot, moments in part.items():
-                    sums[source, slot] = sums.get((source, slot), Moments()) + moments
-            for name, foreign in foreign_slots(run).items():
-                for moments in pool.map(partial(_foreign_moments, foreign), _foreign_files(run, name, source)):
-                    sums[source, name] = sums.get((source, name), Moments()) + moments
+    for source, part in map_shards(engine, _moments_of, tasks):
+        for slot, moments in part.items():
+            sums[source, slot] = sums.get((source, slot), Moments()) + moments
     levels = {}
     for source, members in rivals.items():
         totals = [sum((sums.get((rival, slot), Moments()) for rival in members), Moments()) for slot in mask[source]]
         levels[source] = ([total.mean for total in totals], [total.deviation for total in totals])
     return levels
+
+
+def _moments_of(task: _Task) -> tuple[str, dict[str, Moments]]:
+    if task.foreign is not None:
+        return task.source, {task.slots[0]: _foreign_moments(task.foreign, task.path)}
+    return task.source, _moments(task.slots, task.path)
 
 
 def _foreign_moments(slot: ForeignSlot, path: Path) -> Moments:
