@@ -35,6 +35,7 @@ from mira.progress import Log, Quiet
 from mira.reliability.students.report import compare_group_students
 from mira.reliability.students.results import StudentsResult
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.stored import place_path
 from mira.run_view import Run, open_run
 from mira.selection.explain import explain as explaining
 from mira.selection.explain.results import Explanation, RejectedLine, TextMatches
@@ -347,7 +348,7 @@ def push(bundle: Path | str, target: Path | str, *, public: bool = False) -> str
 
     Args:
         bundle: The bundle's folder.
-        target: A folder, or "hf://OWNER/NAME".
+        target: A folder, a URL such as "s3://BUCKET/NAME", or "hf://OWNER/NAME".
         public: Make a new hub repository public.
 
     Returns:
@@ -356,14 +357,14 @@ def push(bundle: Path | str, target: Path | str, *, public: bool = False) -> str
     Raises:
         MiraError: The bundle is damaged or unsafe, the target is taken, or the hub cannot be reached.
     """
-    return pushing.push(Path(bundle), str(target), private=not public)
+    return pushing.push(place_path(bundle, above=3), str(target), private=not public)
 
 
 def pull(source: Path | str, folder: Path | str) -> Path:
     """Copy a scorer bundle from a folder or a hub repository, and check it.
 
     Args:
-        source: A folder, or "hf://OWNER/NAME[@REVISION]".
+        source: A folder, a URL, or "hf://OWNER/NAME[@REVISION]".
         folder: Where the bundle goes.
 
     Returns:
@@ -372,7 +373,7 @@ def pull(source: Path | str, folder: Path | str) -> Path:
     Raises:
         MiraError: There is no bundle, it is damaged or unsafe, or the hub cannot be reached.
     """
-    return bundles.pull(str(source), Path(folder))
+    return bundles.pull(str(source), place_path(folder))
 
 
 def _settings(config: Settings) -> Config:

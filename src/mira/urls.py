@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mira.errors import ConfigError
 
-__all__ = ["check_local", "check_place", "join_url", "problem_of_place", "problem_of_url", "shown_url"]
+__all__ = ["check_local", "check_place", "join_url", "masked", "problem_of_place", "problem_of_url", "shown_place", "shown_url"]
 
 _HARMLESS = frozenset({"api-version", "api_version", "version", "region"})
 _HARMLESS_VALUE = re.compile(r"[A-Za-z0-9.-]{1,32}")
@@ -21,6 +21,7 @@ _KEY_LIKE = re.compile(
 )
 _NAMED_KEY = re.compile(r"(?:key|token|secret|password|signature|auth\w*)[=:].|bearer\s", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?:/|:)")  # a Path has one slash where the URL had two
+_ANY_URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"']+")
 _ONE_SLASH = re.compile(r"(?:^|/)((?:s3a?|gc?s|az|abfss?|memory|hf|https?):)/(?!/)", re.IGNORECASE)
 # What fsspec opens for reading only, or cannot hold a run: a file is a commit, a part of an archive, a copy.
 _READ_ONLY = frozenset({
@@ -48,7 +49,7 @@ def check_local(path: Path | str, what: str) -> None:
 
 def problem_of_place(place: str) -> tuple[str, str] | None:
     """Return why nothing can be written to a folder or URL, and the way out, or None. Asks nobody; repeats no key."""
-    shown = shown_url(place)
+    shown = shown_place(place)
     if one := _ONE_SLASH.search(place):
         return f"'{shown}' has one slash after {one[1]}", f"Write {one[1]}//, as in {one[1]}//bucket/run."
     scheme, mark, rest = place.partition("://")
@@ -118,9 +119,21 @@ def shown_url(url: str) -> str:
     return "/".join([f"{scheme}{there}{host}", *("***" if _is_key_like(part) else part for part in parts)])
 
 
+def masked(text: str) -> str:
+    """Return a text in which every URL is as `shown_url` has it."""
+    return _ANY_URL.sub(lambda found: shown_url(found[0]), text)
+
+
 def _is_key_like(part: str) -> bool:
     words = unquote(part)
     return bool(_NAMED_KEY.search(words)) or any(map(_KEY_LIKE.fullmatch, [words, *re.split("[;,=:]", words)]))
+
+
+def shown_place(url: str) -> str:
+    """Return a URL to write to, without user, query and fragment. Unlike an endpoint's, its path is no secret."""
+    scheme, there, rest = re.split(r"[?#]", url, maxsplit=1)[0].rpartition("//")
+    bucket, slash, inside = rest.partition("/")
+    return f"{scheme}{there}{bucket.rpartition('@')[2]}{slash}{inside}"
 
 
 def join_url(base: str, path: str) -> str:

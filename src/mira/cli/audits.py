@@ -7,14 +7,14 @@ import typer
 from rich.console import Console
 
 from mira.cli.fitted import print_fitted, wide_console
-from mira.cli.options import NO_OVERRIDES, Overrides
+from mira.cli.options import NO_OVERRIDES, Overrides, Place, RunArgument
 from mira.cli.program import LOOK, app, say
 from mira.errors import ConfigError
 from mira.evaluation.audit.results import Agreed, AuditResult, ScorerAudit
 from mira.evaluation.diff.results import DiffResult, SlotDiff
 from mira.evaluation.results import Estimate
 from mira.progress import Terminal, printable
-from mira.urls import check_local
+from mira.run_folder.working_copy import probe
 
 __all__ = ["print_audit", "print_diff"]
 
@@ -52,7 +52,7 @@ def audit(
     ] = "",
     family: Annotated[str, typer.Option(help="With --scores: text, qa, qa_with_think or agent.")] = "text",
     better: Annotated[Literal["higher", "lower"], typer.Option(help="With --scores: which way is better.")] = "higher",
-    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures here.")] = None,
+    json_: Annotated[Path | None, Place("--json", metavar="FILE", help="Also write the figures here.")] = None,
     set_: Overrides = NO_OVERRIDES,
 ) -> None:
     """Audit a scorer: can it be believed, and where not?
@@ -66,7 +66,7 @@ def audit(
     from mira.run_folder.results import write_result  # noqa: PLC0415
 
     if json_ is not None:
-        check_local(json_, "--json")
+        probe(json_, "--json")
     if (config is None) == (not scores):
         raise ConfigError(
             "audit: expected the settings of a run, or --scores",
@@ -99,10 +99,10 @@ def audit(
 
 @app.command(rich_help_panel=LOOK)
 def diff(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run folder, or the settings of a run.")],
-    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The run to compare it with.")],
+    run_a: Annotated[Path, RunArgument(metavar="RUN_A", help="A run folder, or the settings of a run.")],
+    run_b: Annotated[Path, RunArgument(metavar="RUN_B", help="The run to compare it with.")],
     flips: Annotated[int, typer.Option(min=0, help="Flipped records to show per source.")] = 3,
-    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures here.")] = None,
+    json_: Annotated[Path | None, Place("--json", metavar="FILE", help="Also write all figures here.")] = None,
 ) -> None:
     """Say what changed between two runs, and why.
 
@@ -113,7 +113,7 @@ def diff(
     from mira.run_folder.results import write_result  # noqa: PLC0415
 
     if json_ is not None:
-        check_local(json_, "--json")
+        probe(json_, "--json")
     result = verbs.diff(run_a, run_b, flips=flips, log=Terminal())
     print_diff(result)
     if json_ is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mira.cli.program import say
 from mira.errors import ConfigError
 from mira.progress import Terminal
-from mira.urls import check_local
+from mira.run_folder.working_copy import probe
 
 if TYPE_CHECKING:
     from mira.config.settings import Config
@@ -48,7 +48,7 @@ def wants_batch(export: Path | None, results: list[Path] | None, *, force: bool,
         limits: Limits that are given, as overrides; nothing is spent on batch files, so they would have no effect.
 
     Raises:
-        ConfigError: An option would have no effect, or the export is not a local file.
+        ConfigError: An option would have no effect, or nothing can be written to the export.
     """
     if export is None and not results:
         return False
@@ -61,7 +61,7 @@ def wants_batch(export: Path | None, results: list[Path] | None, *, force: bool,
     if without_effect:
         raise ConfigError(f"{without_effect[0]} has no effect with --export or --import", "Leave it out.")
     if export is not None:
-        check_local(export, "--export")
+        probe(export, "--export")
     return True
 
 
@@ -80,9 +80,9 @@ def run_batch(stage: str, export: Path | None, results: list[Path] | None, comma
         return
     assert export is not None
     written = export_requests(config, stage, export, Terminal())
-    files = ", ".join(str(p) for p in written.paths)
+    files = ", ".join(f"{p}" for p in written.paths)
     if written.removed:
-        say(f"Removed {', '.join(map(str, written.removed))}: parts of a longer export before this one.")
+        say(f"Removed {', '.join(f'{p}' for p in written.removed)}: parts of a longer export before this one.")
     say(
         f"{written.requests:,} requests in {files}; {written.answered:,} are answered already, "
         f"{written.unsendable:,} do not fit. Run them, then: {command} --import RESULTS"

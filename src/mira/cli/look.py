@@ -12,6 +12,8 @@ from mira.cli.options import (
     MaxCost,
     MaxRequests,
     Overrides,
+    Place,
+    RunArgument,
     limits,
     names_in,
 )
@@ -127,14 +129,14 @@ def explain(
 
 @app.command(rich_help_panel=LOOK)
 def view(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder, or the settings of a run.")],
+    run: Annotated[Path, RunArgument(metavar="RUN", help="The run folder, or the settings of a run.")],
     settings: Annotated[
         Path | None, typer.Option(metavar="CONFIG", help="The settings of a run folder that was moved.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen at. If it is taken, another one is used.")] = 8765,
     export: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write a static copy of the pages into this folder instead.")
+        Path | None, Place(metavar="FOLDER", help="Write a static copy of the pages into this folder instead.")
     ] = None,
     records: Annotated[
         int, typer.Option(help="With --export: records whose pages are in the copy, at most 2000.")
@@ -154,10 +156,10 @@ def review(
     config: ConfigPath,
     slots: Annotated[bool, typer.Option("--slots", help="Ask for scores of the rubric's slots, too.")] = False,
     export: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write forms to fill in, as .csv or .jsonl; serve nothing.")
+        Path | None, Place(metavar="FILE", help="Write forms to fill in, as .csv or .jsonl; serve nothing.")
     ] = None,
     import_: Annotated[
-        list[Path] | None, typer.Option("--import", metavar="FILE", help="Read filled forms; serve nothing.")
+        list[Path] | None, Place("--import", metavar="FILE", help="Read filled forms; serve nothing.")
     ] = None,
     reviewer: Annotated[
         str,

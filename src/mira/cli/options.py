@@ -1,11 +1,13 @@
 """Options that several commands share, and what they mean as settings."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mira.errors import ConfigError
+from mira.run_folder.stored import place_path, run_path
 
 __all__ = [
     "NO_OVERRIDES",
@@ -17,10 +19,17 @@ __all__ = [
     "MaxCost",
     "MaxRequests",
     "Overrides",
+    "Place",
+    "RunArgument",
     "limits",
     "names_in",
     "pair",
 ]
+
+RunArgument = partial(typer.Argument, parser=run_path)
+"""An argument that takes a run folder, which may be a URL: a `Path` has one slash where a URL has two."""
+Place = partial(typer.Option, parser=place_path)
+"""An option that takes a file or folder outside of a run, which may be a URL."""
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The settings, e.g. mira.yaml.")]
 Overrides = Annotated[
@@ -33,11 +42,9 @@ Overrides = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run the stage even if it is up to date.")]
 Export = Annotated[
-    Path | None, typer.Option("--export", metavar="FILE", help="Write the LLM requests to batch files; send nothing.")
+    Path | None, Place("--export", metavar="FILE", help="Write the LLM requests to batch files; send nothing.")
 ]
-Import = Annotated[
-    list[Path] | None, typer.Option("--import", metavar="FILE", help="Read batch results into the journal.")
-]
+Import = Annotated[list[Path] | None, Place("--import", metavar="FILE", help="Read batch results into the journal.")]
 MaxCost = Annotated[
     float | None, typer.Option("--max-cost", help="Stop before the total cost exceeds this. Rerun to resume.")
 ]

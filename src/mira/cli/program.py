@@ -69,7 +69,7 @@ def _as_today(args: list[str]) -> list[str]:
 
 def say(text: object) -> None:
     """Print a line; control characters that a corpus may hold do not reach the terminal."""
-    typer.echo(printable(str(text)))
+    typer.echo(printable(f"{text}"))
 
 
 def _version(value: bool) -> None:

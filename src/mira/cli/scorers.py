@@ -23,6 +23,7 @@ from mira.cli.options import (
 )
 from mira.cli.program import SCORERS, app, say
 from mira.progress import Terminal
+from mira.run_folder.stored import run_path
 
 __all__: list[str] = []
 
@@ -47,7 +48,7 @@ Family = Annotated[
 Field = Annotated[
     list[str] | None, typer.Option(metavar="OURS=YOURS", help="Field mapping, e.g. --field text=content.")
 ]
-Out = Annotated[Path, typer.Option(help="Run folder for the sidecars.")]
+Out = Annotated[Path, typer.Option(parser=run_path, help="Run folder for the sidecars: a folder or a URL.")]
 Model = Annotated[str, typer.Option(help="Model name as the endpoint knows it.")]
 Judge = Annotated[list[str] | None, typer.Option("--judge", metavar="URL", help="Base URL(s), ending in /v1.")]
 KeyEnv = Annotated[str, typer.Option(help="Environment variable with the endpoint's key.")]
@@ -189,22 +190,22 @@ def adopt(
 
 @app.command(rich_help_panel=SCORERS)
 def push(
-    bundle: Annotated[Path, typer.Argument(help="A scorer bundle, e.g. run/students/text_group_A.")],
-    target: Annotated[str, typer.Argument(help="A folder, or hf://OWNER/NAME.")],
+    bundle: Annotated[str, typer.Argument(help="A scorer bundle, e.g. run/students/text_group_A.")],
+    target: Annotated[str, typer.Argument(help="A folder, a URL such as s3://BUCKET/NAME, or hf://OWNER/NAME.")],
     public: Annotated[bool, typer.Option("--public", help="Make a new hub repository public.")] = False,
 ) -> None:
-    """Copy a bundle, checked, to a folder or a hub, with what `mira evaluate` says of it."""
-    from mira.evaluation.verdicts.push import push as push_bundle  # noqa: PLC0415
+    """Copy a bundle, checked, to a folder, bucket or hub, with what `mira evaluate` says of it."""
+    from mira import api  # noqa: PLC0415
 
-    say(push_bundle(bundle, target, private=not public))
+    say(api.push(bundle, target, public=public))
 
 
 @app.command(rich_help_panel=SCORERS)
 def pull(
-    source: Annotated[str, typer.Argument(help="A folder, or hf://OWNER/NAME[@REVISION].")],
-    folder: Annotated[Path, typer.Argument(help="Where the bundle goes.")],
+    source: Annotated[str, typer.Argument(help="A folder, a URL, or hf://OWNER/NAME[@REVISION].")],
+    folder: Annotated[str, typer.Argument(help="Where the bundle goes.")],
 ) -> None:
-    """Copy a bundle from a folder or a hub, and check it."""
-    from mira.distillation.bundle import pull as pull_bundle  # noqa: PLC0415
+    """Copy a bundle from a folder, bucket or hub, and check it."""
+    from mira import api  # noqa: PLC0415
 
-    say(pull_bundle(source, folder))
+    say(api.pull(source, folder))

@@ -15,8 +15,8 @@ from mira.config.overrides import Override, apply_override
 from mira.config.paths import resolve_paths
 from mira.config.settings import Config, EmbeddingSettings, SourceSettings
 from mira.errors import ConfigError
-from mira.run_folder.working_copy import working_copy_of
-from mira.urls import check_place, problem_of_url
+from mira.run_folder.working_copy import given_as
+from mira.urls import check_place, masked, problem_of_url
 
 __all__ = ["config_from", "load_config"]
 
@@ -90,7 +90,7 @@ class _Origin:
     def where(self, location: Location) -> str:
         """Return what to blame for the value at a place: the override that gave it, or the file and its line."""
         if override := self._override(location):
-            return override + _COMMAND_LINE
+            return masked(override) + _COMMAND_LINE
         mark = find_node(self.root, location)[1]
         return f"{mark.name}:{mark.line + 1}" if mark else str(self.path)
 
@@ -117,7 +117,7 @@ class _Origin:
         """Return how to begin a message about a setting, by its dotted name."""
         location = tuple(name.split("."))
         if override := self._override(location):
-            return override + _COMMAND_LINE
+            return masked(override) + _COMMAND_LINE
         node = find_node(self.root, location)[0]
         return f"{node.start_mark.name if node else self.path}: {name}"
 
@@ -210,8 +210,7 @@ def _model_in(annotation: Any) -> Any:
 
 
 def _check(config: Config, origin: _Origin) -> None:
-    place = working_copy_of(config.run)
-    check_place(place[0].url if place else str(config.run), origin.setting("run"))
+    check_place(given_as(config.run), origin.setting("run"))
     names = [s.name for s in config.sources]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
 from mira.run_folder.stored import run_path
+from mira.run_folder.working_copy import given_as
 from mira.tokens import BUILT_IN
 
 __all__ = [
@@ -62,7 +63,7 @@ ModelPath = Annotated[str, _Marker(PathKind.MODEL)]
 TokenizerPath = Annotated[str, _Marker(PathKind.TOKENIZER)]
 SourcePath = Annotated[str, _Marker(PathKind.SOURCE)]
 RunPath = Annotated[
-    Path, BeforeValidator(run_path), PlainSerializer(lambda path: f"{path}", when_used="json"), _Marker(PathKind.RUN)
+    Path, BeforeValidator(run_path), PlainSerializer(given_as, when_used="json"), _Marker(PathKind.RUN)
 ]
 
 Place = tuple[str | int, ...]

@@ -18,7 +18,9 @@ import orjson
 from mira.errors import ConfigError, InputError, MiraError, install_hint
 from mira.progress import printable
 from mira.run_folder.files import hash_json, read_json, sha256_file, write_bytes
-from mira.urls import check_local
+from mira.run_folder.stored import place_path
+from mira.run_folder.working_copy import fetch, probe, refresh
+from mira.urls import check_place
 
 __all__ = [
     "HUB",
@@ -208,14 +210,14 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
 
     Args:
         bundle: The bundle. It is sealed first if it has no `SHA256SUMS` yet, and verified in any case.
-        target: A folder, or `hf://owner/name`.
+        target: A folder, a URL that can be written to, or `hf://owner/name`.
         private: Whether a new hub repository is private.
 
     Returns:
         Where the bundle is now: the folder, or the repository with its commit.
 
     Raises:
-        ConfigError: The target is another URL, or a folder and `private` is off.
+        ConfigError: The target is a URL that cannot be written to, or a folder and `private` is off.
         InputError: The bundle is damaged or unsafe, or the target is taken by something else.
         MiraError: The hub cannot be reached, or its extra is not installed.
     """
@@ -226,24 +228,25 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
     verify(bundle)
     if target.startswith(HUB):
         return _push_hub(bundle, target, private)
-    return str(_copy(bundle, Path(target)))
+    return f"{_copy(bundle, place_path(target))}"
 
 
 def check_target(target: str, *, private: bool = True) -> None:
     """Refuse a place that a bundle cannot be pushed to.
 
     Raises:
-        ConfigError: It is a URL of another kind than `hf://owner/name`, or a folder and `private` is off.
+        ConfigError: It is a URL that cannot be written to, or not the hub and `private` is off.
+        RunError: The URL does not take what is put there.
     """
     if target.startswith(HUB):
         return
-    check_local(target, "push")
     if not private:
         raise ConfigError("--public is for hub repositories", f"Leave it out, or push to {HUB}owner/name.")
+    probe(place_path(target), "push")
 
 
 def pull(source: str, folder: Path) -> Path:
-    """Copy a bundle from a folder, or from a hub repository `hf://owner/name[@revision]`, and verify it.
+    """Copy a bundle from a folder, a URL, or a hub repository `hf://owner/name[@revision]`, and verify it.
 
     Returns:
         `folder`. What was there is replaced only after the new bundle has been verified.
@@ -252,17 +255,21 @@ def pull(source: str, folder: Path) -> Path:
         InputError: There is no bundle, or it is damaged or unsafe.
         MiraError: The hub cannot be reached, or its extra is not installed.
     """
-    check_local(folder, "pull")
+    probe(folder, "pull")
     if source.startswith(HUB):
         return _pull_hub(source, folder)
-    if not Path(source).is_dir():
-        raise InputError(f"{source}: there is no such folder", f"A hub repository is written {HUB}owner/name.")
-    return _copy(Path(source), folder)
+    check_place(source, "pull")
+    there = place_path(source)
+    refresh(there)
+    if not there.is_dir():
+        raise InputError(f"{there}: there is no such folder", f"A hub repository is written {HUB}owner/name.")
+    return _copy(there, folder)
 
 
 def _copy(source: Path, folder: Path) -> Path:
     if source.resolve() == folder.resolve():
         raise InputError(f"{folder}: source and target are the same folder", "Choose another folder.")
+    fetch([source])
     verify(source)
     staged = _staging(folder)
     try:

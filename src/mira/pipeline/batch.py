@@ -24,7 +24,7 @@ from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import write_bytes
 from mira.run_folder.paths import RunFolder
-from mira.urls import check_local
+from mira.run_folder.working_copy import probe
 
 __all__ = ["export_requests", "import_results", "label_requests", "still_out", "teacher_requests"]
 
@@ -41,7 +41,7 @@ def export_requests(config: Config, stage: str, path: Path, log: Log) -> Exporte
     Raises:
         MiraError: There is no endpoint in the settings, or an earlier stage has not run.
     """
-    check_local(path, "--export")
+    probe(path, "--export")
     run = RunFolder(config.run)
     exported = _export_scores(config, run, path, log) if stage == "score" else _export(config, run, stage, path, log)
     write_bytes(_exported_keys(run, stage), exported.keys)

@@ -15,7 +15,9 @@ from mira.pipeline.runner import run_stages
 from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
-from mira.urls import check_local
+from mira.run_folder.stored import run_path
+from mira.run_folder.working_copy import given_as
+from mira.urls import check_place
 
 __all__ = ["score_bundle", "score_endpoint"]
 
@@ -167,9 +169,10 @@ def _score(
     *,
     force: bool,
 ) -> list[Path]:
-    check_local(out, "--out")
+    run = given_as(run_path(out))
+    check_place(run, "--out")
     settings = {
-        "run": str(out),
+        "run": run,
         "sources": [source],
         "group": {"given": {group: [source["name"]]}},
         "discover": {"rubrics": {group: str(rubric)}},

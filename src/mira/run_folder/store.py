@@ -19,9 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from mira.errors import ConfigError, MiraError
+from mira.errors import ConfigError, MiraError, install_hint
 from mira.run_folder.trouble import code_of, told
-from mira.urls import check_place, shown_url
+from mira.urls import check_place, shown_place
 
 __all__ = ["AT_ONCE", "Object", "Store", "UrlStore", "each", "hash_file", "one_wins"]
 
@@ -148,7 +148,7 @@ class UrlStore:
     @property
     def url(self) -> str:
         """The URL, without secrets."""
-        return shown_url(self._url)
+        return shown_place(self._url)
 
     @cached_property
     def _system(self) -> Any:
@@ -157,6 +157,9 @@ class UrlStore:
         check_place(self._url, "a place to write to")
         try:
             return url_to_fs(self._url, use_listings_cache=False)[0]
+        except ImportError as error:
+            hint = install_hint("s3") if self._url.startswith("s3") else "Install the package that it names."
+            raise MiraError(f"{self.url}: {error}", hint) from None
         except ValueError as error:  # an unknown scheme
             raise ConfigError(f"{self.url}: {error}", "Name a bucket, such as s3://bucket/run, or a folder.") from None
 

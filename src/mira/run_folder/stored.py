@@ -17,7 +17,7 @@ from typing import Any
 
 from mira.run_folder.working_copy import WorkingCopy, fetch, upload, working_copy, working_copy_of
 
-__all__ = ["StoredPath", "is_url", "run_path"]
+__all__ = ["StoredPath", "is_url", "place_path", "run_path"]
 
 _ENDS = "SHA256SUMS"  # of a folder that is put at the URL: what says that the rest is whole comes last
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:::[A-Za-z0-9+.-]+)*://")
@@ -37,6 +37,26 @@ def run_path(given: Path | str) -> Path:
     if text.startswith("file://"):
         return Path(text.removeprefix("file://"))
     return stored_path(text, "") if is_url(text) else Path(given)
+
+
+def place_path(given: Path | str, above: int = 1) -> Path:
+    """Return the path of a file or folder outside of a run, such as a bundle or a page; URLs may be given.
+
+    Args:
+        given: A path of this machine, which is returned as it is, or a URL.
+        above: Folders of the URL above it that the path shall have, if there are that many: those of a bundle's run.
+
+    Nothing is asked or made yet.
+    """
+    text = str(given).rstrip("/")
+    if not is_url(text) or text.startswith("file://"):
+        return run_path(given)
+    scheme, _, rest = text.partition("://")
+    parts = rest.split("/")
+    inside = min(above, len(parts) - 1)
+    if inside < 1:  # a bucket, which has nothing above it
+        return stored_path(text, "")
+    return stored_path(f"{scheme}://{'/'.join(parts[:-inside])}", "/".join(parts[-inside:]))
 
 
 def stored_path(url: str, name: str) -> "StoredPath":

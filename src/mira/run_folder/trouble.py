@@ -1,11 +1,9 @@
 """What went wrong at a URL, in one line, and the way out: file systems raise errors of many kinds."""
 
 import errno
-import os
-import re
 
-from mira.errors import install_hint, noted
-from mira.urls import shown_url
+from mira.errors import noted
+from mira.urls import masked, shown_place
 
 __all__ = ["code_of", "told"]
 
@@ -52,7 +50,6 @@ _KINDS = {
     "PartialCredentialsError": (errno.EACCES, _KEYS),
     "CredentialRetrievalError": (errno.EACCES, _KEYS),
     "ProfileNotFound": (errno.EACCES, "Correct AWS_PROFILE."),
-    "ImportError": (errno.ENOSYS, "Install the package that it names."),
 }
 
 
@@ -86,9 +83,7 @@ def told(error: Exception, url: str) -> OSError:
         if kind in _KINDS:
             number, way = _KINDS[kind]
             break
-    if isinstance(error, ImportError) and url.startswith(("s3://", "s3a://")):
-        way = install_hint("s3")
-    return noted(OSError(number, _line(error), shown_url(url)), way or _by_number(number, url))
+    return noted(OSError(number, _line(error), shown_place(url)), way or _by_number(number, url))
 
 
 def _by_number(number: int, url: str) -> str:
@@ -113,6 +108,4 @@ def _number(error: Exception) -> int:
 def _line(error: Exception) -> str:
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     line = (said.strip() or type(error).__name__).partition("\n")[0]
-    # A URL in it may carry a signature.
-    line = re.sub(r"[a-z][\w+.-]*://[^\s\"']+", lambda found: shown_url(found[0]), line, flags=re.IGNORECASE)
-    return os.fsdecode(line.encode("utf-8", "surrogateescape"))[:_LONGEST]
+    return masked(line)[:_LONGEST]  # a URL in it may carry a signature

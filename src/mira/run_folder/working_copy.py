@@ -20,6 +20,7 @@ import orjson
 from mira.errors import RunError, way_out
 from mira.run_folder.machine import user_cache
 from mira.run_folder.store import Object, Store, UrlStore, each, hash_file
+from mira.urls import check_place
 
 __all__ = [
     "Change",
@@ -28,6 +29,8 @@ __all__ = [
     "apply_changes",
     "check_reachable",
     "fetch",
+    "given_as",
+    "probe",
     "refresh",
     "shown",
     "time_of",
@@ -269,14 +272,40 @@ def working_copy_of(path: Path | str) -> tuple[WorkingCopy, str] | None:
     return None
 
 
+def given_as(path: Path | str) -> str:
+    """Return a path as text that leads to it on any machine: the URL of what lies in a working copy."""
+    place = working_copy_of(path)
+    return f"{place[0].url}/{place[1]}".rstrip("/") if place else str(path)
+
+
 def refresh(path: Path) -> None:
     """Ask again what is at the URL of a run folder, or in a folder of it; nothing for a folder of this machine."""
     if place := working_copy_of(path):
         place[0].refresh(place[1])
 
 
-def check_reachable(path: Path) -> None:
+def probe(path: Path | str, what: str) -> None:
+    """Check, before anything is spent, that a file or folder can be written: by its form and, at a URL, by trying it.
+
+    Args:
+        path: Where something is to be written.
+        what: The option, for the message.
+
+    Raises:
+        ConfigError: It is not a place to write to.
+        RunError: The URL does not take what is put there.
+    """
+    check_place(given_as(path), what)
+    if place := working_copy_of(path):
+        check_reachable(Path(place[0].root), f"{what}: nothing can be put there")
+
+
+def check_reachable(path: Path, problem: str = "cannot be used as a run folder") -> None:
     """Check that a run folder at a URL can be listed, written and read, before anything is spent.
+
+    Args:
+        path: The run folder, or another folder that is written to.
+        problem: What it means if it cannot, for the message.
 
     Raises:
         RunError: It cannot; says why in one line, and what to do.
@@ -292,8 +321,9 @@ def check_reachable(path: Path) -> None:
             raise OSError(errno.EIO, "what was put is not what is read", f"{store.url}/{name}")
         store.remove([name])
     except OSError as error:
-        problem = f"{store.url}: cannot be used as a run folder: {error.strerror}"
-        raise RunError(problem, way_out(error, "Check the URL and the network.")) from None
+        raise RunError(
+            f"{store.url}: {problem}: {error.strerror}", way_out(error, "Check the URL and the network.")
+        ) from None
 
 
 def fetch(paths: Iterable[Path | str]) -> None:

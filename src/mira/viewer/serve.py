@@ -13,6 +13,8 @@ from mira.plugins import resolve
 from mira.progress import Log, Quiet
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.scratch import scratch_folder
+from mira.run_folder.stored import place_path
+from mira.run_folder.working_copy import probe
 from mira.run_view import Run, open_run
 
 __all__ = ["PORT", "RECORDS", "check_installed", "listen", "names_of", "run_app", "serve", "view", "write_copy"]
@@ -66,7 +68,9 @@ def view(
     if export is None:
         serve(opened, log, host=host, port=port)
     else:
-        write_copy(opened, log, Path(export), records=records)
+        folder = place_path(export)
+        probe(folder, "--export")
+        write_copy(opened, log, folder, records=records)
 
 
 def serve(run: Run, log: Log, *, host: str = "127.0.0.1", port: int = PORT) -> None:

@@ -13,6 +13,7 @@ from mira.evaluation.verdicts.verdict import NOT_EVALUATED, Verdict
 from mira.run_folder.files import hash_file, write_bytes, write_json
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.results import read_result
+from mira.run_folder.working_copy import fetch, refresh
 
 __all__ = ["FIELD", "push"]
 
@@ -35,7 +36,7 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
 
     Args:
         bundle: The bundle; it stays as it is.
-        target: A folder, or `hf://owner/name`.
+        target: A folder, a URL that can be written to, or `hf://owner/name`.
         private: Whether a new hub repository is private.
 
     Returns:
@@ -45,6 +46,7 @@ def push(bundle: Path, target: str, *, private: bool = True) -> str:
         MiraError: The bundle is damaged or unsafe, the target is taken, or the hub cannot be reached.
     """
     bundles.check_target(target, private=private)
+    refresh(bundle)
     found = _verdict(bundle)
     facts = bundles.read_bundle(bundle)
     if found is None and FIELD in facts:
@@ -74,6 +76,7 @@ def _verdict(bundle: Path) -> Verdict | None:
 @contextmanager
 def _copied(bundle: Path) -> Iterator[Path]:
     """Yield a copy of a bundle beside it; large files are shared with it where the file system allows that."""
+    fetch([bundle])
     copy = bundle.with_name(f".{bundle.name}.push")
     shutil.rmtree(copy, ignore_errors=True)
     try:

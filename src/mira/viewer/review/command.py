@@ -14,6 +14,8 @@ from mira.reviewing.results import ReviewResult
 from mira.reviewing.sample import Sample, sample_of
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.stored import place_path
+from mira.run_folder.working_copy import probe
 
 __all__ = ["prepare", "review"]
 
@@ -46,8 +48,10 @@ def review(
         MiraError: There is no selection yet, a form is wrong (nothing is imported then), or another process works in
             the run.
     """
-    files = [Path(file) for file in ([imports] if isinstance(imports, str | Path) else imports)]
-    form = Path(export) if export else None
+    files = [place_path(file) for file in ([imports] if isinstance(imports, str | Path) else imports)]
+    form = place_path(export) if export else None
+    if form:
+        probe(form, "--export")
     check_forms(form, files, reviewer)
     settings = config if isinstance(config, Config) else load_config(config)
 

@@ -1,0 +1,175 @@
+"""The demo's corpus on three Ray nodes that share nothing but a bucket: same bytes as a local run, whatever dies."""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mira.demo_project.demo import prepare_demo
+from mira.family import FamilyName
+from support.bucket import KEY_ID, SECRET, client_of, environment
+from support.cluster import (
+    BUCKET,
+    differences,
+    end,
+    free_port,
+    listens,
+    of_bucket,
+    of_folder,
+    s3_process,
+    secrets_in,
+    start,
+    wait_for,
+)
+
+NODES = 3
+
+
+class Machine:
+    """Stands for a machine: a folder of its own for work, caches and temporary files, and nobody else's."""
+
+    def __init__(self, folder: Path, s3: int) -> None:
+        self.folder = folder
+        for name in ("work", "cache", "tmp", "home"):
+            (folder / name).mkdir(parents=True)
+        places = {"MIRA_CACHE": f"{folder}/cache", "TMPDIR": f"{folder}/tmp", "HOME": f"{folder}/home"}
+        self.env = (
+            environment(s3) | places | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        )
+
+    def start(self, command: list[str], **more: str) -> "subprocess.Popen[bytes]":
+        """Start a process on the machine. As root it does not see the other machines' folders at all."""
+        hide = "".join(
+            f"mount -t tmpfs none {other} && " for other in self.folder.parent.iterdir() if other != self.folder
+        )
+        wrapped = ["unshare", "--mount", "bash", "-c", f'{hide} exec "$@"', "-", *command] if _may_hide() else command
+        return start(wrapped, self.env | more, self.folder / "log", cwd=self.folder / "work")
+
+
+def _may_hide() -> bool:
+    return os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+
+
+def main() -> None:
+    """Run the trial and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--demo", type=Path, help="A folder that `mira demo` has prepared.")
+    parser.add_argument("--keep", type=Path, help="Work in this folder and leave everything there.")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mira-ray-") as temporary:
+        folder = given.keep or Path(temporary)
+        trial(folder, given.demo or prepare_demo(folder / "demo", families=[FamilyName.TEXT]).parent)
+
+
+def trial(top: Path, demo: Path) -> None:
+    """Do a local run, then the same on the cluster, interrupted and with a node killed; compare."""
+    (top / "machines").mkdir()
+    with s3_process(top / "s3.log") as s3, client_of(s3) as client:
+        client.mkdir(BUCKET)
+        client.put(f"{demo}/corpus/", f"{BUCKET}/corpus/", recursive=True)
+        driver = Machine(top / "machines" / "driver", s3)
+        text = (demo / "mira.yaml").read_text()
+        text = re.sub(r"path: corpus/", f"path: s3://{BUCKET}/corpus/", text)
+        shutil.copytree(demo / "teacher", driver.folder / "work" / "teacher")
+        (driver.folder / "work" / "mira.yaml").write_text(text.replace("shard_bytes: 1000000", "shard_bytes: 200000"))
+        say("machines see each other's folders", "no" if _may_hide() else "yes: not root")
+
+        began = time.monotonic()
+        local = driver.start([sys.executable, "-m", "mira", "run", "mira.yaml", "--set", "run=near"])
+        check(local.wait() == 0, "the local run ends well", driver)
+        say("local run, s", round(time.monotonic() - began))
+        expected = of_folder(driver.folder / "work" / "near")
+
+        with cluster(top, s3) as (address, nodes):
+            run = [sys.executable, "-m", "mira", "run", "mira.yaml", "--set", "score.engine=ray"]
+            run += ["--set", f"run=s3://{BUCKET}/run"]
+            began = time.monotonic()
+            first = driver.start(run, RAY_ADDRESS=address)
+            wait_for(lambda: count(client, "scores") >= 3 or first.poll() is not None, "three scored shards", 900)
+            end(first, signal.SIGINT)
+            scored = count(client, "scores")
+            say("scored shards at Ctrl-C", scored)
+            check(first.returncode in (130, -2), f"Ctrl-C ends the command with 130, not {first.returncode}", driver)
+
+            second = driver.start(run, RAY_ADDRESS=address)
+            wait_for(lambda: count(client, "scores") >= scored + 3 or second.poll() is not None, "more shards", 900)
+            end(nodes[-1])
+            say("scored shards when a node was killed", count(client, "scores"))
+            status = second.wait()
+            if status:
+                say("the command ended with the node", f"status {status}")
+                third = driver.start(run, RAY_ADDRESS=address)
+                check(third.wait() == 0, "the next run finishes", driver)
+            say("cluster, with both interruptions, s", round(time.monotonic() - began))
+        found = of_bucket(client, f"{BUCKET}/run")
+        different = differences(expected, found)
+        say("files that must be alike", len(expected))
+        say("files that differ", different or "none")
+        used = [p.name for p in sorted((top / "machines").iterdir()) if any((p / "cache").rglob("*.parquet"))]
+        say("machines that hold copies", ", ".join(used))
+        client.get(f"{BUCKET}/", f"{top}/bucket/", recursive=True)
+        leaked = secrets_in([top], [SECRET, KEY_ID])
+        say("files with a credential", leaked or "none")
+        check(not different and not leaked, "same bytes, no credentials", driver)
+
+
+def count(client: Any, stage: str) -> int:
+    """Return how many sidecars of a stage are in the bucket."""
+    return sum(name.endswith(".parquet") for name in client.find(f"{BUCKET}/run/{stage}"))
+
+
+@contextmanager
+def cluster(top: Path, s3: int) -> Iterator[tuple[str, list["subprocess.Popen[bytes]"]]]:
+    """Give the address of a Ray cluster, and its nodes: each a group of processes."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    common = ["--num-cpus=1", "--block", "--disable-usage-stats"]
+    session = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # of all nodes on one machine; a short path for sockets
+    nodes = []
+    try:
+        for number in range(NODES):
+            machine = Machine(top / "machines" / f"node{number}", s3)
+            which = [f"--address={address}"]
+            if number == 0:
+                which = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={session}"]
+            else:
+                wait_for(lambda: listens(port), "the head node", 120)
+            nodes.append(machine.start([ray, "start", *which, *common]))
+        wait_for(lambda: _alive(address) >= NODES, "three nodes", 180)
+        yield address, nodes
+    finally:
+        for node in nodes:
+            end(node)
+
+
+def _alive(address: str) -> int:
+    code = f"import ray; ray.init('{address}', log_to_driver=False); print('N', len(ray.nodes()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    found = re.search(r"^N (\d+)", done.stdout, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def say(what: str, found: object) -> None:
+    """Print a row of the table."""
+    print(f"{what:45} {found}", flush=True)
+
+
+def check(true: bool, what: str, machine: Machine) -> None:
+    """Stop where something does not hold, with the end of the machine's log."""
+    if not true:
+        log = (machine.folder / "log").read_text(errors="replace")
+        sys.exit(f"failed: {what}\n{log[-3000:]}")
+
+
+if __name__ == "__main__":
+    main()
