@@ -9,7 +9,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mira.errors import ConfigError
 
-__all__ = ["check_local", "check_place", "join_url", "masked", "problem_of_place", "problem_of_url", "shown_place", "shown_url"]
+__all__ = [
+    "check_local",
+    "check_place",
+    "join_url",
+    "masked",
+    "problem_of_place",
+    "problem_of_url",
+    "shown_place",
+    "shown_url",
+]
 
 _HARMLESS = frozenset({"api-version", "api_version", "version", "region"})
 _HARMLESS_VALUE = re.compile(r"[A-Za-z0-9.-]{1,32}")

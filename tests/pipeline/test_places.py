@@ -1,4 +1,4 @@
-"""Files and folders outside of a run may be URLs: what is written there, and what is refused before anything is done."""
+"""Files and folders outside of a run may be URLs: what is written there, and what is refused before anything else."""
 
 import json
 from collections.abc import Iterator

@@ -62,9 +62,7 @@ BundlePath = Annotated[str, _Marker(PathKind.BUNDLE)]
 ModelPath = Annotated[str, _Marker(PathKind.MODEL)]
 TokenizerPath = Annotated[str, _Marker(PathKind.TOKENIZER)]
 SourcePath = Annotated[str, _Marker(PathKind.SOURCE)]
-RunPath = Annotated[
-    Path, BeforeValidator(run_path), PlainSerializer(given_as, when_used="json"), _Marker(PathKind.RUN)
-]
+RunPath = Annotated[Path, BeforeValidator(run_path), PlainSerializer(given_as, when_used="json"), _Marker(PathKind.RUN)]
 
 Place = tuple[str | int, ...]
 

@@ -87,6 +87,7 @@ def run_stages(config: Config, names: Sequence[str] = (), log: Log | None = None
     ran: list[str] = []
     run = RunFolder(config.run)
     refresh(run.path)
+    check_reachable(run.path)
     known = [stage.name for stage in STAGES]
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -128,6 +129,7 @@ def run_extra(
     """
     run = RunFolder(config.run)
     refresh(run.path)
+    check_reachable(run.path)
     if not run.manifest.is_file():
         raise RunError(f"{run.path}: there is no run yet", "Run it first: mira run CONFIG")
     if run.groups.is_file() and _needed_by("group", {"select"}, config):
@@ -350,7 +352,6 @@ def unwritable(folder: Path, error: OSError) -> RunError:
 def _locked(run: RunFolder, log: Log) -> Iterator[None]:
     try:
         check_writable(run.path)
-        check_reachable(run.path)
         run.path.mkdir(parents=True, exist_ok=True)
         lock = lock_file(run.lock)
     except LockHeld as held:
