@@ -139,7 +139,7 @@ def _is_key_like(part: str) -> bool:
 
 
 def shown_place(url: str) -> str:
-    """Return a URL to write to, without user, query and fragment. Unlike an endpoint's, its path is no secret."""
+    """Return a URL to write to, without user, query and fragment; its path is not masked."""
     scheme, there, rest = re.split(r"[?#]", url, maxsplit=1)[0].rpartition("//")
     bucket, slash, inside = rest.partition("/")
     return f"{scheme}{there}{bucket.rpartition('@')[2]}{slash}{inside}"

@@ -9,8 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from mira.cli.app import app, main
-from mira.distillation.bundle import push
-from mira.errors import ConfigError, JudgeError, MiraError
+from mira.errors import JudgeError, MiraError
 from mira.pipeline.registry import STAGES
 from mira.run_folder.files import hash_path
 from support.encoder_case import RUBRIC
@@ -28,7 +27,7 @@ LIMITS = {
 SET = {"--set": LIMITS["--set"]}
 FORCE = {"--force": (["--force", "--set", "selekt=1"], "did you mean")}  # that it works: test_force_runs_again
 BATCH = {
-    "--export": (["--export", "s3://bucket/x.jsonl"], "local folders only"),
+    "--export": (["--export", "https://host/x.jsonl"], "cannot write to https://"),
     "--import": (["--import", "nowhere.jsonl"], "nowhere.jsonl"),
     "--force": (["--force", "--export", "x.jsonl"], "--force"),
 }
@@ -38,7 +37,7 @@ FILES = {
     "--judge": (["--judge", "nonsense"], "nonsense"), "--model": (["--model", "", "--judge", "http://x/v1"], "model"),
     "--input": (["--input", "nowhere.jsonl"], "nowhere.jsonl"), "--source": (["--source", "a/b"], "name"),
     "--family": (["--family", "poem"], "--family"), "--field": (["--field", "text"], "expected NAME=VALUE"),
-    "--out": (["--out", "s3://bucket/out"], "local folders only"),
+    "--out": (["--out", "https://host/out"], "cannot write to https://"),
     "--api-key-env": (["--api-key-env", "NO_KEY"], "NO_KEY"),
 }  # fmt: skip
 
@@ -78,9 +77,9 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
         "--input": (["--input", "docs.jsonl"], "--input"), "--id": (["--id", "x"], "--id"),
         "--id-field": (["--id-field", "x"], "--id-field"), "--text-field": (["--text-field", "x"], "--text-field"),
         "--source-field": (["--source-field", "x"], "--source-field"), "--family": (["--family", "qa"], "--family"),
-        "--better": (["--better", "lower"], "--better"), "--json": (["--json", "s3://bucket/x"], "local"),
+        "--better": (["--better", "lower"], "--better"), "--json": (["--json", "https://host/x"], "cannot write to https://"),
     },
-    "diff": {"--flips": (["--flips", "x"], "--flips"), "--json": (["--json", "s3://bucket/x"], "local")},
+    "diff": {"--flips": (["--flips", "x"], "--flips"), "--json": (["--json", "https://host/x"], "cannot write to https://")},
     "explain": SET | {
         "--source": (["--source", "nosuch"], "nosuch"), "--limit": (["--limit", "x"], "--limit"),
         "--line": (["--line", "x"], "expected one of ID"), "--text": (["--text", "x"], "expected one of ID"),
@@ -219,18 +218,6 @@ def test_a_bundle_is_scored_with_its_key_and_by_force(tmp_path: Path, monkeypatc
             times.append(Path(result.stdout.strip()).stat().st_mtime_ns)
         assert times[0] == times[1] < times[2]
         assert len(server.requests) == 1, "what was paid for is read from the journal"
-
-
-@pytest.mark.parametrize("place", ["s3://bucket/run", "gs://bucket/run"])
-def test_a_run_folder_that_is_a_url_is_refused(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "docs.jsonl").write_text('{"text": "Some text."}\n')
-    (tmp_path / "mira.yaml").write_text(f"run: {place}\nsources: [{{name: docs, path: docs.jsonl}}]\n")
-    said = _mira(tmp_path, "run", "mira.yaml", "--set", "select.method=random")
-    assert said.returncode == 2
-    assert "local folders only" in said.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {"docs.jsonl", "mira.yaml"}
-    with pytest.raises(ConfigError, match="local folders only"):
-        push(tmp_path, place)
 
 
 def _mira(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

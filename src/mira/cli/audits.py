@@ -14,7 +14,7 @@ from mira.evaluation.audit.results import Agreed, AuditResult, ScorerAudit
 from mira.evaluation.diff.results import DiffResult, SlotDiff
 from mira.evaluation.results import Estimate
 from mira.progress import Terminal, printable
-from mira.run_folder.working_copy import probe
+from mira.run_folder.probe import probe
 
 __all__ = ["print_audit", "print_diff"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mira.cli.program import say
 from mira.errors import ConfigError
 from mira.progress import Terminal
-from mira.run_folder.working_copy import probe
+from mira.run_folder.probe import probe
 
 if TYPE_CHECKING:
     from mira.config.settings import Config

@@ -18,8 +18,9 @@ import orjson
 from mira.errors import ConfigError, InputError, MiraError, install_hint
 from mira.progress import printable
 from mira.run_folder.files import hash_json, read_json, sha256_file, write_bytes
+from mira.run_folder.probe import probe
 from mira.run_folder.stored import place_path
-from mira.run_folder.working_copy import fetch, probe, refresh
+from mira.run_folder.working_copy import fetch, refresh
 from mira.urls import check_place
 
 __all__ = [

@@ -24,7 +24,7 @@ from mira.progress import Log
 from mira.rubric.rubric import Rubric
 from mira.run_folder.files import write_bytes
 from mira.run_folder.paths import RunFolder
-from mira.run_folder.working_copy import probe
+from mira.run_folder.probe import probe
 
 __all__ = ["export_requests", "import_results", "label_requests", "still_out", "teacher_requests"]
 

@@ -41,7 +41,8 @@ from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable, hash_file, hash_json, write_json
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
-from mira.run_folder.working_copy import check_reachable, refresh
+from mira.run_folder.probe import check_reachable
+from mira.run_folder.working_copy import refresh
 from mira.sharing.lease import check_leases
 from mira.stage import Stage
 

@@ -12,9 +12,9 @@ from mira.errors import ConfigError
 from mira.plugins import resolve
 from mira.progress import Log, Quiet
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.probe import probe
 from mira.run_folder.scratch import scratch_folder
 from mira.run_folder.stored import place_path
-from mira.run_folder.working_copy import probe
 from mira.run_view import Run, open_run
 
 __all__ = ["PORT", "RECORDS", "check_installed", "listen", "names_of", "run_app", "serve", "view", "write_copy"]

@@ -14,8 +14,8 @@ from mira.reviewing.results import ReviewResult
 from mira.reviewing.sample import Sample, sample_of
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.probe import probe
 from mira.run_folder.stored import place_path
-from mira.run_folder.working_copy import probe
 
 __all__ = ["prepare", "review"]
 
