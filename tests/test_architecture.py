@@ -31,6 +31,7 @@ FLOORS = (
     {"evaluation", "reviewing"},
     {"report"},
     {"pipeline"},
+    {"cluster"},
     {"demo_project", "run_view"},
     {"viewer"},
     {"api", "auditing"},
@@ -39,7 +40,7 @@ FLOORS = (
 )
 # Who may see all settings: rooms that hand them on, `stage.py` of any room, and these functions. All others take the
 # sections or the values that they read. The lists only get shorter.
-SEE_CONFIG = {"api", "auditing", "cli", "config", "demo", "pipeline", "run_view", "stage"}
+SEE_CONFIG = {"api", "auditing", "cli", "config", "demo", "pipeline", "run_view", "stage", "cluster"}
 _COMMAND = "a command over a finished run, which `pipeline.runner.run_extra` calls"
 TAKE_CONFIG = {
     "rescoring/report.py:report_cascade": _COMMAND,

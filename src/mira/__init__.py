@@ -83,6 +83,8 @@ if TYPE_CHECKING:
     from mira.unscored import Unscored
     from mira.viewer.review.command import review
     from mira.viewer.serve import view
+    from mira.cluster.verbs import work
+    from mira.cluster.work import Worked
 
 _HOMES = {
     "CascadedSource": "mira.pipeline.cascade",
@@ -150,6 +152,8 @@ _HOMES = {
     "students": "mira.api",
     "validate": "mira.api",
     "view": "mira.viewer.serve",
+    "Worked": "mira.cluster.work",
+    "work": "mira.cluster.verbs",
 }
 
 __all__ = [
@@ -201,6 +205,7 @@ __all__ = [
     "Terminal",
     "TextMatches",
     "Unscored",
+    "Worked",
     "__version__",
     "adopt",
     "audit",
@@ -226,6 +231,7 @@ __all__ = [
     "students",
     "validate",
     "view",
+    "work",
 ]
 
 

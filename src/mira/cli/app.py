@@ -8,14 +8,14 @@ import threading
 import typer
 from rich.console import Console
 
-from mira.cli import audits, look, scorers, stages
+from mira.cli import audits, cluster, look, scorers, stages
 from mira.cli.program import app
 from mira.errors import ConfigError, MiraError, refused_by_system
 from mira.progress import printable
 
 __all__ = ["app", "main"]
 
-COMMANDS = (stages, look, audits, scorers)
+COMMANDS = (stages, cluster, look, audits, scorers)
 """The modules whose commands the program has; importing them adds the commands."""
 
 INTERRUPTED = 130  # what typer returns for Ctrl-C

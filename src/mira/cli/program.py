@@ -6,11 +6,12 @@ from typer.core import TyperGroup
 from mira._version import __version__
 from mira.progress import printable
 
-__all__ = ["LOOK", "RUN", "SCORERS", "STAGES", "START", "app", "say"]
+__all__ = ["CLUSTER", "LOOK", "RUN", "SCORERS", "STAGES", "START", "app", "say"]
 
 START = "Start"
 RUN = "Run"
 STAGES = "Stages, one by one"
+CLUSTER = "On a cluster"
 LOOK = "Look at a run"
 SCORERS = "Scorers"
 
@@ -20,7 +21,7 @@ class _Grouped(TyperGroup):
 
     def format_commands(self, ctx: typer.Context, formatter: object) -> None:  # type: ignore[override]
         """Write the commands of each group under its heading."""
-        for panel in (START, RUN, STAGES, LOOK, SCORERS):
+        for panel in (START, RUN, STAGES, CLUSTER, LOOK, SCORERS):
             commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
             rows = [
                 (name, command.get_short_help_str(limit=90))

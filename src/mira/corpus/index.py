@@ -10,10 +10,10 @@ whose key still matches is not written again; files of shards and sources that a
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,20 @@ def records_key(run: RunFolder, shard: Shard) -> str:
     index = shard_path(run, shard)
     if not index.is_file():
         raise RunError(f"{index} is not there yet", "Run `mira index` first.")
-    doubled = pq.read_table(duplicates_path(run, shard.source), columns=["row"], filters=[("shard", "=", shard.name)])
-    return hash_json([shard.fingerprint, hash_file(index), sorted(doubled["row"].to_pylist())])
+    duplicates = duplicates_path(run, shard.source)
+    doubled = _doubled(duplicates, read_key(duplicates)).get(shard.name, [])
+    return hash_json([shard.fingerprint, hash_file(index), doubled])
+
+
+@lru_cache(maxsize=4)
+def _doubled(path: Path, _key: str) -> Mapping[str, list[int]]:
+    """Return shard -> its duplicate rows, ascending, of a source; read once, not once per shard."""
+    rows: dict[str, list[int]] = {}
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["shard", "row"]):
+            for shard, row in zip(batch["shard"].to_pylist(), batch["row"].to_pylist(), strict=True):
+                rows.setdefault(shard, []).append(row)
+    return {shard: sorted(found) for shard, found in rows.items()}
 
 
 def source_key(corpus: CorpusSettings, run: RunFolder, source: str, found: Sequence[Shard]) -> str:

@@ -136,7 +136,7 @@ def find_shards(
     names = Counter(s.name for s in corpus.sources)
     if doubled := [n for n, count in names.items() if count > 1]:
         raise ConfigError(f"sources: {len(doubled)} names are used twice: {', '.join(doubled)}", "Rename one of each.")
-    worker = "" if wanted == all_shards else f"{wanted.index}-of-{wanted.of}"
+    worker = "" if wanted.of == 1 else f"{wanted.index}-of-{wanted.of}"
     known = KnownFiles(corpus.run, worker, empty=again)
     found: dict[str, list[Shard]] = {}
     wrong: dict[str, MiraError] = {}
