@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         validate,
     )
     from mira.auditing.verbs import audit, diff
+    from mira.cluster.verbs import work
+    from mira.cluster.work import Worked
     from mira.config.loading import load_config
     from mira.config.settings import Config
     from mira.corpus.families.family import Family, Fields, PartFeatures
@@ -83,8 +85,6 @@ if TYPE_CHECKING:
     from mira.unscored import Unscored
     from mira.viewer.review.command import review
     from mira.viewer.serve import view
-    from mira.cluster.verbs import work
-    from mira.cluster.work import Worked
 
 _HOMES = {
     "CascadedSource": "mira.pipeline.cascade",

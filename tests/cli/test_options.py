@@ -64,6 +64,10 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
         **{o: ([o, "nosuch=1"], "nosuch") for o in BOUNDS},
         "--seed": (["--seed", "x"], "--seed"),
     },
+    "work": LIMITS | {
+        "--stage": (["--stage", "report"], "workers do no stage 'report'"), "--shard": (["--shard", "5"], "0 to 1"),
+        "--of": (["--of", "0"], "at least one worker"), "--missing": (["--missing"], "about all workers"),
+    },
     "compare": LIMITS | METHODS,
     "evaluate": LIMITS | {
         "--pairs": (["--pairs", "nowhere.jsonl"], "nowhere.jsonl"),
@@ -107,6 +111,7 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
 }  # fmt: skip
 SERVED = ["--judge", "http://127.0.0.1:9/v1", "--model", "m", "--input", "docs.jsonl"]
 ARGUMENTS = {
+    "work": ["mira.yaml", "--stage", "index", "--shard", "0", "--of", "2"],
     "explain": ["id"], "adopt": ["group", "folder"], "demo": [], "diff": [".", "."], "push": [".", "elsewhere"],
     "score-bundle": ["bundle", *SERVED], "score-endpoint": ["--rubric", "rubric.jsonl", *SERVED],
 }  # fmt: skip

@@ -38,10 +38,10 @@ def work(
     Any number of workers may run at a time, on any machines that reach the run folder. Without --shard and --of, the
     worker's number is that of its task in a Slurm array, or JOB_COMPLETION_INDEX of MIRA_WORKERS in Kubernetes.
     """
-    from mira.config.loading import load_config  # noqa: PLC0415
     from mira.cluster.share import find_share, workers_of  # noqa: PLC0415
     from mira.cluster.work import as_array, left_over  # noqa: PLC0415
     from mira.cluster.work import work as do_work  # noqa: PLC0415
+    from mira.config.loading import load_config  # noqa: PLC0415
 
     if missing:
         if shard is not None:

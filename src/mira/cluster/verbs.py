@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from mira.config.loading import load_config
-from mira.config.settings import Config
-from mira.progress import Log, Quiet
 from mira.cluster.share import find_share
 from mira.cluster.work import Worked
 from mira.cluster.work import work as do_work
+from mira.config.loading import load_config
+from mira.config.settings import Config
+from mira.progress import Log, Quiet
 
 __all__ = ["work"]
 

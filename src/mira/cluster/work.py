@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from mira.cluster.ready import check_ready, find_step
 from mira.config.settings import Config
 from mira.errors import MiraError
 from mira.leased.shards import do_shards
@@ -12,8 +13,8 @@ from mira.pipeline.runner import unwritable
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder
-from mira.stage import ShardItem, Share, all_shards, worker_of
-from mira.cluster.ready import check_ready, find_step
+from mira.stage import ShardItem, ShardStep, Share, all_shards, worker_of
+from mira.workers.worker import as_worker
 
 __all__ = ["Worked", "as_array", "left_over", "work"]
 
@@ -64,7 +65,7 @@ def work(config: Config, stage: str, share: Share, log: Log) -> Worked:
     done = kept = 0
     failed: dict[str, str] = {}
     with as_worker(share.index, share.of), shared_spending(config.teacher):
-        for item in do_shards(lambda wanted: step.parts(config, run, log, wanted), run, step.name, log, share):
+        for item in _items(step, config, run, log, share):
             if item.error is not None:
                 failed[f"{item.source}/{item.shard}"] = _why(item.error)
                 log.note(f"  FAILED: {item.source}/{item.shard}: {_why(item.error)}")
@@ -74,6 +75,14 @@ def work(config: Config, stage: str, share: Share, log: Log) -> Worked:
             else:
                 done += 1
     return Worked(stage, share, done + kept + len(failed), done, kept, failed)
+
+
+def _items(step: ShardStep, config: Config, run: RunFolder, log: Log, share: Share) -> Iterator[ShardItem]:
+    if step.paid(config, run):  # of two workers at a shard, one would pay in vain
+        yield from do_shards(lambda wanted: step.parts(config, run, log, wanted), run, step.name, log, share)
+        return
+    for part in step.parts(config, run, log, share):
+        yield from part.run(part.items)
 
 
 def left_over(config: Config, stage: str, of: int) -> list[int]:
