@@ -13,8 +13,8 @@ from mira.pipeline.runner import unwritable
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder
+from mira.sharing.worker import as_worker
 from mira.stage import ShardItem, ShardStep, Share, all_shards, worker_of
-from mira.workers.worker import as_worker
 
 __all__ = ["Worked", "as_array", "left_over", "work"]
 

@@ -85,7 +85,7 @@ class Benchmarks:
 def make_benchmarks(
     settings: FlagSettings, corpus: CorpusSettings, run: RunFolder
 ) -> tuple[str, dict[str, dict[str, int]]]:
-    """Write the benchmarks' n-grams to signatures/.benchmarks/ngrams.parquet, unless they are there.
+    """Write the benchmarks' n-grams to signatures/benchmarks.parquet, unless they are there.
 
     Returns:
         A key that changes with the n-grams, "" where there are no benchmarks; and of each benchmark its number of
@@ -122,7 +122,7 @@ def make_benchmarks(
 
 
 def _path(run: RunFolder) -> Path:
-    return run.signatures(".benchmarks") / "ngrams.parquet"  # no source has a name like this
+    return run.path / "signatures" / "benchmarks.parquet"  # workers on other machines read it, too
 
 
 @lru_cache(maxsize=1)
