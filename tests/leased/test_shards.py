@@ -111,7 +111,8 @@ def test_the_shard_of_a_dead_worker_is_waited_for_and_taken_over(tmp_path: Path)
     assert corpus.times.total() == len(SHARDS)
     waiting, gone = log.said
     assert waiting.startswith("  waiting for 1 shards of other workers; process ")
-    assert "is gone. What it paid for and had not sealed is on its machine" in gone
+    assert waiting.endswith(" has web/part-2")
+    assert gone.endswith(" is gone: its shards are taken over.")
     assert corpus.opened == corpus.closed == 2
 
 

@@ -120,7 +120,12 @@ class _Leased:
         self._waiting: set[Key] = set()  # others are at them
         self._ready: set[Key] = set()  # of these, the ones that can be had now
         self._others: list[Key] = []  # of this round: those that others are at
-        self._told = 0
+        self._gone: set[str] = set()  # holders whose shards were taken over
+        self._unsealed = (
+            " Replies of its last minute that are not sealed are requested again, unless a mira runs on its machine."
+            if isinstance(run.path, StoredPath)
+            else ""
+        )
 
     def items(self) -> Iterator[ShardItem]:
         wanted = _Left(self._wanted.index, self._wanted.of, self._is_left)
@@ -166,12 +171,11 @@ class _Leased:
             had = self._leases.take(*key)
         except OSError:  # the store fails for now: as if others were at it
             return False
-        for source, shard, holder in self._leases.taken_over[self._told :]:
-            self._log.note(
-                f"  {source}/{shard}: {holder} is gone. What it paid for and had not sealed is on its machine: the "
-                "next mira that runs there seals it. Here it is paid again."
-            )
-        self._told = len(self._leases.taken_over)
+        for _, _, holder in self._leases.taken_over:
+            if holder not in self._gone:
+                self._gone.add(holder)
+                self._log.note(f"  {holder} is gone: its shards are taken over.{self._unsealed}")
+        self._leases.taken_over.clear()
         return had
 
     def _end(self, key: Key) -> None:
@@ -181,9 +185,13 @@ class _Leased:
 
     def _wait(self) -> None:
         waiting = sorted(self._waiting)
-        holder = self._patiently(lambda: self._leases.holder(*waiting[0])) or "another process"
-        self._log.note(f"  waiting for {len(waiting):,} shards of other workers; {holder} has {'/'.join(waiting[0])}")
+        said = False
         while not (ready := self._patiently(lambda: self._leases.ready(waiting))):
+            if not said:
+                holder = self._patiently(lambda: self._leases.holder(*waiting[0])) or "another process"
+                first = "/".join(waiting[0])
+                self._log.note(f"  waiting for {len(waiting):,} shards of other workers; {holder} has {first}")
+                said = True
             self._leases.pause()
         self._ready = set(ready)
 

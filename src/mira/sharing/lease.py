@@ -35,8 +35,8 @@ __all__ = ["BEAT_S", "LEASES", "LeaseLost", "Leases", "check_leases", "under"]
 LEASES = "leases"
 """Folder of leases in a run folder."""
 
-BEAT_S = 10.0
-"""Seconds between two beats (ours)."""
+BEAT_S = float(os.environ.get("MIRA_BEAT_S") or 10.0)
+"""Seconds between two beats (ours). The same for all workers of a run, whose environment may set another number."""
 
 _MISSED = 3  # beats without which a holder stops
 _GONE = 3.5  # beats without which others take over: half a beat later, for clocks that run differently
