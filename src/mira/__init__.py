@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         validate,
     )
     from mira.auditing.verbs import audit, diff
+    from mira.cluster.jobs import k8s, slurm
     from mira.cluster.verbs import work
     from mira.cluster.work import Worked
     from mira.config.loading import load_config
@@ -153,6 +154,8 @@ _HOMES = {
     "validate": "mira.api",
     "view": "mira.viewer.serve",
     "Worked": "mira.cluster.work",
+    "k8s": "mira.cluster.jobs",
+    "slurm": "mira.cluster.jobs",
     "work": "mira.cluster.verbs",
 }
 
@@ -217,6 +220,7 @@ __all__ = [
     "explain",
     "freeze",
     "init",
+    "k8s",
     "load_config",
     "open",
     "parse_reply",
@@ -228,6 +232,7 @@ __all__ = [
     "run",
     "score_bundle",
     "score_endpoint",
+    "slurm",
     "students",
     "validate",
     "view",

@@ -68,6 +68,15 @@ WRONG: dict[str, dict[str, tuple[list[str], str]]] = {
         "--stage": (["--stage", "report"], "workers do no stage 'report'"), "--shard": (["--shard", "5"], "0 to 1"),
         "--of": (["--of", "0"], "at least one worker"), "--missing": (["--missing"], "about all workers"),
     },
+    "slurm": SET | {
+        "--workers": (["--workers", "0"], "--workers"), "--cpus": (["--cpus", "0"], "--cpus"),
+        "--partition": (["--partition", "a b"], "--partition"), "--time": (["--time", "1 day"], "--time"),
+        "--memory": (["--memory", "8 G"], "--memory"),
+    },
+    "k8s": SET | {
+        "--workers": (["--workers", "0"], "--workers"), "--cpus": (["--cpus", "0"], "--cpus"),
+        "--image": (["--image", "a b"], "--image"), "--memory": (["--memory", "8 G"], "--memory"),
+    },
     "compare": LIMITS | METHODS,
     "evaluate": LIMITS | {
         "--pairs": (["--pairs", "nowhere.jsonl"], "nowhere.jsonl"),

@@ -15,39 +15,14 @@ import mira
 from mira.cluster.work import left_over
 from mira.config.loading import load_config
 from mira.errors import ConfigError, RunError
-from mira.run_folder.files import hash_file
 from mira.stage import Share
+from support.many_shards import config_of, many_shards, tree
 from support.tiny_world import TinyWorld
-
-OWN = {".lock", "manifest.json", "report.html", "plan.json"}  # they hold times, or are of workers
-LEFT = ("values", "sums", "workers", "leases", "journal", "ranks", "written", ".cache")
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> TinyWorld:
     return many_shards(tmp_path)
-
-
-def many_shards(folder: Path) -> TinyWorld:
-    world = TinyWorld(folder)
-    world.settings["shard_bytes"] = 2048
-    world.set(select={"method": "random"}, flags={"ngram_words": 12})
-    (world.folder / "mira.yaml").write_text(json.dumps(world.settings))
-    return world
-
-
-def config_of(world: TinyWorld) -> Path:
-    return world.folder / "mira.yaml"
-
-
-def tree(run: Path) -> dict[str, str]:
-    """Name -> hash of what a run leaves to others."""
-    files = {path.relative_to(run).as_posix(): path for path in run.rglob("*") if path.is_file()}
-    return {
-        name: hash_file(path)
-        for name, path in files.items()
-        if name not in OWN and name.partition("/")[0] not in LEFT and not Path(name).name.startswith(".")
-    }
 
 
 def summary(world: TinyWorld, stage: str) -> dict[str, Any]:
@@ -64,6 +39,10 @@ def all_work(config: Path, stage: str, of: int) -> None:
 def test_workers_give_the_same_bytes_as_a_run(world: TinyWorld, tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     alone = many_shards(tmp_path / "alone")
+    for one in (alone, world):
+        one.use_recorded_labels()
+        one.set(select={"method": "mira"})
+        config_of(one).write_text(json.dumps(one.settings))
     mira.run(config_of(alone))
     config = config_of(world)
     settings = load_config(config)
@@ -75,7 +54,10 @@ def test_workers_give_the_same_bytes_as_a_run(world: TinyWorld, tmp_path: Path) 
     assert left_over(settings, "index", 3) == []
     mira.run(config, "index")
     assert summary(world, "index")["indexed"] == 0
-    for stage in ("flag", "values", "write"):
+    mira.run(config, "group", "discover", "label", "distill")
+    for stage in ("score", "flag", "values", "write"):
+        if stage == "values":
+            mira.run(config, "score", "reliability")
         assert left_over(settings, stage, 3) == [0, 1, 2]
         all_work(config, stage, 3)
         assert left_over(settings, stage, 3) == []

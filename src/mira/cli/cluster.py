@@ -64,3 +64,45 @@ def work(
         f"{stage}: worker {share.index} of {share.of} has all its {found.shards:,} shards done: "
         f"{found.done:,} now, {found.kept:,} before"
     )
+
+
+Workers = Annotated[int, typer.Option("--workers", metavar="N", help="Workers per stage.")]
+Cpus = Annotated[int, typer.Option("--cpus", metavar="N", help="Cores per job.")]
+
+
+@app.command(rich_help_panel=CLUSTER)
+def slurm(
+    config: ConfigPath,
+    workers: Workers = 16,
+    partition: Annotated[str, typer.Option("--partition", help="The partition. Default: the cluster's.")] = "",
+    time: Annotated[str, typer.Option("--time", help="The longest a job may take, e.g. 24:00:00.")] = "24:00:00",
+    cpus: Cpus = 8,
+    memory: Annotated[str, typer.Option("--memory", help="Memory per job, e.g. 32G.")] = "32G",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Print a script that submits the run to Slurm.
+
+    It has an array of workers for each stage that the selection needs, and what comes between them.
+    """
+    from mira.cluster.jobs import slurm as make  # noqa: PLC0415
+
+    text = make(config, workers=workers, partition=partition, time=time, cpus=cpus, memory=memory, overrides=set_)
+    typer.echo(text, nl=False)
+
+
+@app.command(rich_help_panel=CLUSTER)
+def k8s(
+    config: ConfigPath,
+    image: Annotated[str, typer.Option("--image", help="An image in which mira can be run.")] = "mira:latest",
+    workers: Workers = 16,
+    cpus: Cpus = 8,
+    memory: Annotated[str, typer.Option("--memory", help="Memory per pod, e.g. 32Gi.")] = "32Gi",
+    set_: Overrides = NO_OVERRIDES,
+) -> None:
+    """Print the run as Kubernetes Jobs, in YAML.
+
+    It has an Indexed Job of workers for each stage that the selection needs, and Jobs for what comes between them.
+    """
+    from mira.cluster.jobs import k8s as make  # noqa: PLC0415
+
+    typer.echo(make(config, image=image, workers=workers, cpus=cpus, memory=memory, overrides=set_), nl=False)

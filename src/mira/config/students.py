@@ -203,7 +203,7 @@ class ScoreSettings(Settings):
     """Scoring of every record."""
 
     workers: int = Field(default=0, ge=0)
-    """Worker processes. 0 means one per core."""
+    """Worker processes of every stage that works shard by shard. 0 means one per core."""
     engine: Annotated[str, AfterValidator(known_names(plugins.ENGINES))] = "local"
     """Where shards run: local (processes here) or ray (Ray tasks; the run folder must be on shared storage)."""
     price_per_hour: float = Field(default=0, ge=0)
