@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def commands_in(text: str) -> list[list[str]]:
     """Return the `mira` commands of a shell snippet, split into words."""
     lines = text.replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
-    return [line[1:] for line in words if line[:1] == ["mira"]]
+    return [list(takewhile(lambda word: word != ">", line[1:])) for line in words if line[:1] == ["mira"]]
 
 
 def verb_of(words: list[str]) -> tuple[str, list[str]]:
