@@ -1,5 +1,8 @@
 import random
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import orjson
@@ -10,8 +13,11 @@ from mira.errors import ConfigError, RunError
 from mira.progress import Quiet
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.working_copy import working_copy_of
+from mira.selection.ranks import agree
 from mira.selection.ranks.steps import value_parts, write_parts
 from mira.selection.stage import select, selection_inputs
+from mira.sharing import lease
+from mira.sharing.worker import as_worker
 from mira.stage import Share, all_shards, do_parts
 from support.selection_workers import WRITTEN, hash_bytes, outputs, world
 
@@ -191,3 +197,30 @@ def test_cutoffs_of_a_run_at_a_url_need_neither_scores_nor_values(tmp_path, monk
     assert not {name.partition("/")[0] for name in read if name.endswith(".parquet")} & {"scores", "index", "ranks"}
     found = {name: memory.cat(f"{tmp_path}/run/{name}") for name in wanted}
     assert {name: hash_bytes(content) for name, content in found.items()} == wanted
+
+
+def test_of_several_workers_one_finds_the_cutoffs(tmp_path, monkeypatch):
+    made = world(tmp_path, n=12)
+    config = made.config()
+    work(config, value_parts)
+    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    started, calls, find = threading.Barrier(3), [], agree.shared_plan
+
+    def slowly(*args, **options):
+        calls.append(args)
+        time.sleep(0.5)
+        return find(*args, **options)
+
+    monkeypatch.setattr(agree, "shared_plan", slowly)
+
+    def worker(index):
+        inputs = selection_inputs(config, RunFolder(config.run), Quiet())
+        with as_worker(index, 3):
+            (part,) = write_parts(inputs, Share(index, 3))
+            started.wait(60)
+            return [item.error for item in part.run(part.items)]
+
+    with ThreadPoolExecutor(3) as pool:
+        assert not any(error for errors in pool.map(worker, range(3)) for error in errors)
+    assert len(calls) == 1
+    assert not left(config, write_parts)

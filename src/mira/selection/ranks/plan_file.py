@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from mira.corpus import Shard
-from mira.run_folder.files import hash_json, read_json, write_json
+from mira.run_folder.files import hash_json, write_json
+from mira.run_folder.folder_store import store_of
 from mira.run_folder.paths import RunFolder
 from mira.selection.cuts import Cutoff, Step, Steps
 from mira.selection.planning import Plan, read_groups
@@ -98,7 +101,7 @@ def _made_of(inputs: SelectionInputs, method: str) -> str:
 
 def _content(run: RunFolder) -> dict[str, Any]:
     try:
-        found = read_json(run.plan)
+        found = orjson.loads(store_of(run.path).read(run.plan.name))  # as it is now, whatever was listed before
     except (OSError, ValueError):  # missing or damaged
         return {}
     return found if isinstance(found, dict) else {}

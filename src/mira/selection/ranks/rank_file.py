@@ -10,7 +10,8 @@ All of it follows from the shard's values alone, so that whoever writes it write
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +59,8 @@ _FULL = (1 << 64) - 1
 _MOST_SAMPLED = 60_000  # records of a source's merged sample
 _HEAD = b"mira.ranks"
 _COLUMNS = [("key", pa.uint64()), ("tie", pa.uint64()), ("n_tokens", pa.int32())]
+_TYPES = {"bin": "<u4", "tokens": "<u8", "records": "<u4", "key": "<u8", "tie": "<u8", "n_tokens": "<u4"}
+_WORDS = ("bin", "key", "tie")
 _STRATUM = ("stratum", pa.dictionary(pa.int32(), pa.string()))
 
 
@@ -209,14 +212,14 @@ def read_head(path: Path) -> tuple[Summary, Head] | None:
         with ranged(path) as source:
             told = orjson.loads((pq.read_metadata(source).metadata or {})[_HEAD])
         summary = Summary(**told["summary"])
-        bins, sample = _decoded(told["bins"]), _decoded(told["sample"])
+        bins, sample = _unpacked(told["bins"]), _unpacked(told["sample"])
         return summary, Head(
             Tally(bins["bin"], bins["bin"][:0], bins["tokens"], bins["records"]),
             told["longest"],
             Chunk(sample["key"], sample["tie"], sample["n_tokens"]),
             told["sampled"],
         )
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, zlib.error, pa.ArrowException):
         return None
 
 
@@ -233,19 +236,15 @@ def _encoded(summary: Summary, head: Head) -> str:
     ).decode()
 
 
-def _packed(columns: dict[str, Any]) -> str:
-    """Return columns as an Arrow stream in base64: metadata are text."""
-    batch = pa.RecordBatch.from_pydict(columns)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_batch(batch)
-    return base64.b64encode(sink.getvalue()).decode()
+def _packed(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+    """Return columns as text, which metadata are: little-endian integers, compressed, in base64."""
+    small = {name: np.ascontiguousarray(column, _TYPES[name]) for name, column in columns.items()}
+    return {name: base64.b64encode(zlib.compress(column.tobytes())).decode() for name, column in small.items()}
 
 
-def _decoded(text: str) -> dict[str, Any]:
-    with pa.ipc.open_stream(base64.b64decode(text)) as stream:
-        table = stream.read_all()
-    return {name: table[name].to_numpy() for name in table.column_names}
+def _unpacked(columns: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
+    found = {n: np.frombuffer(zlib.decompress(base64.b64decode(text)), _TYPES[n]) for n, text in columns.items()}
+    return {name: column.astype(np.uint64 if name in _WORDS else np.int64) for name, column in found.items()}
 
 
 def read_rows(path: Path, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[Words, Words, Counts]]:
@@ -255,7 +254,7 @@ def read_rows(path: Path, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[W
         path: A rank file.
         ranges: First and last key of each.
     """
-    with ranged(path) as source, pq.ParquetFile(source, pre_buffer=True) as file:
+    with ranged(path) as source, pq.ParquetFile(source, pre_buffer=not isinstance(source, str | Path)) as file:
         found = []
         for at in range(file.metadata.num_row_groups):
             spread = file.metadata.row_group(at).column(0).statistics
@@ -268,7 +267,7 @@ def read_rows(path: Path, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[W
 
 def read_ranks(path: Path) -> Iterator[ValueChunk]:
     """Yield a rank file's records as `read_values` yields those that compete, in another order."""
-    with ranged(path) as source, pq.ParquetFile(source, pre_buffer=True) as file:
+    with ranged(path) as source, pq.ParquetFile(source, pre_buffer=not isinstance(source, str | Path)) as file:
         for batch in file.iter_batches(1 << 16, use_threads=False):
             nothing = pa.nulls(len(batch), pa.string())
             strata = batch["stratum"] if "stratum" in batch.schema.names else nothing

@@ -13,10 +13,11 @@ from mira.selection.map_shards import engine_for, group_size
 from mira.selection.methods.method import find_method, load_method, ready_method
 from mira.selection.methods.rating import rating_part
 from mira.selection.planning import Plan, rows_of
+from mira.selection.ranks.agree import agreed_plan, plan_of
 from mira.selection.ranks.marks import kept_path, read_mark, write_mark
-from mira.selection.ranks.plan_file import WritePlan, read_plan, write_plan
-from mira.selection.ranks.rank_file import RankTask, check_ranks, make_ranks, rank_identity
-from mira.selection.ranks.shared import rank_task, refuse_alone, shared_plan
+from mira.selection.ranks.plan_file import WritePlan, write_plan
+from mira.selection.ranks.rank_file import RankTask, check_ranks, make_ranks
+from mira.selection.ranks.shared import rank_task, refuse_alone
 from mira.selection.values import SelectionInputs, SelectionMethod
 from mira.selection.write import Counts, WriteTask, write_shard
 from mira.selection.yardstick.figures import compared
@@ -119,9 +120,7 @@ def write_parts(inputs: SelectionInputs, wanted: Wanted) -> Iterator[ShardPart]:
         for parts in shards(inputs.corpus, wanted=wanted).values()
         for shard in parts
     ]
-    plan = read_plan(inputs, method.name)
-    if plan is not None and not all(plan.has(job.shard, rank_identity(job.ranks)) for job in jobs):
-        plan = None
+    plan = plan_of(inputs, method, [job.ranks for job in jobs])
     done = {job.shard for job in jobs if plan and read_mark(inputs.run, plan.identity, job.shard)}
     items = [ShardItem(job.shard.source, job.shard.name, job.shard in done, job) for job in jobs]
     yield ShardPart(items, partial(_write_items, inputs, method, plan))
@@ -139,9 +138,7 @@ def _write_items(
     if not waiting:
         return
     if plan is None:
-        found = shared_plan(inputs, method, make_missing=False)
-        assert found is not None  # it raises where it cannot be made
-        plan = write_plan(inputs, found)
+        plan = agreed_plan(inputs, method, [item.job.ranks for item in waiting])
     yield from _written(inputs, plan, waiting)
 
 
