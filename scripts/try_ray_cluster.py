@@ -32,6 +32,7 @@ from support.cluster import (
 )
 
 NODES = 3
+SHARDS = ("index", "scores", "selection", "selected")
 
 
 class Machine:
@@ -64,13 +65,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, help="A folder that `mira demo` has prepared.")
     parser.add_argument("--keep", type=Path, help="Work in this folder and leave everything there.")
+    parser.add_argument("--near", type=Path, help="A local run that an earlier trial kept: only shards are left to do.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mira-ray-") as temporary:
         folder = given.keep or Path(temporary)
-        trial(folder, given.demo or prepare_demo(folder / "demo", families=[FamilyName.TEXT]).parent)
+        trial(folder, given.demo or prepare_demo(folder / "demo", families=[FamilyName.TEXT]).parent, given.near)
 
 
-def trial(top: Path, demo: Path) -> None:
+def trial(top: Path, demo: Path, near: Path | None) -> None:
     """Do a local run, then the same on the cluster, interrupted and with a node killed; compare."""
     (top / "machines").mkdir()
     with s3_process(top / "s3.log") as s3, client_of(s3) as client:
@@ -84,6 +86,11 @@ def trial(top: Path, demo: Path) -> None:
         say("machines see each other's folders", "no" if _may_hide() else "yes: not root")
 
         began = time.monotonic()
+        if near:
+            shutil.copytree(near, driver.folder / "work" / "near")
+            for path in near.iterdir():
+                if path.name not in (*SHARDS, "values", "report.html") and not path.name.startswith("."):
+                    client.put(str(path), f"{BUCKET}/run/", recursive=True)
         local = driver.start([sys.executable, "-m", "mira", "run", "mira.yaml", "--set", "run=near"])
         check(local.wait() == 0, "the local run ends well", driver)
         say("local run, s", round(time.monotonic() - began))
@@ -142,10 +149,16 @@ def cluster(top: Path, s3: int) -> Iterator[tuple[str, list["subprocess.Popen[by
             which = [f"--address={address}"]
             if number == 0:
                 which = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={session}"]
-            else:
-                wait_for(lambda: listens(port), "the head node", 120)
-            nodes.append(machine.start([ray, "start", *which, *common]))
-        wait_for(lambda: _alive(address) >= NODES, "three nodes", 180)
+            command = [ray, "start", *which, *common]
+            nodes.append(machine.start(command))
+            for _ in range(8):  # Ray gives up after 30 s, which a busy machine may need
+                try:
+                    wait_for(lambda: nodes[-1].poll() is not None or _alive(address) == len(nodes), "a node", 120)
+                except TimeoutError:
+                    end(nodes[-1])
+                if nodes[-1].poll() is None:
+                    break
+                nodes[-1] = machine.start(command)
         yield address, nodes
     finally:
         for node in nodes:
@@ -153,8 +166,10 @@ def cluster(top: Path, s3: int) -> Iterator[tuple[str, list["subprocess.Popen[by
 
 
 def _alive(address: str) -> int:
-    code = f"import ray; ray.init('{address}', log_to_driver=False); print('N', len(ray.nodes()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    code = f"import ray; ray.init('{address}', log_to_driver=False); print('N', sum(n['Alive'] for n in ray.nodes()))"
+    if not listens(int(address.rpartition(":")[2])):
+        return 0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     found = re.search(r"^N (\d+)", done.stdout, re.MULTILINE)
     return int(found[1]) if found else 0
 

@@ -97,10 +97,12 @@ class FaultProxy:
         port: Where it listens.
         said: Faults by S3's name (or "drop", "delay") -> how often.
         asked: HTTP methods -> how often.
+        ignored: Headers in small letters that do not reach the server.
     """
 
     def __init__(self, target: int, rule: Rule = lambda _: None) -> None:
         self.target, self.rule = target, rule
+        self.ignored: set[str] = set()
         self.said: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self.port = 0
@@ -162,7 +164,7 @@ class FaultProxy:
         return answer
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP | {"expect"}}
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP | {"expect"} | self.ignored}
         if encoding := request.headers.get("Content-Encoding"):
             headers["Content-Encoding"] = encoding  # "aws-chunked"
         url = f"http://127.0.0.1:{self.target}{request.raw_path}"

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.request import urlopen
 
 BUCKET = "trial"
-_OWN = ("values/", "sums/", "journal/", "leases/")
+_OWN = ("values/", "sums/", "journal/", "leases/", "receipts/")
 """Folders of a run that two runs of the same input need not have alike: caches, times, the order of replies."""
 
 
