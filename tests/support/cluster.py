@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from support.bucket import environment
+
 BUCKET = "trial"
-_OWN = ("values/", "sums/", "journal/", "leases/", "receipts/")
-"""Folders of a run that two runs of the same input need not have alike: caches, times, the order of replies."""
+_OWN = ("values/", "sums/", "journal/", "leases/", "receipts/", "ranks/", "written/", "workers/")
+"""Folders that two runs of the same input need not have alike: caches, times, the order of replies, workers' own."""
 
 
 def free_port() -> int:
@@ -55,6 +57,32 @@ def end(process: "subprocess.Popen[bytes]", number: int = signal.SIGKILL) -> Non
     process.wait(60)
 
 
+class Machine:
+    """Stands for a machine: a folder of its own for work, caches and temporary files, and nobody else's."""
+
+    def __init__(self, folder: Path, s3: int) -> None:
+        self.folder = folder
+        for name in ("work", "cache", "tmp", "home"):
+            (folder / name).mkdir(parents=True)
+        places = {"MIRA_CACHE": f"{folder}/cache", "TMPDIR": f"{folder}/tmp", "HOME": f"{folder}/home"}
+        self.env = (
+            environment(s3) | places | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        )
+
+    def start(self, command: list[str], **more: str) -> "subprocess.Popen[bytes]":
+        """Start a process on the machine. As root it does not see the other machines' folders at all."""
+        hide = "".join(
+            f"mount -t tmpfs none {other} && " for other in self.folder.parent.iterdir() if other != self.folder
+        )
+        wrapped = ["unshare", "--mount", "bash", "-c", f'{hide} exec "$@"', "-", *command] if may_hide() else command
+        return start(wrapped, self.env | more, self.folder / "log", cwd=self.folder / "work")
+
+
+def may_hide() -> bool:
+    """Return whether machines can be kept from seeing each other's folders."""
+    return os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+
+
 @contextmanager
 def s3_process(log: Path) -> Iterator[int]:
     """Give the port of an S3 server in a process of its own."""
@@ -80,7 +108,7 @@ def results(files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     """Return name -> hash of what a run must have alike, whoever made it: caches, times and the page left out."""
     found = {}
     for name, content in files:
-        if name.startswith((".", *_OWN)) or "/." in name or name in ("manifest.json", "report.html"):
+        if name.startswith((".", *_OWN)) or "/." in name or name in ("manifest.json", "report.html", "plan.json"):
             continue
         found[name] = hashlib.sha256(content).hexdigest()
     return found
