@@ -20,6 +20,7 @@ from support.cluster import (
     BUCKET,
     Machine,
     differences,
+    hear_interrupts,
     of_bucket,
     of_folder,
     s3_process,
@@ -149,6 +150,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="Work in this folder and leave everything there.")
     given = parser.parse_args()
+    hear_interrupts()
 
     def answer(text: str) -> float:
         time.sleep(given.latency)

@@ -22,6 +22,7 @@ from support.cluster import (
     differences,
     end,
     free_port,
+    hear_interrupts,
     listens,
     may_hide,
     of_bucket,
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="Work in this folder and leave everything there.")
     parser.add_argument("--near", type=Path, help="A local run that an earlier trial kept: only shards are left to do.")
     given = parser.parse_args()
+    hear_interrupts()
     with tempfile.TemporaryDirectory(prefix="mira-ray-") as temporary:
         folder = given.keep or Path(temporary)
         trial(folder, given.demo or prepare_demo(folder / "demo", families=[FamilyName.TEXT]).parent, given.near)

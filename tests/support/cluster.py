@@ -40,9 +40,13 @@ def wait_for(true: Callable[[], object], what: str, seconds: float = 300.0) -> N
         time.sleep(0.1)
 
 
+def hear_interrupts() -> None:
+    """Have this process and those that it starts hear Ctrl-C: what a background job ignores, its children ignore too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(command: list[str], env: Mapping[str, str], log: Path, **more: Any) -> "subprocess.Popen[bytes]":
-    """Start a process in a group of its own that hears Ctrl-C, with its output in a file."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job ignores, its children ignore too
+    """Start a process in a group of its own, with its output in a file."""
     with log.open("ab") as out:
         return subprocess.Popen(
             command, env=dict(env), stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
