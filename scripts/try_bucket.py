@@ -90,10 +90,7 @@ class Trial:
         victims = set(self.random.sample(range(WORKERS), 1 if when is None else 2))
         threading.Timer(self.random.uniform(5, 15), self.weather.break_out).start()
         with ThreadPoolExecutor(WORKERS) as pool:
-            done = pool.map(
-                lambda n: self._worker(name, n, when if n in victims else None, n in victims), range(WORKERS)
-            )
-            list(done)
+            list(pool.map(lambda n: self._worker(name, n, when, victim=n in victims), range(WORKERS)))
         say(f"{name}: s; started, killed", f"{time.monotonic() - began:.0f}; {self.started[name]}, {self.killed[name]}")
 
     def _worker(self, step: str, number: int, when: Callable[[], bool] | None, *, victim: bool) -> None:

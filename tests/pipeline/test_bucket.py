@@ -169,3 +169,17 @@ def test_a_bare_412_means_that_it_is_there(proxy: FaultProxy) -> None:
     store.put("leases/a", b"worker 1")
     proxy.rule = lambda r: Fault(412, "PreconditionFailed", "It is there.") if "If-None-Match" in r.headers else None
     assert not store.put_new("leases/a", b"worker 2")
+
+
+def test_ray_works_in_a_bucket(proxy: FaultProxy, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    near = load_config(_config(tmp_path, str(tmp_path / "near")))
+    run_stages(near)
+    far = load_config(_config(tmp_path, "s3://bucket/run"), ["score.engine=ray", "score.workers=2"])
+    try:
+        run_stages(far)
+    finally:
+        ray.shutdown()
+    with client_of(proxy.port) as client:
+        assert of_bucket(client, "bucket/run") == of_folder(near.run)
+    assert proxy.asked["PUT"] > len(of_folder(near.run))

@@ -41,7 +41,7 @@ def wait_for(true: Callable[[], object], what: str, seconds: float = 300.0) -> N
 
 
 def hear_interrupts() -> None:
-    """Have this process and those that it starts hear Ctrl-C: what a background job ignores, its children ignore too."""
+    """Have this process and its children hear Ctrl-C, which background jobs ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
