@@ -65,7 +65,7 @@ class Trial:
 
     def __init__(self, top: Path, server: Server, proxy: FaultProxy, weather: Weather, seed: int, records: int) -> None:
         self.top, self.server, self.proxy, self.weather = top, server, proxy, weather
-        self.random = random.Random(seed)
+        self.random, self.kills = random.Random(seed), True
         self.killed: Counter[str] = Counter()
         self.started: Counter[str] = Counter()
         self.world = _project(top / "project", server.url, records)
@@ -87,7 +87,7 @@ class Trial:
             when: When to kill; at a random time otherwise.
         """
         began = time.monotonic()
-        victims = set(self.random.sample(range(WORKERS), 1 if when is None else 2))
+        victims = set(self.random.sample(range(WORKERS), 1 if when is None else 2)) if self.kills else set()
         threading.Timer(self.random.uniform(5, 15), self.weather.break_out).start()
         with ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(lambda n: self._worker(name, n, when, victim=n in victims), range(WORKERS)))
@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=240)
     parser.add_argument("--latency", type=float, default=1.0, help="Seconds that the endpoint takes for a reply.")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-kills", action="store_true", help="Kill nobody: then nothing at all is paid twice.")
     parser.add_argument("--keep", type=Path, help="Work in this folder and leave everything there.")
     given = parser.parse_args()
     hear_interrupts()
@@ -163,7 +164,9 @@ def main() -> None:
     ):
         client.mkdir(BUCKET)
         top = given.keep or Path(temporary)
-        trial(Trial(top, server, proxy, weather, given.seed, given.records), client)
+        it = Trial(top, server, proxy, weather, given.seed, given.records)
+        it.kills = not given.no_kills
+        trial(it, client)
 
 
 def trial(it: Trial, client: Any) -> None:
@@ -207,6 +210,8 @@ def trial(it: Trial, client: Any) -> None:
     client.get(f"{BUCKET}/", f"{it.top}/bucket/", recursive=True)
     leaked = secrets_in([it.top], [SECRET, KEY_ID])
     say("files with a credential", leaked or "none")
+    if not it.kills and asked.total() > len(asked):
+        raise SystemExit("failed: nobody was killed, and requests were paid twice")
     if different or moved or leaked or it.server.requests or requests - asked.keys():
         raise SystemExit("failed: see above")
 

@@ -134,13 +134,27 @@ def test_bursts_slow_puts_and_dropped_connections_pass(proxy: FaultProxy, tmp_pa
     ("fault", "holds"),
     [
         (Fault(501, "NotImplemented", "No such header."), False),
-        (Fault(409, "ConditionalRequestConflict", "Try again."), False),  # for ever
         (None, True),
     ],
 )
 def test_a_store_without_conditional_puts_is_found_out(proxy: FaultProxy, fault: Fault | None, *, holds: bool) -> None:
     proxy.rule = lambda request: fault if "If-None-Match" in request.headers else None
     assert UrlStore("s3://bucket/run").conditional() is holds
+
+
+@pytest.mark.parametrize("fault", [SLOW_DOWN, Fault(409, "ConditionalRequestConflict", "Try again."), Fault(drop=True)])
+def test_a_store_that_does_not_answer_is_not_one_without_conditions(proxy: FaultProxy, fault: Fault) -> None:
+    left = [40]
+
+    def rule(request: web.Request) -> Fault | None:
+        left[0] -= "If-None-Match" in request.headers
+        return fault if "If-None-Match" in request.headers and left[0] > 0 else None
+
+    proxy.rule = rule
+    assert UrlStore("s3://bucket/run").conditional()
+    proxy.rule = lambda _: fault
+    with pytest.raises(OSError, match=r"rate|Try again|closed"):
+        UrlStore("s3://bucket/run").conditional()
 
 
 def test_a_store_that_ignores_the_condition_is_found_out(proxy: FaultProxy) -> None:

@@ -29,6 +29,7 @@ AT_ONCE = 16
 """Objects that are read or written at the same time."""
 
 _RIVALS, _ROUNDS = 4, 3  # of the test whether one of several writers wins
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP}  # no condition, no links
 _TRIES = 5  # reads of an object that others are writing
 
 # What a file system says of an object's content, most trusted first.
@@ -129,7 +130,11 @@ class Store(Protocol):
         ...
 
     def conditional(self) -> bool:
-        """Return whether `put_new` lets one of several writers win. Tested once, with an object that is removed."""
+        """Return whether `put_new` lets one of several writers win. Tested once, with an object that is removed.
+
+        Raises:
+            OSError: The store does not answer.
+        """
         ...
 
 
@@ -309,23 +314,39 @@ def _of_info(info: dict[str, Any]) -> Object:
 
 
 def one_wins(store: Store) -> bool:
-    """Return whether `put_new` lets one of several writers win: try it a few times."""
-    for _ in range(_ROUNDS):
-        name = f"leases/probe-{secrets.token_hex(8)}"
-        ready = threading.Barrier(_RIVALS)
+    """Return whether `put_new` lets one of several writers win: try it a few times.
 
-        def rival(number: int, name: str = name, ready: threading.Barrier = ready) -> bool:
-            ready.wait()
-            return store.put_new(name, str(number).encode())
-
+    Raises:
+        OSError: The store does not answer, which says nothing of what it can do.
+    """
+    rounds = failed = 0
+    while rounds < _ROUNDS:
         try:
-            with ThreadPoolExecutor(_RIVALS) as pool:
-                won = list(pool.map(rival, range(_RIVALS)))
-            if won.count(True) != 1 or store.read(name) != str(won.index(True)).encode():
+            if not _one_wins(store):
                 return False
-        except (OSError, NotImplementedError, TypeError, ValueError):
-            return False
-        finally:
-            with suppress(OSError):
-                store.remove([name])
+            rounds += 1
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                return False
+            failed += 1
+            if failed > _ROUNDS:
+                raise
+            time.sleep(random.uniform(0.5, 2))
     return True
+
+
+def _one_wins(store: Store) -> bool:
+    name = f"leases/probe-{secrets.token_hex(8)}"
+    ready = threading.Barrier(_RIVALS)
+
+    def rival(number: int) -> bool:
+        ready.wait()
+        return store.put_new(name, str(number).encode())
+
+    try:
+        with ThreadPoolExecutor(_RIVALS) as pool:
+            won = list(pool.map(rival, range(_RIVALS)))
+        return won.count(True) == 1 and store.read(name) == str(won.index(True)).encode()
+    finally:
+        with suppress(OSError):
+            store.remove([name])

@@ -102,6 +102,8 @@ def _number(error: Exception) -> int:
         return errno.ENOENT
     if isinstance(error, PermissionError):
         return errno.EACCES
+    if isinstance(error, TypeError | ValueError | NotImplementedError):
+        return errno.ENOSYS  # the file system's package has no such thing
     return (error.errno if isinstance(error, OSError) else None) or errno.EIO
 
 
