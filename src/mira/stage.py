@@ -177,11 +177,14 @@ class ShardStep:
             student) is held until the next one is asked for. Nothing is done before `ShardPart.run`. Only files of
             wanted shards are read.
         paid: Whether its requests cost money, so that no two workers should do one shard.
+        output: Run folder, source, shard -> the file that a worker leaves, where the stage goes on from such files
+            when it runs again. Workers' notes of it tell it from a damaged file.
     """
 
     name: str
     parts: Callable[[Config, RunFolder, Log, Wanted], Iterator[ShardPart]]
     paid: Callable[[Config, RunFolder], bool] = lambda _config, _run: False
+    output: Callable[[RunFolder, str, str], Path] | None = None
 
 
 def do_parts(parts: Iterable[ShardPart]) -> Iterator[ShardItem]:

@@ -103,6 +103,22 @@ def test_a_shard_that_fails_does_not_stop_the_others(world: TinyWorld) -> None:
     assert "mira work mira.yaml --stage flag --shard 0 --of 1" in said
 
 
+def test_what_workers_wrote_since_is_kept_and_damage_is_not(world: TinyWorld) -> None:
+    config = config_of(world)
+    mira.run(config, "index")
+    world.settings["max_record_bytes"] = 4096
+    config.write_text(json.dumps(world.settings))
+    assert mira.work(config, "index", shard=0, of=1).done > 5
+    first, second = sorted((world.run / "index" / "source_A").glob("source_A*.parquet"))[:2]
+    first.write_bytes(first.read_bytes()[:-1] + b"X")
+    data = bytearray(second.read_bytes())
+    data[20] ^= 1
+    second.write_bytes(data)
+    mira.run(config, "index")
+    assert summary(world, "index")["indexed"] == 2
+    assert not list((world.run / "workers").glob("index-*"))
+
+
 def start(world: TinyWorld, stage: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "mira", "work", "mira.yaml", "--stage", stage, "--shard", "0", "--of", "1"]
     return subprocess.Popen(

@@ -1,8 +1,10 @@
 """A worker's work: its share of the shards of one step, without the run's lock."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 
 from mira.cluster.ready import check_ready, find_step
 from mira.config.settings import Config
@@ -10,6 +12,7 @@ from mira.errors import MiraError
 from mira.leased.shards import do_shards
 from mira.llm.cost import shared_spending
 from mira.pipeline.runner import unwritable
+from mira.pipeline.workers_notes import note_files
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder
@@ -17,6 +20,9 @@ from mira.sharing.worker import as_worker
 from mira.stage import ShardItem, ShardStep, Share, all_shards, worker_of
 
 __all__ = ["Worked", "as_array", "left_over", "work"]
+
+
+_NOTED_S = 10.0  # what a killed worker wrote since its last note may be done again where the stage had run before
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ def work(config: Config, stage: str, share: Share, log: Log) -> Worked:
     done = kept = 0
     failed: dict[str, str] = {}
     with as_worker(share.index, share.of), shared_spending(config.teacher):
-        for item in _items(step, config, run, log, share):
+        for item in _noted(_items(step, config, run, log, share), step, run, share):
             if item.error is not None:
                 failed[f"{item.source}/{item.shard}"] = _why(item.error)
                 log.note(f"  FAILED: {item.source}/{item.shard}: {_why(item.error)}")
@@ -75,6 +81,22 @@ def work(config: Config, stage: str, share: Share, log: Log) -> Worked:
             else:
                 done += 1
     return Worked(stage, share, done + kept + len(failed), done, kept, failed)
+
+
+def _noted(items: Iterator[ShardItem], step: ShardStep, run: RunFolder, share: Share) -> Iterator[ShardItem]:
+    """Yield items, and note what was written for them every few seconds and at the end, whatever it is."""
+    new: list[Path] = []
+    since = time.monotonic()
+    try:
+        for item in items:
+            if step.output and not item.done and item.error is None:
+                new.append(step.output(run, item.source, item.shard))
+            if time.monotonic() - since > _NOTED_S:
+                note_files(run, step.name, share, new)
+                new, since = [], time.monotonic()
+            yield item
+    finally:
+        note_files(run, step.name, share, new)
 
 
 def _items(step: ShardStep, config: Config, run: RunFolder, log: Log, share: Share) -> Iterator[ShardItem]:

@@ -198,5 +198,5 @@ STAGE = Stage(
     resumed=lambda _config, run: [run.path / "index"],
     files=_files,
     work=_work,
-    steps=(ShardStep("index", _parts),),
+    steps=(ShardStep("index", _parts, output=lambda run, source, shard: run.index(source) / f"{shard}.parquet"),),
 )

@@ -277,5 +277,5 @@ STAGE = Stage(
     outputs=lambda run: [run.path / "flags"],
     resumed=lambda _config, run: [run.path / "flags", run.path / "signatures"],
     files=_files,
-    steps=(ShardStep("flag", _parts),),
+    steps=(ShardStep("flag", _parts, output=lambda run, source, shard: run.signatures(source) / f"{shard}.parquet"),),
 )

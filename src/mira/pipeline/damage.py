@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from mira.config.settings import Config
 from mira.errors import RunError
 from mira.pipeline.outputs import Sums, changed, digest_of, load_sums, measure
+from mira.pipeline.workers_notes import noted
 from mira.run_folder.files import remove_folder
 from mira.run_folder.paths import RunFolder
 from mira.stage import Stage
@@ -66,16 +67,19 @@ def refuse_changed(stages: Iterable[Stage], run: RunFolder, manifest: Mapping[st
 
 
 def remove_damaged(stage: Stage, config: Config, run: RunFolder, record: Mapping[str, Any]) -> None:
-    """Remove what is not as the stage left it from where it goes on; all of it where nothing tells which files are."""
+    """Remove what is not as the stage left it from where it goes on; all of it where nothing tells which files are.
+
+    What workers wrote since is kept.
+    """
     resumed = stage.resumed(config, run)
     known = load_sums(run, resumed_name(stage))
     if known is None:
         if resumed and check_output(stage, run, record).changed:
             remove_all(resumed)
         return
-    found = measure(run, resumed, known)
+    found, of_workers = measure(run, resumed, known), noted(run, stage)
     for name in known.keys() & found.keys():
-        if known[name][3] != found[name][3]:
+        if known[name][3] != found[name][3] and (name, found[name][3]) not in of_workers:
             (run.path / name).unlink()
 
 

@@ -37,6 +37,7 @@ from mira.pipeline.outputs import changed, digest_of, load_sums, measure, save_s
 from mira.pipeline.preflight import check_mask, check_teacher
 from mira.pipeline.registry import EXTRAS, STAGES, needed_stages
 from mira.pipeline.stage_counts import awaits_replies, check_budget, journal_state
+from mira.pipeline.workers_notes import forget_notes
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable, hash_file, hash_json, write_json
 from mira.run_folder.lock import LockHeld, lock_file, unlock_file
@@ -267,6 +268,7 @@ def _run_stage(
         **({"journal": journal_state(run)} if awaits_replies(summary) else {}),
     }
     write_json(run.manifest, manifest)
+    forget_notes(run, stage)
     log.note(f"{stage.name:<12} done in {seconds:.1f} s")
     return True
 

@@ -370,5 +370,7 @@ STAGE = Stage(
     outputs=lambda run: [run.path / "scores"],
     resumed=lambda _config, run: [run.path / "scores"],
     work=_work,
-    steps=(ShardStep("score", _parts, paid=_is_paid),),
+    steps=(
+        ShardStep("score", _parts, _is_paid, output=lambda run, source, shard: run.scores(source) / f"{shard}.parquet"),
+    ),
 )
