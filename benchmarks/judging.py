@@ -5,10 +5,11 @@ One run with one fake server in its own process (50 ms latency, 700-byte replies
 - raw: a bare client loop of the same HTTP library (aiohttp, orjson, uvloop) that sends ready bytes and drops replies;
 - plain: the endpoint judge without a journal: prompts rendered, requests hashed, replies parsed to judgements;
 - journalled: the same, with every reply on disk before it counts;
+- N workers: N such processes at once, which share the concurrency (with --workers N);
 - datatrove, without and with its checkpoints: its InferenceRunner against the same server, if installed (see
   `_datatrove.py`).
 
-Usage: python benchmarks/judging.py [--seconds 5] [--concurrency 64 256 1024] [--rounds 1]
+Usage: python benchmarks/judging.py [--seconds 5] [--concurrency 64 256 1024] [--rounds 1] [--workers 2]
 """
 
 import argparse
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from mira.judging.judge import JudgeTask
 from mira.judging.prompt import build_prompt
 from mira.llm.journal.journal import Entry, Journal
 from mira.rubric.rubric import Anchor, Reference, Rubric
+from mira.sharing.worker import as_worker
 
 LATENCY_S = 0.05
 REPLY_BYTES = 700
@@ -139,7 +142,9 @@ def messages() -> list[dict[str, str]]:
     return [{"role": "system", "content": prompt.system}, {"role": "user", "content": user}]
 
 
-def judged(url: str, concurrency: int, seconds: float, kind: type[Journal]) -> tuple[float, float]:
+def judged(
+    url: str, concurrency: int, seconds: float, kind: type[Journal], ready: Callable[[], Any] = lambda: None
+) -> tuple[float, float]:
     settings = EndpointSettings(base_url=url, model="fake", max_concurrency=concurrency)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, kind(Path(folder)) as journal:
         judge = EndpointJudge(settings, rubric(), build_prompt(rubric()), journal)
@@ -149,9 +154,29 @@ def judged(url: str, concurrency: int, seconds: float, kind: type[Journal]) -> t
             assert judgement.reason_unscored is None
             if time.perf_counter() > warm:
                 break
+        ready()
         result = measured(lambda: next(stream), seconds)
         stream.close()
     return result
+
+
+def worker(index: int, of: int, url: str, concurrency: int, seconds: float, ready: Barrier, pipe: Connection) -> None:
+    with as_worker(index, of):
+        pipe.send(judged(url, concurrency, seconds, Journal, ready.wait))
+
+
+def shared(url: str, concurrency: int, seconds: float, of: int) -> tuple[float, float]:
+    """Return (records per second, CPU seconds per 1,000 records) of so many workers together."""
+    context = multiprocessing.get_context("spawn")
+    ready, pipes = context.Barrier(of), []
+    for index in range(of):
+        ours, theirs = multiprocessing.Pipe()
+        given = (index, of, url, concurrency, seconds, ready, theirs)
+        context.Process(target=worker, args=given, daemon=True).start()
+        pipes.append(ours)
+    found = [pipe.recv() for pipe in pipes]
+    rate = sum(rate for rate, _ in found)
+    return rate, sum(rate * cpu for rate, cpu in found) / rate
 
 
 def measured(step: Callable[[], Any], seconds: float) -> tuple[float, float]:
@@ -214,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--workers", type=int, nargs="*", default=[])
     parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256, 1024])
     arguments = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
@@ -224,6 +250,7 @@ def main() -> None:
         "raw": lambda c: raw(url, c, arguments.seconds),
         "plain": lambda c: judged(url, c, arguments.seconds, NoJournal),
         "journalled": lambda c: judged(url, c, arguments.seconds, Journal),
+        **{f"{n} workers": lambda c, n=n: shared(url, c, arguments.seconds, n) for n in arguments.workers},
         **peers(url, arguments.seconds),
     }
     print(f"{'concurrency':>11} {'':<13} {'records/s':>10} {'of raw':>7} {'of plain':>8} {'CPU s/1,000':>12}")
