@@ -42,14 +42,20 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, help="A folder that `mira demo` has prepared.")
     parser.add_argument("--keep", type=Path, help="Work in this folder and leave everything there.")
     parser.add_argument("--near", type=Path, help="A local run that an earlier trial kept: only shards are left to do.")
+    parser.add_argument("--whole", action="store_true", help="With --near: do all stages in the bucket nevertheless.")
     given = parser.parse_args()
     hear_interrupts()
     with tempfile.TemporaryDirectory(prefix="mira-ray-") as temporary:
         folder = given.keep or Path(temporary)
-        trial(folder, given.demo or prepare_demo(folder / "demo", families=[FamilyName.TEXT]).parent, given.near)
+        trial(
+            folder,
+            given.demo or prepare_demo(folder / "demo", families=[FamilyName.TEXT]).parent,
+            given.near,
+            whole=given.whole,
+        )
 
 
-def trial(top: Path, demo: Path, near: Path | None) -> None:
+def trial(top: Path, demo: Path, near: Path | None, *, whole: bool) -> None:
     """Do a local run, then the same on the cluster, interrupted and with a node killed; compare."""
     (top / "machines").mkdir()
     with s3_process(top / "s3.log") as s3, client_of(s3) as client:
@@ -65,7 +71,7 @@ def trial(top: Path, demo: Path, near: Path | None) -> None:
         began = time.monotonic()
         if near:
             shutil.copytree(near, driver.folder / "work" / "near")
-            for path in near.iterdir():
+            for path in () if whole else near.iterdir():
                 if path.name not in (*SHARDS, "values", "report.html") and not path.name.startswith("."):
                     client.put(str(path), f"{BUCKET}/run/", recursive=True)
         local = driver.start([sys.executable, "-m", "mira", "run", "mira.yaml", "--set", "run=near"])
