@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from mira.errors import ConfigError
 
 __all__ = [
+    "check_folder",
     "check_local",
     "check_place",
     "join_url",
@@ -53,6 +54,23 @@ def check_local(path: Path | str, what: str) -> None:
         raise ConfigError(
             f"{what}: '{shown_url(str(path))}' is a URL, and mira writes to local folders only",
             "Name a folder of this machine, and copy what is in it afterwards.",
+        )
+
+
+def check_folder(bundle: str, what: str) -> None:
+    """Refuse a scorer bundle at a URL where one in a folder is needed.
+
+    Args:
+        bundle: Where it is.
+        what: The option or setting, for the message.
+
+    Raises:
+        ConfigError: It is at a URL.
+    """
+    if _URL.match(bundle):
+        shown = shown_place(bundle)
+        raise ConfigError(
+            f"{what}: '{shown}' is a URL, and bundles are used from folders", f"Pull it first: mira pull {shown} FOLDER"
         )
 
 

@@ -66,6 +66,16 @@ def test_a_bundle_goes_to_a_url_and_back(bundle: Path, place: str, tmp_path: Pat
         mira.pull(f"{place}/nothing", tmp_path / "x")
 
 
+def test_a_bundle_at_a_url_is_pulled_before_it_is_used(bundle: Path, tmp_path: Path) -> None:
+    said = {"sources": [{"name": "s", "path": "s"}], "distill": {"student": "bundle", "bundles": {"g": "s3://b/one"}}}
+    (tmp_path / "mira.yaml").write_text(json.dumps(said))
+    for command in (["score-bundle", "s3://b/one", "--input", "x"], ["index", str(tmp_path / "mira.yaml")]):
+        done = CliRunner().invoke(app, command)
+        assert isinstance(done.exception, ConfigError), done.exception
+        assert "'s3://b/one' is a URL, and bundles are used from folders" in done.exception.message
+        assert done.exception.hint == "Pull it first: mira pull s3://b/one FOLDER"
+
+
 def test_records_are_scored_into_a_url(bundle: Path, place: str, tmp_path: Path) -> None:
     rows = [{"id": record.id, "text": record.text} for record in corpus(6)[0]]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

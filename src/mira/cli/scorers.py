@@ -61,7 +61,7 @@ _THIS = "this command without --export or --import, or with"
 
 @app.command(name="score-bundle", rich_help_panel=SCORERS)
 def score_bundle(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A scorer bundle, e.g. one that was pulled.")],
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="A scorer bundle, e.g. one that was pulled.")],
     input_: Input = None,
     judge: Judge = None,
     model: Model = "",

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from mira.config.files import construct, find_node, read_nodes
 from mira.config.overrides import Override, apply_override
-from mira.config.paths import resolve_paths
+from mira.config.paths import PathKind, path_settings, resolve_paths
 from mira.config.settings import Config, EmbeddingSettings, SourceSettings
 from mira.errors import ConfigError
 from mira.run_folder.working_copy import given_as
-from mira.urls import check_place, masked, problem_of_url
+from mira.urls import check_folder, check_place, masked, problem_of_url
 
 __all__ = ["config_from", "load_config"]
 
@@ -211,6 +211,9 @@ def _model_in(annotation: Any) -> Any:
 
 def _check(config: Config, origin: _Origin) -> None:
     check_place(given_as(config.run), origin.setting("run"))
+    for setting in path_settings(config):
+        if setting.kind is PathKind.BUNDLE:
+            check_folder(setting.path, origin.setting(setting.name))
     names = [s.name for s in config.sources]
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:

@@ -17,7 +17,7 @@ from mira.rubric.rubric import Rubric
 from mira.run_folder.paths import RunFolder
 from mira.run_folder.stored import run_path
 from mira.run_folder.working_copy import given_as
-from mira.urls import check_place
+from mira.urls import check_folder, check_place
 
 __all__ = ["score_bundle", "score_endpoint"]
 
@@ -119,6 +119,7 @@ def score_bundle(
         MiraError: Something is missing or wrong, `out` is the run folder of other sources, or more records stayed
             unscored than the failure budget allows.
     """
+    check_folder(str(bundle), "score-bundle")
     bundle = Path(bundle)
     facts = verify(bundle)
     kind, group = facts["kind"], str(facts.get("group", ""))
