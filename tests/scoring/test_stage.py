@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from mira.config.settings import WindowSettings
 from mira.corpus import Part, Record, Shard
 from mira.corpus.sidecar_writer import SidecarWriter
+from mira.errors import RunError
 from mira.family import FamilyName
 from mira.judging.judge import Judge, JudgeTask
 from mira.judging.windows import WindowedJudge
@@ -63,3 +65,26 @@ def test_with_windows_a_sidecar_tells_their_number_and_each_slots_spread(tmp_pat
     assert cut["windows"].to_pylist()[0] == 1 and cut["windows"].to_pylist()[1] > 2
     assert cut["A1_spread"].to_pylist()[0] is None and cut["A1_spread"].to_pylist()[1] >= 0
     assert cut["A1"].to_pylist()[0] == whole["A1"].to_pylist()[0]
+
+
+def test_a_shard_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    shards = [Shard("s", f"{name}.jsonl", name, name, None, None) for name in ("a", "b", "c")]
+    failed: dict[str, str] = {}
+
+    def read(shard: Shard) -> Iterator[Record]:
+        for row in range(3):
+            if shard.name == "b" and row == 2:
+                raise RunError("b has changed")
+            yield Record(f"{shard.name}/{row}", "s", FamilyName.TEXT, (Part("", "x"),), row, 1)
+
+    def note(shard: Shard, error: Exception) -> None:
+        failed[shard.name] = str(error)
+
+    results = score_shards(
+        shards, Lengths(), read, lambda s: tmp_path / f"{s.name}.parquet", lambda s: s.name, failed=note
+    )
+    assert [result.shard for result in results] == ["a", "c"]
+    assert failed == {"b": "b has changed"}
+    assert not (tmp_path / "b.parquet").exists()
+    with pytest.raises(RunError, match="b has changed"):
+        list(score_shards(shards, Lengths(), read, lambda s: tmp_path / s.name, lambda s: s.name))

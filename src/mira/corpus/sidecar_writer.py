@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mira.corpus.record import Record
 from mira.corpus.shards import Shard
+from mira.errors import MiraError
 from mira.progress import Task
 from mira.run_folder.files import write_parquet
 from mira.run_folder.footers import read_footer
@@ -60,6 +61,7 @@ class SidecarWriter(Generic[Answer]):
     table: Callable[[Sequence[tuple[Place, Answer]]], pa.Table]
     metadata: Callable[[Mapping[str, int]], Mapping[bytes, bytes]]
     complete: bool = False
+    broken: bool = False
     _waiting: dict[Hashable, Place] = field(default_factory=dict)
     _batch: list[tuple[Place, Answer]] = field(default_factory=list)
     _tables: list[pa.Table] = field(default_factory=list)
@@ -99,6 +101,7 @@ def write_sidecars(
     ask: Callable[[Iterator[Question]], Generator[Answer, None, None] | Iterator[Answer]],
     key: Callable[[Answer], Hashable],
     task: Task,
+    failed: Callable[[Shard, Exception], None] | None = None,
 ) -> Iterator[ShardResult]:
     """Ask about the records of many shards in one stream, so that an endpoint stays busy at their ends.
 
@@ -109,6 +112,7 @@ def write_sidecars(
         ask: Questions -> answers, in any order.
         key: Answer -> its key.
         task: Advanced by one for every answer.
+        failed: Takes shards that cannot be read, and why; the others go on. By default, the error is raised.
 
     Yields:
         One result per shard, in the order in which they finish.
@@ -116,14 +120,23 @@ def write_sidecars(
     owner: dict[Hashable, SidecarWriter[Answer]] = {}
     finished: list[SidecarWriter[Answer]] = []
 
+    def records(sidecar: SidecarWriter[Answer]) -> Iterator[Record]:
+        try:
+            yield from read(sidecar.shard)
+        except (MiraError, OSError) as error:
+            if failed is None:
+                raise
+            sidecar.broken = True
+            failed(sidecar.shard, error)
+
     def questions() -> Iterator[Question]:
         for sidecar in sidecars:
-            for record in read(sidecar.shard):
+            for record in records(sidecar):
                 name, asked = question(record)
                 owner[name] = sidecar
                 sidecar.expect(name, record)
                 yield asked
-            sidecar.complete = True
+            sidecar.complete = not sidecar.broken
             if sidecar.done:
                 finished.append(sidecar)
 

@@ -108,6 +108,7 @@ def score_shards(
     sidecar: Callable[[Shard], Path],
     fingerprint: Callable[[Shard], str],
     task: Task = QUIET,
+    failed: Callable[[Shard, Exception], None] | None = None,
 ) -> Iterator[ShardResult]:
     """Score shards with one judge, writing each sidecar as soon as its last judgement is there.
 
@@ -120,6 +121,7 @@ def score_shards(
         sidecar: Shard -> the Parquet file to write.
         fingerprint: Shard -> what its sidecar must carry to count as done.
         task: Advanced by one for every judgement.
+        failed: Takes shards that cannot be read, and why; the others go on. By default, the error is raised.
 
     Yields:
         One result per shard, in the order in which they finish.
@@ -136,6 +138,7 @@ def score_shards(
         judge.judge,
         lambda judgement: (judgement.source, judgement.id),
         task,
+        failed,
     )
 
 
@@ -254,22 +257,27 @@ def _score_stream(
 ) -> Iterator[ShardItem]:
     """Score shards in one stream of records, taking the next shard when the student is ready for more records."""
     waiting: dict[tuple[str, str], ShardItem] = {}
-    done: list[ShardItem] = []
+    ended: list[ShardItem] = []  # done before, or cannot be done
+
+    def failed(shard: Shard, error: Exception) -> None:
+        ended.append(waiting.pop((shard.source, shard.name))._replace(error=error))
 
     def todo() -> Iterator[Shard]:
         for item in given:
             if item.done:
                 task.advance(item.result.rows)
-                done.append(item)
+                ended.append(item)
             else:
                 waiting[item.source, item.shard] = item
                 yield item.job.shard
 
-    for result in _score_here(config, run, student, todo(), task):
+    for result in _score_here(config, run, student, todo(), task, failed):
         if student.client is not None and any(result.unscored[why] for why in AGAIN):
             student.client.journal.seal()  # others may do the shard again, and are to find its replies
         yield waiting.pop((result.source, result.shard))._replace(result=result)
-    yield from done
+        while ended:
+            yield ended.pop()
+    yield from ended
 
 
 def _with_result(item: ShardItem) -> ShardItem:
@@ -296,7 +304,12 @@ def _close_students() -> None:
 
 
 def _score_here(
-    config: Config, run: RunFolder, judge: Judge, shards: Iterable[Shard], task: Task
+    config: Config,
+    run: RunFolder,
+    judge: Judge,
+    shards: Iterable[Shard],
+    task: Task,
+    failed: Callable[[Shard, Exception], None] | None = None,
 ) -> Iterator[ShardResult]:
     return score_shards(
         shards,
@@ -305,6 +318,7 @@ def _score_here(
         sidecar=lambda shard: _sidecar_path(run, shard),
         fingerprint=lambda shard: hash_json([records_key(run, shard), judge.identity]),
         task=task,
+        failed=failed,
     )
 
 
