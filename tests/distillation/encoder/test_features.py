@@ -2,11 +2,13 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mira.distillation.encoder.agreement import agreement, spearman, within_source_spearman
 from mira.distillation.encoder.ngrams import BUCKETS, hashed_ngrams
 from mira.distillation.encoder.pair_features import PAIR, pair_features
-from mira.distillation.encoder.structure import LONG_WORD, STRUCTURE, structure
+from mira.distillation.encoder.structure import _LITERALS, _PATTERNS, LONG_WORD, STRUCTURE, _count_of, structure
 from mira.distillation.unspaced import as_before
 
 
@@ -49,6 +51,16 @@ def test_no_text_makes_a_pattern_slow(piece: str) -> None:
     started = time.process_time()
     structure([piece * (60_000 // len(piece))])
     assert time.process_time() - started < 2
+
+
+PIECES = [literal for literals in _LITERALS.values() for literal in literals]
+PIECES += ["\n", " ", "(", "):", "x", "7", "99", "ed", "er", "#1", "[]", "-", ">", "e.g", "CVE", ": ", "In"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_no_match_is_missed_for_want_of_a_literal(text: str) -> None:
+    for name in _LITERALS:
+        assert _count_of(name, text) == len(_PATTERNS[name].findall(text)), name
 
 
 def test_within_source_spearman_ignores_the_source() -> None:

@@ -38,11 +38,12 @@ def _buckets(text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
     if len(text) > READ_CHARS:
         text = text[: READ_CHARS // 2] + "\n" + text[-READ_CHARS // 2 :]
     codes = np.frombuffer(text.lower().encode("utf-32-le", "replace"), dtype="<u4").astype(np.uint64) + np.uint64(1)
-    counts = np.zeros(BUCKETS, dtype=np.int64)
+    buckets = []
     rolling = np.zeros(len(codes), dtype=np.uint64)
     for n in range(1, min(LONGEST, len(codes)) + 1):
         rolling = (rolling[: len(codes) - n + 1] + codes[n - 1 :]) * _PRIME
         mixed = (rolling ^ (rolling >> np.uint64(31))) * _MIX
-        counts += np.bincount((mixed >> np.uint64(50)).astype(np.int64), minlength=BUCKETS)
+        buckets.append((mixed >> np.uint64(50)).astype(np.int64))
+    counts = np.bincount(np.concatenate(buckets) if buckets else np.zeros(0, np.int64), minlength=BUCKETS)
     found = np.flatnonzero(counts)
     return found.astype(np.int32), (1 + np.log(counts[found])).astype(np.float32)

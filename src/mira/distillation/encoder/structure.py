@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,37 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     }.items()
 }
 
+_LITERALS: dict[str, tuple[str, ...]] = {
+    "code_block": ("```", "~~~", "::", ".. code"),
+    "year": ("19", "20"),
+    "reference": ("#", ":issue:", ":pull:", ":ticket:", ":pr:", "CVE-"),
+    "function": ("def", "fn", "func"),
+    "class": ("class", "struct", "interface", "impl"),
+    "import": ("import", "from", "#include", "use", "require"),
+    "assertion": ("assert", "expect(", "raises("),
+    "comment": ("# ", "// "),
+    "outcome": ("return", "yield", "raise", "throw"),
+    "annotation": ("->", ": int", ": str", ": bool", ": float", ": list", ": dict"),
+    "todo": ("TODO", "FIXME", "XXX", "HACK"),
+    "reason": (
+        "because",
+        "since",
+        "therefore",
+        "so that",
+        "thus",
+        "hence",
+        "in order to",
+        "otherwise",
+        "instead",
+        "why",
+    ),
+    "advice": ("should", "must", "avoid", "note", "warning", "caution", "important", "never", "always", "recommended"),
+    "example": ("example", "e.g.", "for instance", "such as"),
+    "change": ("fix", "add", "remov", "chang", "deprecat", "bug"),
+    "person": ("you", "we", "our", "I"),
+}
+"""One of these is in every match of a pattern. To look for them takes a hundredth of the time."""
+
 _SHARES: dict[str, Callable[[str], bool]] = {
     "alpha": str.isalpha,
     "upper": str.isupper,
@@ -114,7 +146,7 @@ def _row(text: str) -> list[float]:
     read = text if len(text) <= READ_CHARS else text[: READ_CHARS // 2] + "\n" + text[-READ_CHARS // 2 :]
     unspaced = is_unspaced(read)
     marked = plain_marks(read) if unspaced else read
-    counts = np.array([_count(p, marked) for p in _PATTERNS.values()], dtype=np.float64)
+    counts = np.array([_count_of(name, marked) for name in _PATTERNS], dtype=np.float64)
     if unspaced:
         counts += [_count(_CHINESE[name], read) if name in _CHINESE else 0 for name in _PATTERNS]
     rates = np.log1p(counts * 1000 / max(len(read), 1))
@@ -133,6 +165,13 @@ def rates(text: str) -> npt.NDArray[np.float64]:
     """Return the features of a piece of text that do not grow with its length, (len(RATES),)."""
     row = dict(zip(STRUCTURE, _row(text), strict=True))
     return np.array([row[name] for name in RATES])
+
+
+def _count_of(name: str, text: str) -> int:
+    literals = _LITERALS.get(name)
+    if literals is not None and not any(literal in text for literal in literals):
+        return 0
+    return _count(_PATTERNS[name], text)
 
 
 def _count(pattern: re.Pattern[str], text: str) -> int:
@@ -167,9 +206,13 @@ def _shape(text: str, read: str, marked: str, *, unspaced: bool) -> list[float]:
 
 def _shares(read: str) -> list[float]:
     found, counts = np.unique(np.frombuffer(read.encode("utf-32-le", "replace"), dtype="<u4"), return_counts=True)
-    characters = [chr(code) for code in found]
-    total = max(int(counts.sum()), 1)
-    return [
-        float(counts[[is_one(c) for c in characters]].sum()) / total if characters else 0.0
-        for is_one in _SHARES.values()
-    ]
+    if not len(found):
+        return [0.0] * len(_SHARES)
+    kinds = np.array([_kinds(code) for code in found.tolist()], dtype=np.int64)
+    return [int(count) / int(counts.sum()) for count in counts @ kinds]
+
+
+@lru_cache(maxsize=2**12)
+def _kinds(code: int) -> tuple[bool, ...]:
+    """Return which of the shares a character counts for."""
+    return tuple(is_one(chr(code)) for is_one in _SHARES.values())
