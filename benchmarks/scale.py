@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py --records 100000 --workers 1,2,4 --where local,s3
     python benchmarks/scale.py --records 1000000 --workers 2 --folder /big/disk   # stopped: run it again
-    python benchmarks/scale.py --records 10000 --files 10000 --workers 1          # what the gathering costs
+    python benchmarks/scale.py --gather 10000   # shards whose score footers and rank files' ends are listed and merged
 
 Every worker is a process of `mira work`, as a task of a cluster's job is; then `mira index`, `mira score` and
 `mira select` gather. The student is an encoder that is trained once, on the demo's labels, and not measured. Records
@@ -32,6 +32,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import yaml
 
 GROUPS = {
@@ -68,7 +72,11 @@ def main() -> None:
     parser.add_argument("--embedding", default="static", help="of the student: static or minilm")
     parser.add_argument("--student", type=Path, help="folder for the demo's student, kept for the next time")
     parser.add_argument("--folder", type=Path, help="where to work; what is done there already is kept")
+    parser.add_argument("--gather", type=int, help="measure nothing but the gathering of so many shards")
     args = parser.parse_args()
+    if args.gather:
+        gather(args.gather)
+        return
     with tempfile.TemporaryDirectory(prefix="mira-scale-") as temporary:
         folder = (args.folder or Path(temporary)).resolve()
         demo = (args.student or folder / "demo").resolve()
@@ -219,9 +227,9 @@ def measure(
             done = in_parallel(project, environment, step, workers)
             show(step, done, records)
             cost = cost.and_then(done)
-        gather = command(project, environment, [stage, "mira.yaml", "--set", "score.workers=1"])
-        show(" gather", gather, 0)
-        cost = cost.and_then(gather)
+        gathered = command(project, environment, [stage, "mira.yaml", "--set", "score.workers=1"])
+        show(" gather", gathered, 0)
+        cost = cost.and_then(gathered)
         show(f"= {stage}", cost, records)
         total = total.and_then(cost)
     show("all", total, records)
@@ -305,6 +313,54 @@ def inside(figures: Path, words: list[str]) -> None:
         cpu = sum(u.ru_utime + u.ru_stime for u in used)
         peak = max(u.ru_maxrss for u in used) * (1 if sys.platform == "darwin" else 1024)
         figures.write_text(json.dumps({"cpu": cpu, "own": own[0], "peak": peak}))
+
+
+def gather(shards: int, rows: int = 5000) -> None:
+    """List and read the footers of score sidecars and the ends of rank files, and merge what they say."""
+    from mira.corpus.sidecar_writer import read_result  # noqa: PLC0415
+    from mira.scoring.stage import score_schema  # noqa: PLC0415
+    from mira.selection.ranks import rank_file  # noqa: PLC0415
+    from mira.selection.values import Summary, values_writer  # noqa: PLC0415
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(prefix="mira-gather-") as temporary:
+        folder = Path(temporary)
+        columns = {f.name: pa.nulls(rows, f.type) for f in score_schema(15)}
+        columns |= {f"A{i}": pa.array(rng.uniform(0, 10, rows), pa.float32()) for i in range(1, 16)}
+        pq.write_table(pa.table(columns), folder / "scores", compression="zstd")
+        tokens = pa.array(rng.integers(20, 4000, rows), pa.int32())
+        keys = [pa.array(rng.normal(6, 1.2, rows)), pa.array(rng.integers(0, 2**63, rows).astype(np.uint64)), tokens]
+        none = pa.nulls(rows, pa.string()).dictionary_encode()
+        with values_writer(folder / "values") as writer:
+            names = ["value", "tie", "n_tokens", "reason", "stratum"]
+            writer.write_table(pa.table([*keys, none, none], names=names))
+        total = int(pc.sum(tokens).as_py())
+        summary = Summary("s", "shard", "identity", rows, 0, rows, total, rows, total)
+        rank_file._write(folder / "ranks", folder / "values", summary)
+        for kind in ("scores", "ranks"):
+            (folder / f"all-{kind}").mkdir()
+            for n in range(shards):
+                shutil.copyfile(folder / kind, folder / f"all-{kind}" / f"{n:06d}.parquet")
+        size = (folder / "ranks").stat().st_size
+        print(f"{shards:,} shards of {rows:,} records, {size:,} bytes per rank file; load {os.getloadavg()[0]:.1f}")
+        before = time.process_time(), time.monotonic()
+        found = [read_result(path, "s") for path in sorted((folder / "all-scores").iterdir())]
+        assert sum(result.rows for result in found if result) == shards * rows
+        took(f"footers of {shards:,} score sidecars", before)
+        before = time.process_time(), time.monotonic()
+        merged, waiting = rank_file.NO_HEAD, []
+        for path in sorted((folder / "all-ranks").iterdir()):
+            waiting.append(rank_file.read_head(path)[1])  # type: ignore[index]
+            if len(waiting) == 32:
+                merged, waiting = rank_file.merged_heads([merged, *waiting]), []
+        rank_file.merged_heads([merged, *waiting])
+        took(f"ends of {shards:,} rank files, merged", before)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        print(f"peak memory {peak / 1e6:,.0f} MB")
+
+
+def took(what: str, before: tuple[float, float]) -> None:
+    print(f"{what}: {time.process_time() - before[0]:.1f} CPU s, {time.monotonic() - before[1]:.1f} s", flush=True)
 
 
 def show(name: str, cost: Cost, records: int) -> None:
