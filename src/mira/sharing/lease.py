@@ -35,7 +35,8 @@ __all__ = ["BEAT_S", "LEASES", "LeaseLost", "Leases", "check_leases", "under"]
 LEASES = "leases"
 """Folder of leases in a run folder."""
 
-BEAT_S = float(os.environ.get("MIRA_BEAT_S") or 10.0)
+_GIVEN = os.environ.get("MIRA_BEAT_S", "")
+BEAT_S = float(_GIVEN) if re.fullmatch(r"[1-9][0-9]{0,3}(\.[0-9]{1,3})?", _GIVEN) else 10.0
 """Seconds between two beats (ours). The same for all workers of a run, whose environment may set another number."""
 
 _MISSED = 3  # beats without which a holder stops
