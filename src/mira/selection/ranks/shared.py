@@ -18,7 +18,7 @@ from mira.selection.values import SelectionInputs, SelectionMethod, Summary, Val
 __all__ = ["rank_task", "rank_tasks", "refuse_alone", "shared_plan", "why_alone"]
 
 _TOGETHER = 64  # rank files whose ends are read and added up in one go
-_ROWS_OF_AN_END = 100  # what reading an end costs, in rows of text: many are worth processes
+_ROWS_OF_AN_END = 10  # what reading an end costs, in rows of text: from 20,000 on, processes are worth their start
 
 
 def why_alone(inputs: SelectionInputs) -> str:
