@@ -30,8 +30,9 @@ from mira.run_folder.files import (
 )
 from mira.run_folder.footers import prefetch_footers, read_footer
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.receipts import receipts
 from mira.run_folder.stored import StoredPath, run_path
-from mira.run_folder.working_copy import Recorded, apply_changes, fetch, refresh, working_copy_of, write_receipt
+from mira.run_folder.working_copy import Recorded, apply_changes, fetch, refresh, working_copy_of
 
 MEMORY = fsspec.filesystem("memory")
 
@@ -256,23 +257,31 @@ def test_the_command_line_shows_the_url(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_receipt_tells_hashes_of_what_others_need_not_read(
+def test_a_receipt_says_hashes_of_what_others_need_not_read(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(run_path(url))
-    for n in range(3):
-        write_bytes(run.scores("a") / f"{n}.parquet", b"%d" % n)
-    write_receipt(run.path, "worker 1")
-    write_receipt(run.path, "worker 1")  # nothing new: none
+    with pytest.raises(ZeroDivisionError), receipts(run.path, "worker 1") as report:  # of a worker that is stopped
+        for n in range(3):
+            write_bytes(run.scores("a") / f"{n}.parquet", b"%d" % n)
+            report()
+        raise ZeroDivisionError
+    with receipts(run.path, "worker 1"):
+        pass  # nothing new
     assert len([name for name in _objects(url) if name.startswith("receipts/")]) == 1
-    _put(url, "scores/a/1.parquet", b"9")  # by somebody who tells nothing
+    _put(url, "scores/a/1.parquet", b"9")  # by somebody who reports nothing
     monkeypatch.setenv("MIRA_CACHE", str(tmp_path / "elsewhere"))
     other = RunFolder(run_path(url))
     found = measure(other, [other.path / "scores"])
+    assert [hash_file(other.scores("a") / f"{n}.parquet") for n in (0, 2)] == [
+        found[f"scores/a/{n}.parquet"][3] for n in (0, 2)
+    ]
     assert [p.name for p in Path(str(other.scores("a"))).iterdir()] == ["1.parquet"]
     for n, content in enumerate((b"0", b"9", b"2")):
         write_bytes(tmp_path / "same", content)
         assert found[f"scores/a/{n}.parquet"][3] == hash_file(tmp_path / "same")
+    assert measure(other, [other.path / "scores"], read=True) == found
+    assert len(list(Path(str(other.scores("a"))).iterdir())) == 3
 
 
 def test_a_worker_process_lists_anew_for_each_map(url: str) -> None:

@@ -16,6 +16,9 @@ from mira.pipeline.workers_notes import note_files
 from mira.progress import Log, Quiet
 from mira.run_folder.files import check_writable
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.probe import check_reachable
+from mira.run_folder.receipts import receipts
+from mira.run_folder.working_copy import refresh
 from mira.sharing.worker import as_worker
 from mira.stage import ShardItem, ShardStep, Share, all_shards, worker_of
 
@@ -63,6 +66,8 @@ def work(config: Config, stage: str, share: Share, log: Log) -> Worked:
     """
     owner, step = find_step(stage)
     run = RunFolder(config.run)
+    check_reachable(run.path)
+    refresh(run.path)
     check_ready(owner, config, run)
     try:
         check_writable(run.path)
@@ -70,8 +75,13 @@ def work(config: Config, stage: str, share: Share, log: Log) -> Worked:
         raise unwritable(run.path, error) from None
     done = kept = 0
     failed: dict[str, str] = {}
-    with as_worker(share.index, share.of), shared_spending(config.teacher):
+    with (
+        as_worker(share.index, share.of),
+        shared_spending(config.teacher),
+        receipts(run.path, f"{stage}-{share.index}-of-{share.of}") as report,
+    ):
         for item in _noted(_items(step, config, run, log, share), step, run, share):
+            report()
             if item.error is not None:
                 failed[f"{item.source}/{item.shard}"] = _why(item.error)
                 log.note(f"  FAILED: {item.source}/{item.shard}: {_why(item.error)}")
@@ -120,6 +130,7 @@ def left_over(config: Config, stage: str, of: int) -> list[int]:
     """
     owner, step = find_step(stage)
     run = RunFolder(config.run)
+    refresh(run.path)
     check_ready(owner, config, run)
     parts = step.parts(config, run, Quiet(), all_shards)
     return sorted({worker_of(i.source, i.shard, of) for part in parts for i in part.items if not i.done})

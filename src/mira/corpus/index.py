@@ -34,6 +34,7 @@ from mira.engine import Engine, LocalEngine, load_engine
 from mira.errors import InputError, RunError, way_out
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_file, hash_json, read_key
+from mira.run_folder.footers import prefetch_footers
 from mira.run_folder.paths import RunFolder
 from mira.stage import ShardItem, ShardPart, Wanted, do_items
 from mira.tokens import Tokenizer, tokenizer
@@ -111,6 +112,7 @@ def index_part(corpus: CorpusSettings, settings: ScoreSettings, run: RunFolder, 
             with _readable(source.name, parts[0].path):
                 if warning := check_fields(source, parts, corpus.max_record_bytes):
                     log.note(f"  WARNING: {source.name}: {warning}")
+    prefetch_footers(shard_path(run, shard) for parts in found.values() for shard in parts)
     items = []
     for source in corpus.sources:
         for shard in found[source.name]:

@@ -29,6 +29,7 @@ from mira.flags.minhash import load_minhash
 from mira.flags.signatures import SignatureTask, is_done, make_signatures, signature_key, signature_path
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_json, read_key, remove_others
+from mira.run_folder.footers import prefetch_footers
 from mira.run_folder.paths import RunFolder
 from mira.stage import ShardItem, ShardPart, ShardStep, Stage, Wanted, all_shards, do_items, do_parts, needs, reads
 
@@ -109,6 +110,7 @@ def _tasks(
 
 def _part(settings: ScoreSettings, tasks: Sequence[SignatureTask], log: Log) -> ShardPart:
     """Return what workers may do: the signatures of each shard. Joining them takes those of all shards."""
+    prefetch_footers(signature_path(task.run, task.shard) for task in tasks)
 
     def run(given: Iterable[ShardItem]) -> Iterator[ShardItem]:
         items = list(given)

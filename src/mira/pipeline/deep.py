@@ -32,7 +32,7 @@ def check_deep(config: Config) -> Iterator[str]:
     for stage in STAGES:
         if stage.name not in stages:
             continue
-        found = measure(run, stage.outputs(run))
+        found = measure(run, stage.outputs(run), read=True)
         if digest_of(found) == stages[stage.name]["digest"]:
             yield f"{stage.name}: {len(found):,} files are as they were written"
             continue

@@ -21,7 +21,11 @@ Sums = dict[str, tuple[int, int, int, str]]
 
 
 def measure(
-    run: RunFolder, outputs: Iterable[Path], known: Mapping[str, tuple[int, int, int, str]] | None = None
+    run: RunFolder,
+    outputs: Iterable[Path],
+    known: Mapping[str, tuple[int, int, int, str]] | None = None,
+    *,
+    read: bool = False,
 ) -> Sums:
     """Return size, times and hash of every file of a stage, in a fixed order. Hidden files and folders are left out.
 
@@ -29,13 +33,14 @@ def measure(
         run: The run folder.
         outputs: The stage's files and folders.
         known: What was recorded earlier: a file of the same size and times is not read again.
+        read: Read every other file, even one of a run at a URL whose hash was reported by who put it.
     """
     found: Sums = {}
     for output in outputs:
         above = output.relative_to(run.path).as_posix()
         place = working_copy_of(output)
         if place and place[0].is_shared(place[1]):
-            found |= _measure_stored(*place, known or {})
+            found |= _measure_stored(*place, known or {}, read=read)
             continue
         for inside in [""] if output.is_file() else sorted(_files_below(output), key=lambda name: name.split("/")):
             path = f"{output!s}/{inside}" if inside else str(output)
@@ -47,13 +52,15 @@ def measure(
     return found
 
 
-def _measure_stored(copy: WorkingCopy, name: str, known: Mapping[str, tuple[int, int, int, str]]) -> Sums:
+def _measure_stored(
+    copy: WorkingCopy, name: str, known: Mapping[str, tuple[int, int, int, str]], *, read: bool
+) -> Sums:
     """Measure objects of a run at a URL: what stands for times there follows from their identity."""
     names = [name] if copy.find(name) else sorted(copy.below(name), key=lambda found: found.split("/"))
     objects = {name: there for name in names if (there := copy.find(name))}
     states = {name: (there.size, time_of(there), 0) for name, there in objects.items()}
     new = [name for name in objects if name not in known or known[name][:3] != states[name]]
-    hashes = {name: known_hash for name in new if (known_hash := copy.hash_of(name))}
+    hashes = {name: reported for name in new if not read and (reported := copy.hash_of(name))}
     unknown = [name for name in new if name not in hashes]
     fetch(copy.path(name) for name in unknown)
     hashes |= {name: hash_file(Path(copy.path(name))) for name in unknown}

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mira.run_folder.footers import read_footer
-from mira.run_folder.store import hash_file
+from mira.run_folder.store import hash_file as read_hash
 from mira.run_folder.stored import StoredPath
-from mira.run_folder.working_copy import upload
+from mira.run_folder.working_copy import known_hash, upload
 
 __all__ = [
     "KEY",
@@ -266,6 +266,11 @@ def hash_json(value: Any) -> str:
     """Return the hash of a JSON value, independent of key order: 16 hex digits."""
     data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Return the hash of a file's content: 16 hex digits. Of a run at a URL, whoever put the file may have said it."""
+    return known_hash(path) or read_hash(path)
 
 
 def hash_path(path: Path) -> str:

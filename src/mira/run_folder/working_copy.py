@@ -26,13 +26,13 @@ __all__ = [
     "apply_changes",
     "fetch",
     "given_as",
+    "known_hash",
     "refresh",
     "shown",
     "time_of",
     "upload",
     "working_copy",
     "working_copy_of",
-    "write_receipt",
 ]
 
 _OF_THIS_MACHINE = ("values",)
@@ -219,7 +219,7 @@ class WorkingCopy:
         """Report the hashes of what this process has put since the last time: others need not read it.
 
         Args:
-            worker: A name that no other process has.
+            worker: Who reports, for people.
         """
         with self._guard:
             put, self._put = self._put, {}
@@ -304,10 +304,10 @@ def upload(paths: Iterable[Path]) -> None:
     each(lambda text: places[text][0].upload(places[text][1]), list(places))
 
 
-def write_receipt(path: Path, worker: str) -> None:
-    """Do as `WorkingCopy.write_receipt` for a run folder at a URL; nothing for a folder of this machine."""
-    if place := working_copy_of(path):
-        place[0].write_receipt(worker)
+def known_hash(path: Path | str) -> str:
+    """Return the hash of a file's content where whoever put it at the run's URL reported it; else ""."""
+    place = working_copy_of(path) if _copies else None
+    return place[0].hash_of(place[1]) if place and place[0].is_shared(place[1]) else ""
 
 
 def shown(text: str) -> str:

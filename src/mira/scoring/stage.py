@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mira import corpus
 from mira.config.settings import Config, WindowSettings
@@ -31,6 +30,7 @@ from mira.progress import QUIET, Log, Quiet, Task
 from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
 from mira.rubric.slots import slot_columns
 from mira.run_folder.files import hash_json, remove_others
+from mira.run_folder.footers import prefetch_footers, read_footer
 from mira.run_folder.paths import RunFolder
 from mira.stage import (
     REPLY_TOKENS,
@@ -212,6 +212,7 @@ def _groups(
         if not own:
             continue
         with open_student(config.students, run, group.name, log) as student:
+            prefetch_footers(_sidecar_path(run, shard) for shard in own)
             jobs = [_Job(config, run, group.name, student.identity, shard) for shard in own]
             items = [ShardItem(job.shard.source, job.shard.name, _is_done(job), job) for job in jobs]
             paid = not runs_here(config.distill, run, group.name)
@@ -329,7 +330,7 @@ def _sidecar_path(run: RunFolder, shard: Shard) -> Path:
 def _is_done(job: _Job) -> bool:
     fingerprint = hash_json([records_key(job.run, job.shard), job.student])
     try:
-        metadata = pq.read_schema(_sidecar_path(job.run, job.shard)).metadata or {}
+        metadata = read_footer(_sidecar_path(job.run, job.shard)).metadata or {}
     except (OSError, pa.ArrowException):  # not there, or damaged: scored again
         return False
     return metadata.get(FINGERPRINT) == fingerprint.encode() and metadata.get(b"mira.retry") == b"0"
