@@ -44,15 +44,19 @@ class Weather:
 
     def __init__(self, seed: int) -> None:
         self._random, self._guard, self.burst = random.Random(seed), threading.Lock(), 0.0
+        self._left = 0
 
-    def break_out(self) -> None:
-        """Begin a burst of a few seconds."""
-        self.burst = time.monotonic() + 5
+    def threaten(self, requests: int) -> None:
+        """Have a burst of a few seconds begin after so many requests."""
+        self._left = requests
 
     def __call__(self, request: web.Request) -> Fault | None:
         """Say what happens to a request."""
         with self._guard:
             draw = self._random.random()
+            self._left -= 1
+            if self._left == 0:
+                self.burst = time.monotonic() + 5
         if time.monotonic() < self.burst:
             return SLOW_DOWN
         if draw < 0.01:
@@ -88,7 +92,7 @@ class Trial:
         """
         began = time.monotonic()
         victims = set(self.random.sample(range(WORKERS), 1 if when is None else 2)) if self.kills else set()
-        threading.Timer(self.random.uniform(5, 15), self.weather.break_out).start()
+        self.weather.threaten(self.random.randint(40, 120))
         with ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(lambda n: self._worker(name, n, when, victim=n in victims), range(WORKERS)))
         say(f"{name}: s; started, killed", f"{time.monotonic() - began:.0f}; {self.started[name]}, {self.killed[name]}")

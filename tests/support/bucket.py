@@ -6,7 +6,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from urllib.request import Request, urlopen
@@ -49,13 +49,14 @@ def client_of(port: int, **more: str) -> Iterator[Any]:
 
 @contextmanager
 def s3_server() -> Iterator[int]:
-    """Give the port of an S3 server without buckets."""
+    """Give the port of an S3 server without buckets, behind a proxy that lets one conditional put win."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
     urlopen(Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")).close()
     try:
-        yield int(port)
+        with FaultProxy(int(port)) as proxy:
+            yield proxy.port
     finally:
         server.stop()
 
@@ -89,6 +90,8 @@ Rule = Callable[[web.Request], Fault | None]
 class FaultProxy:
     """Passes requests on to a server on this machine, with faults; use as a context manager.
 
+    Conditional puts go one after another, as S3 has it: moto looks whether an object is there, and then puts it.
+
     Args:
         target: The server's port.
         rule: Says what happens to a request; may be exchanged.
@@ -106,6 +109,7 @@ class FaultProxy:
         self.said: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self.port = 0
+        self._puts = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -149,7 +153,8 @@ class FaultProxy:
             await asyncio.sleep(fault.delay)
         answer = None
         if fault.passed or not (fault.status or fault.drop):
-            answer = await self._pass_on(request, body)
+            async with self._puts if "If-None-Match" in request.headers else nullcontext():
+                answer = await self._pass_on(request, body)
         if fault.drop:
             self.said["drop"] += 1
             assert request.transport is not None
