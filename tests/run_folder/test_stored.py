@@ -28,8 +28,8 @@ from mira.run_folder.files import (
     write_bytes,
     write_parquet,
 )
-from mira.run_folder.footers import prefetch_footers, read_footer
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.ranged import prefetch_footers, read_footer
 from mira.run_folder.receipts import receipts
 from mira.run_folder.stored import StoredPath, run_path
 from mira.run_folder.working_copy import Recorded, apply_changes, fetch, refresh, working_copy_of

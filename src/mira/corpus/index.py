@@ -34,8 +34,8 @@ from mira.engine import Engine, LocalEngine, load_engine
 from mira.errors import InputError, RunError, way_out
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_file, hash_json, read_key
-from mira.run_folder.footers import prefetch_footers
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.ranged import prefetch_footers
 from mira.stage import ShardItem, ShardPart, Wanted, do_items
 from mira.tokens import Tokenizer, tokenizer
 

@@ -15,7 +15,7 @@ from mira.corpus.shards import Shard
 from mira.errors import MiraError
 from mira.progress import Task
 from mira.run_folder.files import write_parquet
-from mira.run_folder.footers import read_footer
+from mira.run_folder.ranged import read_footer
 
 __all__ = ["FINGERPRINT", "Place", "ShardResult", "SidecarWriter", "read_result", "write_sidecars"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from mira.arrays import one_thread
 from mira.config.settings import EmbeddingSettings
 from mira.embedding.embedder import Vectors
 from mira.embedding.minilm import SHA256, token_vectors, word_pieces
@@ -95,7 +95,7 @@ def distil(vectors: Vectors, dim: int = DIM) -> npt.NDArray[np.float16]:
     Returns:
         (tokens, dim).
     """
-    with threadpool_limits(1):
+    with one_thread():
         centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
         values, axes = np.linalg.eigh(centred.T @ centred)
         chosen = axes[:, np.argsort(-values, kind="stable")[:dim]]

@@ -29,8 +29,8 @@ from mira.flags.minhash import load_minhash
 from mira.flags.signatures import SignatureTask, is_done, make_signatures, signature_key, signature_path
 from mira.progress import Log
 from mira.run_folder.files import KEY, atomic, hash_json, read_key, remove_others
-from mira.run_folder.footers import prefetch_footers
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.ranged import prefetch_footers
 from mira.stage import ShardItem, ShardPart, ShardStep, Stage, Wanted, all_shards, do_items, do_parts, needs, reads
 
 __all__ = ["STAGE", "flag", "flags_path"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mira.arrays import Floats
+from mira.arrays import Floats, one_thread
 
 __all__ = ["Shrunken", "shrink"]
 
@@ -48,8 +48,9 @@ def shrink(rho: Floats, samples: Floats, confidence: float) -> Shrunken:
         noise = np.diag(drawn.var(axis=1) + 1e-6)
         effects = [same_source.astype(np.float64), same_slot.astype(np.float64), np.eye(len(z))]
         usable = [len(set(source)) > 1, len(set(slot)) > 1 and len(set(source)) > 1, True]
-        prior = _prior(z, noise, [e for e, use in zip(effects, usable, strict=True) if use])
-        mean, deviation = _predict(z, noise, prior)
+        with one_thread():
+            prior = _prior(z, noise, [e for e, use in zip(effects, usable, strict=True) if use])
+            mean, deviation = _predict(z, noise, prior)
         half = ndtri((1 + confidence) / 2) * deviation
         for array, values in zip(found, (mean, mean - half, mean + half), strict=True):
             array[known] = np.tanh(values)

@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.run_folder.footers import read_footer
+from mira.run_folder.ranged import read_footer
 from mira.run_folder.store import hash_file as read_hash
 from mira.run_folder.stored import StoredPath
 from mira.run_folder.working_copy import known_hash, upload

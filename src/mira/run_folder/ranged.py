@@ -1,18 +1,27 @@
-"""Reading parts of a file: of an object at a URL, only what is asked for is fetched."""
+"""Reading parts of a file: of an object at a URL, only what is asked for is fetched.
+
+The footer of a Parquet file holds the number of rows, statistics of columns, and the metadata that say what the file
+follows from.
+"""
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mira.run_folder.store import AT_ONCE, Store
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mira.run_folder.store import AT_ONCE, Object, Store, each
 from mira.run_folder.working_copy import working_copy_of
 
-__all__ = ["ranged", "several"]
+__all__ = ["prefetch_footers", "ranged", "read_footer", "several"]
 
+_KEPT = 1 << 17  # footers that are kept in memory
 _END = 1 << 16  # what readers of Parquet begin with
 
 Item = TypeVar("Item")
@@ -54,6 +63,35 @@ def several(function: Callable[[Item], Result], items: Sequence[Item], path: Pat
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
         return list(pool.map(function, items))
+
+
+def read_footer(path: Path) -> pq.FileMetaData:
+    """Return the footer of a Parquet file.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+        pa.ArrowException: It is damaged.
+    """
+    place = working_copy_of(path)
+    known = place[0].find(place[1]) if place and place[0].is_shared(place[1]) else None
+    return pq.read_metadata(path) if known is None else _footer(path, known)
+
+
+def prefetch_footers(paths: Iterable[Path]) -> None:
+    """Ask for the footers of many files at once, for `read_footer`; files of this machine need none of it."""
+    far = {str(path): path for path in paths if working_copy_of(path)}
+
+    def one(text: str) -> None:
+        with suppress(OSError, pa.ArrowException):  # whoever reads it sees that
+            read_footer(far[text])
+
+    each(one, list(far))
+
+
+@lru_cache(maxsize=_KEPT)
+def _footer(path: Path, known: Object) -> pq.FileMetaData:
+    with ranged(path) as source:
+        return pq.read_metadata(source)
 
 
 class _Part(io.RawIOBase):

@@ -30,8 +30,8 @@ from mira.progress import QUIET, Log, Quiet, Task
 from mira.rubric.judgement import Judgement, judgement_schema, judgements_table
 from mira.rubric.slots import slot_columns
 from mira.run_folder.files import hash_json, remove_others
-from mira.run_folder.footers import prefetch_footers, read_footer
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.ranged import prefetch_footers, read_footer
 from mira.stage import (
     REPLY_TOKENS,
     SYSTEM_TOKENS,

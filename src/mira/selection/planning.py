@@ -10,8 +10,8 @@ from mira.corpus import Shard, shards
 from mira.corpus.index import check_shard
 from mira.errors import RunError
 from mira.run_folder.files import read_json
-from mira.run_folder.footers import read_footer
 from mira.run_folder.paths import RunFolder
+from mira.run_folder.ranged import read_footer
 from mira.selection.competing.gates import Gate, GateTask, apply_gates, check_gates, find_gates
 from mira.selection.competing.rewrite import CopyTask, without_copies
 from mira.selection.competing.standing import find_standing

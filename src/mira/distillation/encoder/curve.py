@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
+from mira.arrays import one_thread
 from mira.corpus.record import Record
 from mira.distillation.encoder.agreement import agreement
 from mira.distillation.encoder.cross_validation import Labels, TargetName, target_maps
@@ -66,7 +66,7 @@ def learning_curve(
     """
     table = labels_of(labels, n_slots, folds, seed)
     table = table.take(np.flatnonzero(table.train))
-    with threadpool_limits(1), scratch_folder() as scratch:
+    with one_thread(), scratch_folder() as scratch:
         store, table = store_features(scratch / "features", table, records, embedder, log, blocks.detail)
         everything = np.ones(len(table), dtype=bool)
         with (

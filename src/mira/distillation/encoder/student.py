@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
 
+from mira.arrays import one_thread
 from mira.config.settings import DistillSettings, WindowSettings
 from mira.corpus.record import Record
 from mira.distillation.bundle import install
@@ -125,7 +125,7 @@ def train_encoder(
     for left in folder.parent.glob(f".{folder.name}.scratch-*"):  # of a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     in_run = tempfile.TemporaryDirectory(prefix=f".{folder.name}.scratch-", dir=folder.parent)
-    with threadpool_limits(1), in_run as scratch:
+    with one_thread(), in_run as scratch:
         records = Spool(Path(scratch) / "records", records) if isinstance(records, Iterator) else records
         choice, store, table = _choose(table, records, embedder, settings, Path(scratch), log, effort)
         held_out, out_of_fold, head = _fit(store, table, choice, effort.landmarks)
