@@ -197,3 +197,17 @@ def test_ray_works_in_a_bucket(proxy: FaultProxy, tmp_path: Path) -> None:
     with client_of(proxy.port) as client:
         assert of_bucket(client, "bucket/run") == of_folder(near.run)
     assert proxy.asked["PUT"] > len(of_folder(near.run))
+
+
+def test_a_burst_is_waited_for_where_an_object_is_looked_at(proxy: FaultProxy) -> None:
+    store = UrlStore("s3://bucket/run")
+    put = store.put("a", b"1")
+    left = [3]
+
+    def rule(request: web.Request) -> Fault | None:
+        left[0] -= 1
+        return SLOW_DOWN if left[0] >= 0 else None
+
+    proxy.rule = rule
+    assert store.stat("a") == put
+    assert proxy.said["SlowDown"] == 3

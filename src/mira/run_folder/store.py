@@ -192,13 +192,23 @@ class UrlStore:
         return {name: _of_info(info) for name, info in files if name and not name.endswith("/")}
 
     def stat(self, name: str) -> Object | None:
-        """Return size and identity of an object; None if it is not there."""
-        with self._named(name):
+        """Return size and identity of an object; None if it is not there.
+
+        s3fs asks again where it puts, reads and lists, but not here: so a burst of 503 is waited for here.
+        """
+        for attempt in range(_TRIES):
             try:
-                info = self._system.info(self._at(name))
+                with self._named(name):
+                    info = self._system.info(self._at(name))
             except FileNotFoundError:
                 return None
-        return _of_info(info) if info.get("type") != "directory" else None
+            except OSError as error:
+                if error.errno != errno.EBUSY or attempt == _TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0.5, 1) * 2**attempt)
+            else:
+                return _of_info(info) if info.get("type") != "directory" else None
+        raise AssertionError("a return or an error ends the loop")
 
     def read(self, name: str) -> bytes:
         """Return an object's content."""
