@@ -25,7 +25,7 @@ def test_two_workers_on_every_shard_and_one_killed_pay_nothing_twice(
         project.prepare()
         environs = [environment(port) | {"MIRA_CACHE": str(machines / str(i))} for i in range(2)]
         outcome = trial(
-            project, server, workers=2, of=OF, kills=1, journals=machines, environs=environs, beat_s=3.0, again=False
+            project, server, workers=2, of=OF, kills=1, journals=machines, environs=environs, beat_s=6.0, again=False
         )
         assert len(server.asked) == project.wanted(OF)
         assert outcome.kills == 1
