@@ -126,14 +126,18 @@ def start(world: TinyWorld, stage: str) -> "subprocess.Popen[str]":
     )
 
 
+def wait_for_files(worker: "subprocess.Popen[str]", folder: Path) -> None:
+    """Wait until a worker has begun to write below a folder, or has ended."""
+    while worker.poll() is None and not any(folder.rglob(".*.tmp")) and not any(folder.rglob("*.parquet")):
+        time.sleep(0.01)
+
+
 def test_two_workers_on_all_shards_and_one_of_them_killed(world: TinyWorld, tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     alone = many_shards(tmp_path / "alone")
     mira.run(config_of(alone), "index")
     workers = [start(world, "index") for _ in range(3)]
-    index = world.run / "index"
-    while workers[0].poll() is None and not any(index.rglob(".*.tmp")) and not any(index.rglob("*.parquet")):
-        time.sleep(0.01)
+    wait_for_files(workers[0], world.run / "index")
     workers[0].kill()
     said = [worker.communicate()[1] for worker in workers]
     assert [worker.returncode for worker in workers[1:]] == [0, 0], said
@@ -143,9 +147,9 @@ def test_two_workers_on_all_shards_and_one_of_them_killed(world: TinyWorld, tmp_
 
 def test_sigterm_stops_a_worker_with_one_line(world: TinyWorld) -> None:
     worker = start(world, "index")
-    while not (world.run / "workers").is_dir() and worker.poll() is None:
-        time.sleep(0.01)
+    wait_for_files(worker, world.run / "index")
     worker.send_signal(signal.SIGTERM)
     said = worker.communicate()[1]
-    assert worker.returncode in (0, 143), said  # it may have been done already
+    # It may have been done already; while Python shuts down, it hears no signals.
+    assert worker.returncode in (0, 143, -signal.SIGTERM), said
     assert "Traceback" not in said
