@@ -19,7 +19,7 @@ def test_two_workers_on_every_shard_and_one_killed_pay_nothing_twice(
 ) -> None:
     monkeypatch.setenv("MIRA_CACHE", str(tmp_path / "head"))
     machines = tmp_path / "machines"
-    with FaultServer(latency=0.05) as server, s3_server() as port, client_of(port) as client:
+    with FaultServer(latency=0.15) as server, s3_server() as port, client_of(port) as client:
         client.mkdir("bucket")
         project = PaidRun(tmp_path, server.url, "s3://bucket/run", shards=4, records=25)
         project.prepare()

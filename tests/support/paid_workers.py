@@ -23,6 +23,9 @@ import orjson
 from mira.config.loading import load_config
 from mira.llm.journal.frames import Group, scan, unpack
 from mira.pipeline.runner import run_stages
+from mira.run_folder.folder_store import FolderStore
+from mira.run_folder.store import Store
+from mira.run_folder.working_copy import working_copy_of
 from mira.stage import worker_of
 from support.bucket import client_of, environment, s3_server
 from support.fault_server import FaultServer, record, rubric
@@ -93,6 +96,14 @@ class PaidRun:
         command += ["--shard", str(index), "--of", str(of)]
         with (self.folder / f"worker-{index}-{time.monotonic_ns()}.log").open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env=given, cwd=self.folder)
+
+    def at_work(self) -> set[int]:
+        """Return the processes that hold, or held, leases of shards."""
+        run = load_config(self.path).run
+        place = working_copy_of(run)
+        store: Store = place[0].store if place else FolderStore(run)
+        leases = [orjson.loads(store.read(name)) for name in store.list("leases/score")]
+        return {int(lease["holder"].split()[1]) for lease in leases}
 
     def logs(self) -> str:
         """Return what the workers said."""
@@ -181,7 +192,8 @@ def trial(
         alive = [i for i, process in running.items() if process.poll() is None]
         if not alive:
             break
-        victim = rng.choice(alive)
+        at_work = project.at_work()  # one that waits for the others has nothing to lose
+        victim = rng.choice([i for i in alive if running[i].pid in at_work] or alive)
         running[victim].send_signal(signal.SIGKILL)
         running[victim].wait()
         killed += 1
