@@ -7,7 +7,6 @@ follows from.
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mira.run_folder.store import AT_ONCE, Object, Store, each
+from mira.run_folder.store import Object, Store, each
 from mira.run_folder.working_copy import working_copy_of
 
 __all__ = ["prefetch_footers", "ranged", "read_footer", "several"]
@@ -59,10 +58,7 @@ def several(function: Callable[[Item], Result], items: Sequence[Item], path: Pat
         items: Its arguments.
         path: Any path of the run folder.
     """
-    if working_copy_of(path) is None or len(items) < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
-        return list(pool.map(function, items))
+    return [function(item) for item in items] if working_copy_of(path) is None else each(function, items)
 
 
 def read_footer(path: Path) -> pq.FileMetaData:

@@ -11,13 +11,13 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from mira.errors import ConfigError, MiraError, install_hint
 from mira.run_folder.trouble import code_of, told
@@ -35,6 +35,10 @@ _TRIES = 5  # reads of an object that others are writing
 # What a file system says of an object's content, most trusted first.
 _IDENTITIES = ("ETag", "etag", "e_tag", "md5Hash", "content_md5", "crc32c", "checksum", "sha256")
 _MOMENTS = ("mtime", "last_modified", "LastModified", "updated", "modified", "created")
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Object(NamedTuple):
@@ -305,14 +309,12 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
-def each(function: Callable[[str], None], names: list[str]) -> None:
-    """Call a function with every name, several at once."""
-    if len(names) <= 1:
-        for name in names:
-            function(name)
-        return
-    with ThreadPoolExecutor(min(AT_ONCE, len(names))) as pool:
-        list(pool.map(function, names))
+def each(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return a function's results for all items, in order; it is called for several at once."""
+    if len(items) <= 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+        return list(pool.map(function, items))
 
 
 def _of_info(info: dict[str, Any]) -> Object:

@@ -152,10 +152,10 @@ class StoredPath(PosixPath):
     def replace(self, target: "Path | str") -> "StoredPath":  # type: ignore[override]
         """Move a file or folder of this machine to a name of the run, or the reverse."""
         new = StoredPath(target)
-        copy, name = self._shared()
-        names = [] if copy is None else [name] if copy.find(name) is not None else copy.below(name)
-        fetch(f"{copy.root}/{inside}" for inside in names) if copy is not None else None
-        old = new._names_at()
+        copy, _ = self._shared()
+        names, old = self._names_at(), new._names_at()
+        if copy is not None:
+            fetch(copy.path(inside) for inside in names)
         if not old and os.path.isdir(str(new)) and new._shared()[0] is not None:  # noqa: PTH112
             shutil.rmtree(str(new))  # what is left here of a folder that is gone
         os.replace(str(self), str(new))  # noqa: PTH105

@@ -28,7 +28,6 @@ __all__ = [
     "given_as",
     "known_hash",
     "refresh",
-    "shown",
     "time_of",
     "upload",
     "working_copy",
@@ -308,13 +307,6 @@ def known_hash(path: Path | str) -> str:
     """Return the hash of a file's content where whoever put it at the run's URL reported it; else ""."""
     place = working_copy_of(path) if _copies else None
     return place[0].hash_of(place[1]) if place and place[0].is_shared(place[1]) else ""
-
-
-def shown(text: str) -> str:
-    """Return a text for people, in which the URLs of runs stand for their working copies."""
-    for root, copy in _copies.items():
-        text = text.replace(root, copy.store.url)
-    return text
 
 
 def _is_current(path: str, known: Object) -> bool:
